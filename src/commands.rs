@@ -1,0 +1,58 @@
+//! THE DOOR: operators' commands on their way to the pipeline. The only way back in from the web.
+
+use crate::model::{Command, HazardId, Refusal};
+use tokio::sync::{mpsc, oneshot};
+
+/// Commands that may wait for the pipeline. People type slowly: 64 is a whole duty room pressing at once.
+pub const WAITING_MAX: usize = 64;
+
+/// One command and where its answer goes.
+#[derive(Debug)]
+pub struct Request {
+    /// What is asked.
+    pub command: Command,
+    /// Answered once the journal has it (or once it is refused).
+    pub reply: oneshot::Sender<Result<Done, Refused>>,
+}
+
+/// The command was carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The journal entry that holds it.
+    pub no: u64,
+    /// False when the journal cannot be written: the command is in force but not recorded.
+    pub recorded: bool,
+}
+
+/// The command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The engine refused it.
+    #[error("{}: {}", .0, .1.en())]
+    Rule(HazardId, Refusal),
+    /// Too many commands are waiting, or the gateway is stopping.
+    #[error("the gateway is busy or stopping; try again")]
+    Busy,
+}
+
+/// The web's end. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Door(mpsc::Sender<Request>);
+
+/// The pipeline's end.
+pub type Requests = mpsc::Receiver<Request>;
+
+/// A door with room for [`WAITING_MAX`] commands.
+pub fn door() -> (Door, Requests) {
+    let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    (Door(sender), receiver)
+}
+
+impl Door {
+    /// Hands a command in and waits for its answer.
+    pub async fn ask(&self, command: Command) -> Result<Done, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Request { command, reply }).map_err(|_| Refused::Busy)?;
+        answer.await.unwrap_or(Err(Refused::Busy))
+    }
+}

@@ -1,0 +1,133 @@
+//! What the journal holds: the shapes that go in and come out, before any SQL.
+
+use crate::model::{DeviceId, Fact, Reading, Text, Timestamp, Transition};
+use std::sync::Arc;
+
+/// One commit: what arrived together and what came of it. Numbered without a gap; the number is the clock of every cursor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// 1, 2, 3 …
+    pub no: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// False while the journal cannot be written: shown live, marked 未记录, and gone at the next start.
+    pub recorded: bool,
+    /// Readings, in the order they arrived.
+    pub readings: Vec<Reading>,
+    /// The duty log's new lines.
+    pub transitions: Vec<Transition>,
+    /// Everything else that happened.
+    pub notes: Vec<Note>,
+}
+
+/// Something that happened and is neither a reading nor a hazard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What kind.
+    pub kind: NoteKind,
+    /// About what: a link, an account, a file.
+    pub subject: Arc<str>,
+    /// For the duty log.
+    pub text: Text,
+}
+
+/// The kinds of notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NoteKind {
+    /// The gateway started.
+    Started,
+    /// The gateway was asked to stop.
+    Stopped,
+    /// The wall clock was stepped.
+    ClockStepped,
+    /// A link came up or went down.
+    Link,
+    /// A plan came into force.
+    Plan,
+    /// A person signed in or out, or failed to.
+    Access,
+    /// The journal itself: recovered, trimmed, full, writable again.
+    Journal,
+}
+
+impl NoteKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Started,
+        Self::Stopped,
+        Self::ClockStepped,
+        Self::Link,
+        Self::Plan,
+        Self::Access,
+        Self::Journal,
+    ];
+
+    /// The name in files and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::ClockStepped => "clock_stepped",
+            Self::Link => "link",
+            Self::Plan => "plan",
+            Self::Access => "access",
+            Self::Journal => "journal",
+        }
+    }
+}
+
+/// Everything that one transaction writes. If it fails, none of it is there.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The entry; its number must be the journal's head plus one.
+    pub entry: Arc<Entry>,
+    /// The engine's rows that changed.
+    pub facts: Vec<Fact>,
+    /// Fingerprints of the acknowledged-after-this messages, so that a redelivery after a crash is recognised.
+    pub receipts: Vec<u64>,
+    /// What could not be read.
+    pub strays: Vec<Stray>,
+}
+
+/// What could not be read, or came from a device that nobody planned. Kept where a person can see it; bounded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Unknown device, or a known device's unreadable frame.
+    pub kind: StrayKind,
+    /// The topic, or the bus and unit: one row a key for unknown devices.
+    pub key: Arc<str>,
+    /// The device, if it is known.
+    pub device: Option<DeviceId>,
+    /// Why it could not be read, for a person.
+    pub reason: Arc<str>,
+    /// The bytes, cut at [`SAMPLE_BYTES_MAX`].
+    pub sample: Vec<u8>,
+    /// When it was first seen.
+    pub first_at: Timestamp,
+    /// When it was last seen.
+    pub last_at: Timestamp,
+    /// How often.
+    pub count: u64,
+}
+
+/// How much of a frame is kept: the longest vendor frame in the profiles is below 2 KiB, so 4 KiB keeps all of it.
+pub const SAMPLE_BYTES_MAX: usize = 4096;
+
+/// The two kinds of strays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StrayKind {
+    /// 待接入: nobody planned this device.
+    Unknown,
+    /// 隔离: a planned device sent what its profile cannot read.
+    Unreadable,
+}
+
+impl StrayKind {
+    /// The name in files and in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}

@@ -1,0 +1,17 @@
+#![doc = include_str!("README.md")]
+
+// In the order of the flow.
+pub mod model;
+pub mod sources;
+pub mod profile;
+pub mod hazard;
+pub mod journal;
+pub mod series;
+pub mod sinks;
+pub mod web;
+// The loop that joins them, and what stands beside it.
+pub mod pipeline;
+pub mod commands;
+pub mod clock;
+pub mod metrics;
+pub mod config;

@@ -1,0 +1,2 @@
+//! arguments → config → app → exit code
+fn main() {}

@@ -1,0 +1,27 @@
+//! NOUNS. What the whole gateway talks about: ids, time, quantities, readings, frames, rules, hazards, the site plan.
+//!
+//! First in the flow and below everything: this module uses no other module, does no I/O, reads no clock
+//! and derives no serialisation. Each boundary (journal, API, config) owns its own copies of these shapes.
+
+pub mod id;
+pub mod time;
+pub mod quantity;
+pub mod reading;
+pub mod frame;
+pub mod rule;
+pub mod hazard;
+pub mod plan;
+pub mod problem;
+
+pub use frame::{Body, Delivery, Frame, LinkChange, RegisterBlock, RegisterTable, SourceIndex, Trouble};
+pub use hazard::{
+    Cause, Change, Command, CommandKind, Event, Evidence, Fact, Hazard, HazardId, Outcome, Phase, Refusal,
+    Signature, Transition,
+};
+pub use id::{ClassId, DeviceId, IdError, LinkId, PointId, ProfileId, RuleId, SiteId, ZoneId};
+pub use plan::{Contact, Device, Plan, Point, Site, Zone};
+pub use problem::Problem;
+pub use quantity::Quantity;
+pub use reading::{Code, Flaw, Number, Quality, Reading, Value};
+pub use rule::{Condition, Priority, Rule, SignalClass, Text};
+pub use time::{Span, Timestamp};

@@ -1,0 +1,1 @@
+//! THE LOOP: arrivals, commands, deadlines → decode → engine → one commit → acknowledge.

@@ -1,0 +1,1 @@
+//! JOURNAL → THE WORLD. Each sink owns one cursor and one `step`.

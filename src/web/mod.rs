@@ -1,0 +1,1 @@
+//! JOURNAL → DUTY ROOM, commands back through the door.

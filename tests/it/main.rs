@@ -1,0 +1,16 @@
+//! One test binary: linked once, run by the README's second command.
+
+mod mqtt;
+mod broker;
+mod modbus;
+mod journal;
+mod series;
+mod influx;
+mod web;
+mod browser;
+mod scenarios;
+mod profiles;
+mod config;
+mod gateway;
+mod tidy;
+mod support;
