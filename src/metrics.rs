@@ -41,6 +41,8 @@ metrics! {
     frames_unreadable: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
+    /// Messages acknowledged while they were only in memory, so that the broker could go on sending.
+    frames_acked_unrecorded: Counter = Counter::default();
     /// Strays not kept, because the bounded table was full.
     strays_dropped: Counter = Counter::default();
     /// Readings decoded.
