@@ -77,6 +77,10 @@ metrics! {
     mqtt_connects: Counter = Counter::default();
     /// MQTT acknowledgements dropped because their connection was gone; the broker sends those messages again.
     mqtt_stale_acks: Counter = Counter::default();
+    /// MQTT messages larger than allowed, of which only the beginning was kept.
+    mqtt_oversize: Counter = Counter::default();
+    /// Frames that nobody will send again, given up when the gateway stopped while its pipeline was full.
+    frames_lost: Counter = Counter::default();
     /// Clients connected to the embedded broker.
     broker_clients: Gauge = Gauge::default();
     /// Messages the embedded broker refused.

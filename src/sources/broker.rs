@@ -1,0 +1,1 @@
+//! WIRE → FRAMES, by the embedded broker.
