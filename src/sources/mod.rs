@@ -6,6 +6,7 @@
 
 pub mod broker;
 pub mod mqtt;
+pub mod modbus;
 
 use crate::model::{Delivery, Frame, LinkChange};
 use tokio::sync::mpsc;
