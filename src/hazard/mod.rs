@@ -12,7 +12,12 @@ mod engine;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_tests;
+mod order;
 #[cfg(test)]
 mod properties;
+mod record;
+mod silence;
 
-pub use engine::{BY_ITSELF, Engine, FRESH_FOR, REORDER_MAX};
+pub use engine::{Engine, FRESH_FOR};
+pub use order::REORDER_MAX;
+pub use record::BY_ITSELF;
