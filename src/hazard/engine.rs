@@ -87,6 +87,11 @@ impl Engine {
         self.deadlines.first().map(|(due, _)| *due)
     }
 
+    /// The plan in force.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.board.plan
+    }
+
     /// Every row that is not `Normal`: all the engine must remember.
     pub fn facts(&self) -> Vec<Fact> {
         let kept =

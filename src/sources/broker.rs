@@ -1,1 +1,0 @@
-//! WIRE → FRAMES, by the embedded broker.
