@@ -6,7 +6,7 @@ use super::rows::{self, Cards, HazardRow, Lamp, Moment, Place, PointRow, SiteRow
 use super::sessions::Session;
 use super::texts::{Lang, Texts};
 use super::{Shared, wire};
-use crate::journal::{LogLine, LogWhat, StrayKind};
+use crate::journal::{LogLine, Logged, StrayKind};
 use crate::model::{Cause, HazardId, Plan, PointId, Span, Timestamp};
 use askama::Template;
 use axum::Router;
@@ -240,7 +240,7 @@ impl LogRow {
     pub(super) fn new(plan: &Plan, line: &LogLine, lang: Lang) -> Self {
         let at = line.at;
         match &line.what {
-            LogWhat::Note(note) => Self {
+            Logged::Note(note) => Self {
                 no: line.no,
                 at: at.into(),
                 time: at,
@@ -253,7 +253,7 @@ impl LogRow {
                 note: String::new(),
                 hazard: String::new(),
             },
-            LogWhat::Transition(change) => {
+            Logged::Transition(change) => {
                 let hazard = &change.hazard;
                 let word = if lang == Lang::Zh { change.change.zh() } else { change.change.name() };
                 let (who, note) = match &change.cause {
@@ -363,7 +363,7 @@ async fn hazard(visit: Visit, Path(id): Path<String>) -> Response {
         return (StatusCode::NOT_FOUND, render(&page)).into_response();
     };
     let lines = history.iter().map(|change| {
-        let line = LogLine { no: 0, at: change.at, what: LogWhat::Transition(change.clone()) };
+        let line = LogLine { no: 0, at: change.at, what: Logged::Transition(Box::new(change.clone())) };
         LogRow::new(&visit.plan, &line, visit.lang)
     });
     render(&HazardPage {

@@ -1,7 +1,7 @@
 //! WEB · the shapes of the JSON API and of live events. Times are milliseconds since the epoch; texts are in both languages.
 
 use super::board::{Open, Snapshot};
-use crate::journal::{Entry, LogLine, LogWhat, Stray};
+use crate::journal::{Entry, LogLine, Logged, Stray};
 use crate::model::{
     Cause, Flaw, Hazard, Plan, Point, PointId, Quality, Reading, Signature, Text, Timestamp, Transition,
     Value,
@@ -177,8 +177,8 @@ pub(super) fn cause_text(cause: &Cause) -> Text {
 /// One line of the duty log.
 pub(super) fn log_line(plan: &Plan, line: &LogLine) -> Json {
     let (kind, body) = match &line.what {
-        LogWhat::Transition(change) => ("transition", transition(plan, change)),
-        LogWhat::Note(note) => {
+        Logged::Transition(change) => ("transition", transition(plan, change)),
+        Logged::Note(note) => {
             ("note", json!({ "kind": note.kind.name(), "subject": &*note.subject, "text": text(&note.text) }))
         }
     };
