@@ -1,1 +1,29 @@
-//! FRAMES → READINGS. Pure: no I/O, no clock, no state; bad input is a value, never an error.
+//! FRAMES → READINGS: device profiles, text files that say what a model's messages and registers mean.
+//!
+//! Second in the flow, between `sources` and `hazard`. Pure: strings and bytes in, values out; no I/O, no clock,
+//! no state. A decoder cannot fail: what it could not read is a sample of bad quality and a sentence for a person.
+//! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
+//! decides which of them watch a point.
+
+mod catalogue;
+mod decode;
+mod device_time;
+mod draft;
+mod example;
+mod json;
+mod meaning;
+mod poll;
+mod registers;
+mod schema;
+mod schema_point;
+mod topic;
+mod vocabulary;
+
+pub use catalogue::{Catalogue, profile_id};
+pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
+pub use example::{Example, ExampleFailure};
+pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
+pub use registers::{WordOrder, WordType};
+pub use schema::{Profile, ProfileLink, ProfilePoint};
+pub use topic::TopicPattern;
+pub use vocabulary::{PointClass, Vocabulary};

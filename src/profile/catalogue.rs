@@ -1,0 +1,72 @@
+//! FRAMES → READINGS, the catalogue: the vocabulary and every profile, from the texts of `device-profiles/`.
+
+use super::draft::Problems;
+use super::schema::Profile;
+use super::vocabulary::Vocabulary;
+use crate::model::{Problem, ProfileId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The vocabulary's file name, directly in the folder.
+const VOCABULARY_FILE: &str = "vocabulary.toml";
+
+/// Everything the folder `device-profiles/` says.
+#[derive(Debug, Clone)]
+pub struct Catalogue {
+    /// The point classes; `None` when its file is missing or broken, and then there are no profiles either.
+    pub vocabulary: Option<Arc<Vocabulary>>,
+    /// The profiles that are right, by id.
+    pub profiles: BTreeMap<ProfileId, Arc<Profile>>,
+}
+
+impl Catalogue {
+    /// Parses the files of the folder, given as path and text; a later file of the same id replaces an earlier one,
+    /// so that a site's own folder may come after the built-in one. A broken profile is a problem, and the rest
+    /// goes on. Files that are not TOML are left alone.
+    pub fn parse(files: impl Iterator<Item = (String, String)>) -> (Self, Vec<Problem>) {
+        let files: Vec<(String, String)> = files.filter(|(path, _)| path.ends_with(".toml")).collect();
+        let mut catalogue = Self { vocabulary: None, profiles: BTreeMap::new() };
+        let (vocabularies, profiles): (Vec<_>, Vec<_>) =
+            files.iter().partition(|(path, _)| path.rsplit(['/', '\\']).next() == Some(VOCABULARY_FILE));
+        let mut problems = Vec::new();
+        for (path, text) in vocabularies {
+            match Vocabulary::parse(path, text) {
+                Ok(vocabulary) => catalogue.vocabulary = Some(Arc::new(vocabulary)),
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        let Some(vocabulary) = catalogue.vocabulary.clone() else {
+            if problems.is_empty() {
+                let mut missing = Problems::new(VOCABULARY_FILE);
+                missing.whole_file("the vocabulary is missing", "put vocabulary.toml into device-profiles/");
+                problems.extend(missing.list);
+            }
+            return (catalogue, problems);
+        };
+        for (path, text) in profiles {
+            match profile_id(path).and_then(|id| Profile::parse(id, path, text, &vocabulary)) {
+                Ok(profile) => {
+                    catalogue.profiles.insert(profile.id.clone(), Arc::new(profile));
+                }
+                Err(wrong) => problems.extend(wrong),
+            }
+        }
+        (catalogue, problems)
+    }
+}
+
+/// The id that a path below the folder gives its profile: its last two parts without `.toml`.
+pub fn profile_id(path: &str) -> Result<ProfileId, Vec<Problem>> {
+    let refuse = |why: String| {
+        let mut problems = Problems::new(path);
+        problems.whole_file(why, "name it device-profiles/<vendor>/<model>.toml, in lower case");
+        problems.list
+    };
+    let mut parts = path.trim_end_matches(".toml").rsplit(['/', '\\']);
+    match (parts.next(), parts.next()) {
+        (Some(model), Some(vendor)) if !model.is_empty() && !vendor.is_empty() => {
+            ProfileId::parse(&format!("{vendor}/{model}")).map_err(|error| refuse(error.to_string()))
+        }
+        _ => Err(refuse("the path does not say vendor and model".to_owned())),
+    }
+}

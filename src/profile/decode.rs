@@ -1,0 +1,232 @@
+//! FRAMES → READINGS, decoding: one message or one round of register reads becomes samples. The hot path.
+
+use super::device_time::{Taken, TimeUnit, judge};
+use super::json::{self, Paths};
+use super::meaning::{Raw, Read};
+use super::schema::{Field, Profile, ProfilePoint, Source};
+use super::schema_point::table_name;
+use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
+use std::borrow::Cow;
+
+/// The largest message that is looked into, in bytes. The longest real one, a ChirpStack uplink heard by ten
+/// gateways, has 8 KiB; sources refuse more than this as well.
+pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
+
+/// The most sentences about one message: what goes wrong everywhere is understood after a few.
+const PROBLEMS_MAX: usize = 8;
+
+/// What one frame said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    /// The values, in the order of the profile's points. A point that the frame does not mention has none.
+    pub samples: Vec<Sample>,
+    /// What could not be read, in Chinese, for a person.
+    pub problems: Vec<String>,
+    /// False: nothing of it could be read; the frame belongs into quarantine.
+    pub understood: bool,
+}
+
+/// One value of one point.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The place in [`Profile::points`].
+    pub point: usize,
+    /// What it said, in the canonical unit.
+    pub value: Value,
+    /// How far to trust it.
+    pub quality: Quality,
+    /// Why it is not simply good.
+    pub flaw: Option<Flaw>,
+    /// The device's own time, when it is believable.
+    pub sampled_at: Option<Timestamp>,
+    /// By the device's own time it describes the past.
+    pub late: bool,
+}
+
+/// What to look for in messages of one topic.
+#[derive(Debug, Clone)]
+pub(super) enum TopicPlan {
+    Json {
+        paths: Paths,
+        /// Point and slot, in the order of the points.
+        fields: Vec<(usize, usize)>,
+        /// The slot of the device's time.
+        time: Option<(usize, TimeUnit)>,
+    },
+    /// The whole payload is the value of these points.
+    Text(Vec<usize>),
+}
+
+impl Decoded {
+    fn refused(problem: String) -> Self {
+        Self { samples: Vec::new(), problems: vec![problem], understood: false }
+    }
+
+    fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
+        if let Some(problem) = read.problem
+            && self.problems.len() < PROBLEMS_MAX
+        {
+            self.problems.push(format!("{}：{problem}", point.name));
+        }
+        let (sampled_at, late) = match taken {
+            Taken::At { time, late } => (Some(time), late),
+            Taken::Unknown | Taken::Impossible => (None, false),
+        };
+        let (quality, flaw) = match (taken, read.quality) {
+            (Taken::Impossible, Quality::Good) => (Quality::Uncertain, Some(Flaw::ClockSuspect)),
+            _ => (read.quality, read.flaw),
+        };
+        self.samples.push(Sample { point: index, value: read.value, quality, flaw, sampled_at, late });
+    }
+}
+
+impl Profile {
+    /// Decodes a message on the topic of that place in [`Profile::topics`]. Never fails, never panics; takes time
+    /// and memory linear in the payload.
+    pub fn decode_message(&self, topic_kind: usize, payload: &[u8], received_at: Timestamp) -> Decoded {
+        let Some(plan) = self.topic_plans.get(topic_kind) else {
+            return Decoded::refused("该型号没有这个主题".to_owned());
+        };
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Decoded::refused(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
+        }
+        let Ok(message) = std::str::from_utf8(payload) else {
+            return Decoded::refused("不是 UTF-8 文本".to_owned());
+        };
+        match plan {
+            TopicPlan::Json { paths, fields, time } => {
+                self.decode_json(message, paths, fields, *time, received_at)
+            }
+            TopicPlan::Text(points) => self.decode_text(message, points),
+        }
+    }
+
+    fn decode_json(
+        &self,
+        message: &str,
+        paths: &Paths,
+        fields: &[(usize, usize)],
+        time: Option<(usize, TimeUnit)>,
+        received_at: Timestamp,
+    ) -> Decoded {
+        let found = match paths.find(message) {
+            Ok(found) => found,
+            Err(error) => return Decoded::refused(format!("不是有效的 JSON：{error}")),
+        };
+        let at = |slot: usize| found.get(slot).copied().flatten();
+        let mut decoded =
+            Decoded { samples: Vec::with_capacity(fields.len()), problems: vec![], understood: false };
+        let taken = match time.and_then(|(slot, unit)| Some((at(slot)?, unit))) {
+            Some((value, unit)) => judge(&json::raw(value), unit, received_at),
+            None => Taken::Unknown,
+        };
+        for &(index, slot) in fields {
+            let (Some(value), Some(point)) = (at(slot), self.points.get(index)) else { continue };
+            decoded.understood = true;
+            if let Some(read) = point.meaning.read(&json::raw(value)) {
+                decoded.push(index, point, read, taken);
+            }
+        }
+        if !decoded.understood {
+            decoded.problems.push("消息中没有该型号的任何字段".to_owned());
+        }
+        if taken == Taken::Impossible && decoded.problems.len() < PROBLEMS_MAX {
+            decoded.problems.push("设备时间不可信".to_owned());
+        }
+        decoded
+    }
+
+    fn decode_text(&self, message: &str, points: &[usize]) -> Decoded {
+        let text = message.trim();
+        if text.is_empty() {
+            return Decoded::refused("消息为空".to_owned());
+        }
+        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let mut decoded = Decoded { samples: vec![], problems: vec![], understood: false };
+        for &index in points {
+            let Some(point) = self.points.get(index) else { continue };
+            let raw = match (text, number) {
+                ("true", _) => Raw::Flag(true),
+                ("false", _) => Raw::Flag(false),
+                (_, Some(number)) => Raw::Number(number),
+                _ => Raw::Text(Cow::Borrowed(text)),
+            };
+            if let Some(read) = point.meaning.read(&raw) {
+                decoded.understood |= read.flaw != Some(Flaw::Unreadable);
+                decoded.push(index, point, read, Taken::Unknown);
+            } else {
+                decoded.understood = true;
+            }
+        }
+        decoded
+    }
+
+    /// Decodes one round of register reads. A refused or short block spoils its own points only; a point that no
+    /// block covers was not polled this time and has no sample.
+    pub fn decode_registers(&self, blocks: &[RegisterBlock], _received_at: Timestamp) -> Decoded {
+        let mut decoded =
+            Decoded { samples: Vec::with_capacity(self.points.len()), problems: vec![], understood: false };
+        for block in blocks {
+            if let Err(trouble) = &block.words
+                && decoded.problems.len() < PROBLEMS_MAX
+            {
+                decoded.problems.push(trouble_text(block, *trouble));
+            }
+        }
+        for (index, point) in self.points.iter().enumerate() {
+            let Source::Register(field) = &point.source else { continue };
+            let Some(block) = blocks.iter().find(|block| field.is_in(block)) else { continue };
+            decoded.understood = true;
+            if let Some(read) = read_field(point, field, block) {
+                decoded.push(index, point, read, Taken::Unknown);
+            }
+        }
+        if !decoded.understood {
+            decoded.problems.push("没有该型号的任何寄存器".to_owned());
+        }
+        decoded
+    }
+}
+
+impl Field {
+    fn is_in(&self, block: &RegisterBlock) -> bool {
+        let (first, end) = (u32::from(self.address), u32::from(self.address) + u32::from(self.kind.words()));
+        let (start, stop) = (u32::from(block.start), u32::from(block.start) + u32::from(block.count));
+        block.table == self.table && start <= first && end <= stop
+    }
+}
+
+fn read_field(point: &ProfilePoint, field: &Field, block: &RegisterBlock) -> Option<Read> {
+    let Ok(words) = &block.words else { return Some(Read::absent(Flaw::NoAnswer, None)) };
+    let first = usize::from(field.address - block.start);
+    let Some(words) = words.get(first..first + usize::from(field.kind.words())) else {
+        return Some(Read::absent(Flaw::Unreadable, Some("应答过短".to_owned())));
+    };
+    let number = match field.bits {
+        Some((shift, mask)) => Some(pick_bits(field.order.assemble(words), shift, mask)),
+        None => field.kind.decode(words, field.order),
+    };
+    match number {
+        Some(number) => point.meaning.read(&Raw::Number(number)),
+        None => Some(Read::absent(Flaw::Unreadable, Some(format!("不是有效的 {}", field.kind.name())))),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "codes and bit fields are far below 2^53")]
+fn pick_bits(number: u64, shift: u32, mask: u64) -> f64 {
+    ((number >> shift) & mask) as f64
+}
+
+fn trouble_text(block: &RegisterBlock, trouble: Trouble) -> String {
+    let unit = match block.table {
+        RegisterTable::Coil | RegisterTable::Discrete => "位",
+        RegisterTable::Holding | RegisterTable::Input => "寄存器",
+    };
+    let what = match trouble {
+        Trouble::Exception(code) => format!("设备返回异常码 {code}"),
+        Trouble::NoAnswer => "无应答".to_owned(),
+        Trouble::WrongAnswer => "应答不符".to_owned(),
+        Trouble::Disconnected => "连接断开".to_owned(),
+    };
+    format!("{unit} {}@{} 起 {} 个：{what}", table_name(block.table), block.start, block.count)
+}

@@ -1,0 +1,150 @@
+//! FRAMES → READINGS, reading the files: what every file of this folder shares: two-language texts, the list of
+//! problems, and the guess at what a misspelt word was meant to be.
+
+use crate::model::{Problem, Text};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The largest vocabulary or profile file, in bytes. The largest shipped one is below 64 KiB; a megabyte is an
+/// accident, and is refused before anything parses it.
+pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// A word is offered as a correction when at most this share of its letters (1 in 3) has to change.
+const SUGGESTION_EDITS_PER: usize = 3;
+
+/// `{ zh = "…", en = "…" }`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TextFile {
+    zh: String,
+    en: String,
+}
+
+impl TextFile {
+    pub(super) fn text(&self) -> Text {
+        Text::new(&self.zh, &self.en)
+    }
+}
+
+/// All that is wrong with one file, collected.
+pub(super) struct Problems {
+    file: Arc<str>,
+    pub(super) list: Vec<Problem>,
+}
+
+impl Problems {
+    pub(super) fn new(file: &str) -> Self {
+        Self { file: file.into(), list: Vec::new() }
+    }
+
+    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.list.push(Problem::error(&self.file, Some(span), message, help));
+    }
+
+    pub(super) fn whole_file(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        self.list.push(Problem::error(&self.file, None, message, help));
+    }
+
+    pub(super) fn has_errors(&self) -> bool {
+        self.list.iter().any(|problem| !problem.warning)
+    }
+}
+
+/// Reads a file into its serde shape, or says where it broke. Unknown keys get a suggestion.
+pub(super) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
+    if text.len() > FILE_BYTES_MAX {
+        problems.whole_file(
+            format!("the file has {} bytes, the limit is {FILE_BYTES_MAX}", text.len()),
+            "split it, or check that it is the right file",
+        );
+        return None;
+    }
+    match toml::from_str(text) {
+        Ok(shape) => Some(shape),
+        Err(error) => {
+            let message = error.message().to_owned();
+            let help = unknown_key_help(&message);
+            let span = error.span().unwrap_or(0..0);
+            problems.error(span, message, help);
+            None
+        }
+    }
+}
+
+/// serde says: unknown field `adress`, expected one of `address`, `table` …
+fn unknown_key_help(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    if !message.starts_with("unknown field") {
+        return String::new();
+    }
+    let Some(written) = quoted.next() else { return String::new() };
+    suggest(written, quoted)
+}
+
+/// `did you mean "x"?`, or nothing when no known word is near.
+pub(super) fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    known
+        .into_iter()
+        .map(|word| (edits(written, word), word))
+        .filter(|(edits, word)| *edits <= word.chars().count().max(3) / SUGGESTION_EDITS_PER)
+        .min()
+        .map_or_else(String::new, |(_, word)| format!("did you mean {word:?}?"))
+}
+
+/// A suggestion, or the whole list when it is short enough to read.
+pub(super) fn suggest_or_list<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let suggestion = suggest(written, known.clone());
+    if suggestion.is_empty() {
+        let words: Vec<_> = known.into_iter().collect();
+        return format!("use one of: {}", words.join(", "));
+    }
+    suggestion
+}
+
+/// Levenshtein distance, two rows at a time. Words of files are short.
+fn edits(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, l) in left.chars().enumerate() {
+        let mut diagonal = i;
+        let mut beside = i + 1;
+        for (j, r) in right.iter().enumerate() {
+            let above = row.get(j + 1).copied().unwrap_or(usize::MAX);
+            let cost = (diagonal + usize::from(l != *r)).min(above + 1).min(beside + 1);
+            diagonal = above;
+            if let Some(cell) = row.get_mut(j) {
+                *cell = beside;
+            }
+            beside = cost;
+        }
+        if let Some(cell) = row.last_mut() {
+            *cell = beside;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_are_counted() {
+        let cases =
+            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("kitten", "sitting", 3), ("adress", "address", 1)];
+        for (left, right, count) in cases {
+            assert_eq!(edits(left, right), count, "{left:?} → {right:?}");
+        }
+    }
+
+    #[test]
+    fn a_near_word_is_offered_and_a_far_one_is_not() {
+        assert_eq!(
+            suggest("residual_curent", ["flow", "residual_current"]),
+            "did you mean \"residual_current\"?"
+        );
+        assert_eq!(suggest("xyz", ["flow", "residual_current"]), "");
+    }
+}

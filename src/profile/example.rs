@@ -1,0 +1,374 @@
+//! FRAMES → READINGS, examples: what a profile claims, written down and checked. A profile without them is refused;
+//! examples that leave a point, a code or a sentinel unseen are reported.
+
+use super::decode::Decoded;
+use super::device_time::parse_iso8601;
+use super::draft::{Problems, suggest};
+use super::meaning::{Kind, Scale, Sense};
+use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
+use super::schema_point::parse_table;
+use crate::model::{Flaw, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::Spanned;
+
+/// When an example is received unless it says otherwise.
+const RECEIVED_AT: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
+
+/// How far a decoded number may be from the written one, relative to it (and at least to 1): a single-precision
+/// float on the wire has 24 bits, 6e-8.
+const TOLERANCE: f64 = 1e-6;
+
+/// One message or one round of register reads, and what has to come out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// What it shows.
+    pub name: String,
+    /// Index into [`Profile::topics`].
+    pub topic: usize,
+    /// What arrives.
+    pub input: ExampleInput,
+    /// When it arrives.
+    pub received_at: Timestamp,
+    /// True: nothing may be understood (a message), or nothing may be usable (registers).
+    pub refused: bool,
+    /// What every sample says, by the point's name.
+    expected: BTreeMap<String, String>,
+    sampled_at: Option<Timestamp>,
+    late: bool,
+}
+
+/// What an example feeds to the decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ExampleInput {
+    /// The payload as text.
+    Message(String),
+    /// The blocks of a register dump.
+    Registers(Vec<RegisterBlock>),
+}
+
+/// An example that does not come out as it says, or something that no example shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExampleFailure {
+    /// Which example; `None`: the examples as a whole.
+    pub example: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExampleFile {
+    name: Spanned<String>,
+    #[serde(default)]
+    topic: usize,
+    input: Spanned<String>,
+    #[serde(default)]
+    readings: BTreeMap<Spanned<String>, Spanned<String>>,
+    #[serde(default)]
+    refused: bool,
+    received_at: Option<Spanned<String>>,
+    sampled_at: Option<Spanned<String>>,
+    #[serde(default)]
+    late: bool,
+}
+
+pub(super) fn build_examples(
+    files: &[ExampleFile],
+    link: &ProfileLink,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<Example> {
+    if !files.iter().any(|file| file.refused) || files.iter().all(|file| file.refused) {
+        problems.whole_file(
+            "a profile proves itself by examples: at least one that is read and one with refused = true",
+            "add [[example]] with name, input and readings",
+        );
+    }
+    files.iter().filter_map(|file| build_example(file, link, points, problems)).collect()
+}
+
+fn build_example(
+    file: &ExampleFile,
+    link: &ProfileLink,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Option<Example> {
+    for point in file.readings.keys() {
+        if !points.iter().any(|known| known.name == *point.get_ref()) {
+            problems.error(
+                point.span(),
+                format!("the profile has no point {:?}", point.get_ref()),
+                suggest(point.get_ref(), points.iter().map(|known| known.name.as_str())),
+            );
+        }
+    }
+    let mut time = |written: &Option<Spanned<String>>| {
+        let written = written.as_ref()?;
+        let parsed = parse_iso8601(written.get_ref());
+        if parsed.is_none() {
+            problems.error(written.span(), "this is no time", "write 2026-01-15T10:30:05+08:00");
+        }
+        parsed
+    };
+    let (received_at, sampled_at) = (time(&file.received_at).unwrap_or(RECEIVED_AT), time(&file.sampled_at));
+    let input = match link {
+        ProfileLink::Mqtt { topics } if file.topic < topics.len() => {
+            ExampleInput::Message(file.input.get_ref().clone())
+        }
+        ProfileLink::Modbus { address_base, .. } if file.topic == 0 => {
+            let tables: BTreeSet<RegisterTable> = points
+                .iter()
+                .filter_map(
+                    |p| if let Source::Register(field) = &p.source { Some(field.table) } else { None },
+                )
+                .collect();
+            let only_table = tables.first().copied().filter(|_| tables.len() == 1);
+            match parse_dump(file.input.get_ref(), *address_base, only_table) {
+                Ok(blocks) => ExampleInput::Registers(blocks),
+                Err(wrong) => {
+                    problems.error(
+                        file.input.span(),
+                        wrong,
+                        "write input@0: 019A 00EB, or input@0+2: no_answer",
+                    );
+                    return None;
+                }
+            }
+        }
+        _ => {
+            problems.error(
+                file.name.span(),
+                "`topic` is the place in [mqtt] topics, from 0",
+                "use a smaller number",
+            );
+            return None;
+        }
+    };
+    Some(Example {
+        name: file.name.get_ref().clone(),
+        topic: file.topic,
+        input,
+        received_at,
+        refused: file.refused,
+        expected: file.readings.iter().map(|(k, v)| (k.get_ref().clone(), v.get_ref().clone())).collect(),
+        sampled_at,
+        late: file.late,
+    })
+}
+
+/// Lines such as `input@0: 019A 00EB` (hexadecimal), `@0: 0001`, `input@4+2: no_answer`, `input@4+2: exception 2`.
+fn parse_dump(
+    text: &str,
+    address_base: u16,
+    only_table: Option<RegisterTable>,
+) -> Result<Vec<RegisterBlock>, String> {
+    let mut blocks = Vec::new();
+    for line in text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty()) {
+        let refuse = |what: &str| format!("{line:?}: {what}");
+        let (place, words) = line.split_once(':').ok_or_else(|| refuse("there is no ':'"))?;
+        let (table, place) = place.split_once('@').ok_or_else(|| refuse("there is no '@'"))?;
+        let table = match table.trim() {
+            "" => only_table.ok_or_else(|| refuse("say the table before the @"))?,
+            name => parse_table(name).ok_or_else(|| refuse("the table is unknown"))?,
+        };
+        let (start, asked) =
+            place.split_once('+').map_or((place, None), |(start, asked)| (start, Some(asked)));
+        let start = start.trim().parse::<u16>().ok().and_then(|start| start.checked_sub(address_base));
+        let start = start.ok_or_else(|| refuse("the address is wrong"))?;
+        let asked: Option<u16> = match asked {
+            Some(asked) => Some(asked.trim().parse().map_err(|_| refuse("the count is wrong"))?),
+            None => None,
+        };
+        let words = parse_words(words.trim()).ok_or_else(|| refuse("the words are not hexadecimal"))?;
+        let given = words.as_ref().map_or(0, Vec::len);
+        let count = asked.or_else(|| u16::try_from(given).ok()).filter(|count| *count > 0);
+        let count = count.ok_or_else(|| refuse("say how many were asked for: @0+4"))?;
+        blocks.push(RegisterBlock { table, start, words, count });
+    }
+    if blocks.is_empty() { Err("the dump is empty".to_owned()) } else { Ok(blocks) }
+}
+
+fn parse_words(text: &str) -> Option<Result<Vec<u16>, Trouble>> {
+    if text == "no_answer" {
+        return Some(Err(Trouble::NoAnswer));
+    }
+    if let Some(code) = text.strip_prefix("exception ") {
+        return Some(Err(Trouble::Exception(code.trim().parse().ok()?)));
+    }
+    let words: Option<Vec<u16>> =
+        text.split_whitespace().map(|word| u16::from_str_radix(word, 16).ok()).collect();
+    words.map(Ok)
+}
+
+impl Profile {
+    /// Decodes one example as the gateway would.
+    pub fn decode_example(&self, example: &Example) -> Decoded {
+        match &example.input {
+            ExampleInput::Message(text) => {
+                self.decode_message(example.topic, text.as_bytes(), example.received_at)
+            }
+            ExampleInput::Registers(blocks) => self.decode_registers(blocks, example.received_at),
+        }
+    }
+
+    /// Checks every example, and that together they show every point twice, every code and every sentinel.
+    pub fn check_examples(&self) -> Vec<ExampleFailure> {
+        let mut failures = Vec::new();
+        for example in &self.examples {
+            let wrong = self.check_example(example);
+            failures.extend(
+                wrong
+                    .into_iter()
+                    .map(|message| ExampleFailure { example: Some(example.name.clone()), message }),
+            );
+        }
+        let unseen = self.points.iter().flat_map(|point| self.unseen(point));
+        failures.extend(unseen.map(|message| ExampleFailure { example: None, message }));
+        failures
+    }
+
+    fn check_example(&self, example: &Example) -> Vec<String> {
+        let decoded = self.decode_example(example);
+        if example.refused {
+            let usable = match example.input {
+                ExampleInput::Message(_) => decoded.understood,
+                ExampleInput::Registers(_) => {
+                    decoded.samples.iter().any(|sample| sample.quality != Quality::Bad)
+                }
+            };
+            let silent = decoded.problems.is_empty();
+            return match (usable, silent) {
+                (true, _) => vec!["it should be refused, but was read".to_owned()],
+                (_, true) => vec!["it is refused without a reason".to_owned()],
+                _ => vec![],
+            };
+        }
+        let mut wrong = Vec::new();
+        let mut seen = BTreeSet::new();
+        for sample in &decoded.samples {
+            let Some(point) = self.points.get(sample.point) else { continue };
+            seen.insert(point.name.as_str());
+            let shown = shown(point, &sample.value, sample.flaw);
+            match example.expected.get(&point.name) {
+                None => wrong.push(format!("{} = {shown:?} is not expected", point.name)),
+                Some(expected) => {
+                    if let Err(why) = compare(point, expected, &sample.value, sample.flaw) {
+                        wrong.push(format!("{} = {shown:?}, expected {expected:?}{why}", point.name));
+                    }
+                }
+            }
+            if example.sampled_at.is_some() && sample.sampled_at != example.sampled_at {
+                wrong.push(format!("{} is sampled at {:?}", point.name, sample.sampled_at));
+            }
+            if sample.late != example.late {
+                wrong.push(format!("{} is late = {}", point.name, sample.late));
+            }
+        }
+        for name in example.expected.keys().filter(|name| !seen.contains(name.as_str())) {
+            wrong.push(format!("{name} has no sample ({})", decoded.problems.join("; ")));
+        }
+        wrong
+    }
+
+    /// What no example shows of a point.
+    fn unseen(&self, point: &ProfilePoint) -> Vec<String> {
+        let values: BTreeSet<&str> =
+            self.examples.iter().filter_map(|e| e.expected.get(&point.name)).map(String::as_str).collect();
+        let mut unseen = Vec::new();
+        if values.is_empty() {
+            unseen.push(format!("no example shows {}", point.name));
+        } else if values.len() < 2 && point.single_example.is_none() {
+            unseen.push(format!(
+                "{} is seen with one value only; show a second, or say single_example",
+                point.name
+            ));
+        }
+        if let Kind::State { codes, .. } = &point.meaning.kind {
+            let states: BTreeSet<&str> = codes.iter().map(|(_, code)| &**code).collect();
+            unseen.extend(
+                states
+                    .into_iter()
+                    .filter(|state| !values.contains(state))
+                    .map(|state| format!("no example shows {} = {state:?}", point.name)),
+            );
+        }
+        for sentinel in &point.meaning.sentinels {
+            if let Sense::Flaw(flaw) = sentinel.means
+                && !values.contains(flaw.name())
+            {
+                unseen.push(format!("no example shows {} = {:?}", point.name, flaw.name()));
+            }
+        }
+        unseen
+    }
+}
+
+/// A sample as an example writes it.
+fn shown(point: &ProfilePoint, value: &Value, flaw: Option<Flaw>) -> String {
+    let unit = point.quantity.unit();
+    let text = match value {
+        Value::Absent => String::new(),
+        Value::Number(number) => format!("{number} {unit}").trim().to_owned(),
+        other => other.to_string(),
+    };
+    format!("{text} {}", flaw.map_or("", Flaw::name)).trim().to_owned()
+}
+
+/// `23.5 ℃`, `alarm`, `true`, `not_fitted`, `140 ℃ off_scale_high`.
+fn compare(point: &ProfilePoint, expected: &str, value: &Value, flaw: Option<Flaw>) -> Result<(), String> {
+    let words: Vec<&str> = expected.split_whitespace().collect();
+    let (words, expected_flaw) = match words.split_last() {
+        Some((last, rest)) => match Flaw::ALL.into_iter().find(|flaw| flaw.name() == *last) {
+            Some(flaw) => (rest.to_vec(), Some(flaw)),
+            None => (words, None),
+        },
+        None => return Err(": write the value".to_owned()),
+    };
+    let same = match (value, words.as_slice()) {
+        (Value::Absent, []) => true,
+        (Value::Number(number), [written, unit @ ..]) => {
+            let wanted = canonical(point.quantity, written, unit.first().copied().unwrap_or(""))?;
+            unit.len() < 2 && (number.get() - wanted).abs() <= TOLERANCE * wanted.abs().max(1.0)
+        }
+        (Value::Flag(flag), [written]) => flag.to_string() == *written,
+        (Value::Code(code), [written]) => **code == **written,
+        _ => false,
+    };
+    if same && flaw == expected_flaw { Ok(()) } else { Err(String::new()) }
+}
+
+fn canonical(quantity: Quantity, written: &str, unit: &str) -> Result<f64, String> {
+    let number: f64 = written.parse().map_err(|_| format!(": {written:?} is no number"))?;
+    let conversion = quantity.conversion(unit).ok_or_else(|| format!(": {unit:?} is no unit of it"))?;
+    Ok(Scale::new(conversion.factor, conversion.offset).apply(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dump_is_read_line_by_line() {
+        let blocks = parse_dump(
+            "input@1: 019A 00EB\n holding@10+2: exception 2; @3+1: no_answer",
+            1,
+            Some(RegisterTable::Input),
+        )
+        .unwrap();
+        assert_eq!(
+            blocks[0],
+            RegisterBlock {
+                table: RegisterTable::Input,
+                start: 0,
+                words: Ok(vec![0x019A, 0x00EB]),
+                count: 2
+            }
+        );
+        assert_eq!((blocks[1].start, blocks[1].words.clone()), (9, Err(Trouble::Exception(2))));
+        assert_eq!((blocks[2].table, blocks[2].count), (RegisterTable::Input, 1));
+        for bad in ["", "0001", "@0: xyz", "attic@0: 1", "@0: no_answer", "@99999: 1"] {
+            assert!(parse_dump(bad, 0, Some(RegisterTable::Input)).is_err(), "{bad:?} was read");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! FRAMES → READINGS, JSON: finds the values at a profile's paths in one pass, without building a tree.
+//!
+//! The paths of a profile are compiled into one trie. A message is walked once; objects and arrays off the paths
+//! are skipped by serde_json's iterative skipper, so neither depth nor size of the rest costs memory, and the
+//! recursion here is as deep as the deepest path ([`PATH_STEPS_MAX`]), whatever the message does.
+
+use super::meaning::Raw;
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// The longest path: ChirpStack's deepest, `rxInfo[0].metadata.region_config_id`, has four steps.
+const PATH_STEPS_MAX: usize = 8;
+
+/// One step of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Item(usize),
+}
+
+/// Every path that one topic's points read, as a trie. Slots are numbered in the order of [`Paths::add`].
+#[derive(Debug, Clone, Default)]
+pub(super) struct Paths {
+    root: Node,
+    slots: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Node {
+    keys: Vec<(String, Node)>,
+    items: Vec<(usize, Node)>,
+    slot: Option<usize>,
+}
+
+impl Paths {
+    /// Adds a path such as `a.b[0].c` or `ENERGY["x.y"]` and gives its slot; the same path gets the same slot.
+    pub(super) fn add(&mut self, path: &str) -> Result<usize, String> {
+        let mut node = &mut self.root;
+        for step in parse_path(path)? {
+            if node.slot.is_some() {
+                return Err(format!("{path:?} goes through a value that another point reads"));
+            }
+            node = match step {
+                Step::Key(key) => child(&mut node.keys, key),
+                Step::Item(item) => child(&mut node.items, item),
+            };
+        }
+        if !node.keys.is_empty() || !node.items.is_empty() {
+            return Err(format!("{path:?} is an object that another point looks into"));
+        }
+        let slot = *node.slot.get_or_insert(self.slots);
+        self.slots = self.slots.max(slot + 1);
+        Ok(slot)
+    }
+
+    /// The values at the paths, by slot; `None` where the message has no such field. The error is serde_json's.
+    pub(super) fn find<'m>(&self, message: &'m str) -> Result<Vec<Option<&'m RawValue>>, serde_json::Error> {
+        let mut found = vec![None; self.slots];
+        let mut deserializer = serde_json::Deserializer::from_str(message);
+        Walk { node: &self.root, found: &mut found }.deserialize(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(found)
+    }
+}
+
+fn child<K: PartialEq>(children: &mut Vec<(K, Node)>, key: K) -> &mut Node {
+    let place = children.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+        children.push((key, Node::default()));
+        children.len() - 1
+    });
+    &mut children[place].1
+}
+
+fn parse_path(path: &str) -> Result<Vec<Step>, String> {
+    let mut steps = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(after) = rest.strip_prefix("[\"") {
+            let (key, after) =
+                after.split_once("\"]").ok_or_else(|| format!("{path:?}: [\" is not closed"))?;
+            steps.push(Step::Key(key.to_owned()));
+            rest = after;
+        } else if let Some(after) = rest.strip_prefix('[') {
+            let (item, after) = after.split_once(']').ok_or_else(|| format!("{path:?}: [ is not closed"))?;
+            let item = item.parse().map_err(|_| format!("{path:?}: {item:?} is no array index"))?;
+            steps.push(Step::Item(item));
+            rest = after;
+        } else {
+            let key = rest.strip_prefix('.').filter(|_| !steps.is_empty()).unwrap_or(rest);
+            let end = key.find(['.', '[']).unwrap_or(key.len());
+            let (key, after) = key.split_at(end);
+            if key.is_empty() {
+                return Err(format!("{path:?} has an empty step"));
+            }
+            steps.push(Step::Key(key.to_owned()));
+            rest = after;
+        }
+    }
+    match steps.len() {
+        0 => Err("the path is empty".to_owned()),
+        count if count > PATH_STEPS_MAX => Err(format!("{path:?} has more than {PATH_STEPS_MAX} steps")),
+        _ => Ok(steps),
+    }
+}
+
+/// A JSON value as the profile sees it.
+pub(super) fn raw(value: &RawValue) -> Raw<'_> {
+    let text = value.get();
+    match text.as_bytes().first() {
+        Some(b'"') => match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => Raw::Text(Cow::Borrowed(plain)),
+            _ => serde_json::from_str(text).map_or(Raw::Other, |text: String| Raw::Text(Cow::Owned(text))),
+        },
+        Some(b't') => Raw::Flag(true),
+        Some(b'f') => Raw::Flag(false),
+        Some(b'n') => Raw::Null,
+        Some(b'-' | b'0'..=b'9') => text.parse().map_or(Raw::Other, Raw::Number),
+        _ => Raw::Other,
+    }
+}
+
+struct Walk<'w, 'm> {
+    node: &'w Node,
+    found: &'w mut [Option<&'m RawValue>],
+}
+
+impl<'m> DeserializeSeed<'m> for Walk<'_, 'm> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Some(slot) = self.node.slot else { return deserializer.deserialize_any(self) };
+        let value = <&RawValue>::deserialize(deserializer)?;
+        if let Some(place) = self.found.get_mut(slot) {
+            *place = Some(value);
+        }
+        Ok(())
+    }
+}
+
+impl<'m> Visitor<'m> for Walk<'_, 'm> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'m>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(child) = map.next_key_seed(Key(self.node))? {
+            match child {
+                Some(node) => map.next_value_seed(Walk { node, found: &mut *self.found })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'m>>(self, mut items: A) -> Result<(), A::Error> {
+        for index in 0usize.. {
+            let more = match self.node.items.iter().find(|(known, _)| *known == index) {
+                Some((_, node)) => items.next_element_seed(Walk { node, found: &mut *self.found })?.is_some(),
+                None => items.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    // A plain value where the path wanted an object: the field is simply not there.
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// Reads an object's key and says which child of the node it leads to.
+struct Key<'w>(&'w Node);
+
+impl<'m, 'w> DeserializeSeed<'m> for Key<'w> {
+    type Value = Option<&'w Node>;
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'w> Visitor<'_> for Key<'w> {
+    type Value = Option<&'w Node>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(self.0.keys.iter().find(|(known, _)| known == key).map(|(_, node)| node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(paths: &[&str], message: &str) -> Vec<Option<String>> {
+        let mut trie = Paths::default();
+        let slots: Vec<usize> = paths.iter().map(|path| trie.add(path).unwrap()).collect();
+        let found = trie.find(message).unwrap();
+        slots.into_iter().map(|slot| found[slot].map(|value| value.get().to_owned())).collect()
+    }
+
+    #[test]
+    fn values_are_found_at_their_paths() {
+        let message =
+            r#"{"x":[[1],{"y":2}],"a":{"b":[{"c":1.5},{"c":"t"}]},"smoke":true,"k.k":null,"a2":{}}"#;
+        let found =
+            values(&["a.b[1].c", "smoke", "[\"k.k\"]", "x[1].y", "a.missing", "smoke.deeper"][..5], message);
+        let expected = [Some("\"t\""), Some("true"), Some("null"), Some("2"), None];
+        assert_eq!(found, expected.map(|text| text.map(str::to_owned)));
+    }
+
+    #[test]
+    fn an_absurd_number_spoils_only_itself() {
+        let mut trie = Paths::default();
+        let (smoke, temperature) = (trie.add("smoke").unwrap(), trie.add("t").unwrap());
+        let found = trie.find(r#"{"t":1e999,"smoke":1}"#).unwrap();
+        assert_eq!(raw(found[smoke].unwrap()), Raw::Number(1.0));
+        assert_eq!(raw(found[temperature].unwrap()), Raw::Number(f64::INFINITY));
+    }
+
+    #[test]
+    fn a_deep_message_is_skipped_without_deep_recursion() {
+        let depth = 1_000_000;
+        let message = format!("{{\"junk\":{}{},\"smoke\":1}}", "[".repeat(depth), "]".repeat(depth));
+        assert_eq!(values(&["smoke"], &message), [Some("1".to_owned())]);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_is_refused() {
+        for bad in ["", ".a", "a..b", "a[", "a[x]", "a[\"b", "a.b.c.d.e.f.g.h.i"] {
+            assert!(Paths::default().add(bad).is_err(), "{bad:?} was accepted");
+        }
+        let mut trie = Paths::default();
+        trie.add("a.b").unwrap();
+        assert!(trie.add("a").is_err() && trie.add("a.b.c").is_err());
+    }
+}

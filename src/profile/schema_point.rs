@@ -1,0 +1,443 @@
+//! FRAMES → READINGS, the profile's points: from `[[point]]` to where a value is found and what it means.
+
+use super::draft::{Problems, TextFile, suggest, suggest_or_list};
+use super::json::Paths;
+use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
+use super::registers::{WordOrder, WordType};
+use super::schema::{Field, ModbusDefaults, ProfilePoint, Source, Surroundings, every};
+use super::vocabulary::{PointClass, parse_word};
+use crate::model::{Code, DeviceId, Flaw, Quantity, RegisterTable};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PointFile {
+    pub(super) name: Spanned<String>,
+    class: Spanned<String>,
+    label: Option<TextFile>,
+    unit: Option<Spanned<String>>,
+    from: Spanned<FromFile>,
+    scale: Option<Spanned<f64>>,
+    offset: Option<Spanned<f64>>,
+    #[serde(default)]
+    codes: BTreeMap<String, Spanned<CodeFile>>,
+    otherwise: Option<Spanned<String>>,
+    #[serde(default)]
+    sentinels: Vec<SentinelFile>,
+    range: Option<Spanned<[f64; 2]>>,
+    single_example: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FromFile {
+    json: Option<String>,
+    topic: Option<usize>,
+    #[serde(default)]
+    text: bool,
+    table: Option<Spanned<String>>,
+    address: Option<Spanned<u32>>,
+    #[serde(rename = "type")]
+    kind: Option<Spanned<String>>,
+    order: Option<Spanned<String>>,
+    bits: Option<Spanned<String>>,
+    bit: Option<Spanned<u32>>,
+    mask: Option<Spanned<u64>>,
+    every_secs: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum CodeFile {
+    Flag(bool),
+    State(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentinelFile {
+    raw: toml::Value,
+    means: Spanned<String>,
+}
+
+/// The words of `means`.
+const SENSES: [(&str, Sense); 3] = [
+    ("not_fitted", Sense::Flaw(Flaw::NotFitted)),
+    ("sensor_fault", Sense::Flaw(Flaw::SensorFault)),
+    ("unreported", Sense::Unreported),
+];
+
+const TABLES: [(&str, RegisterTable); 4] = [
+    ("coil", RegisterTable::Coil),
+    ("discrete", RegisterTable::Discrete),
+    ("holding", RegisterTable::Holding),
+    ("input", RegisterTable::Input),
+];
+
+/// The table of that name in a profile.
+pub(super) fn parse_table(name: &str) -> Option<RegisterTable> {
+    TABLES.into_iter().find(|(known, _)| *known == name).map(|(_, table)| table)
+}
+
+/// The name of a table in a profile and in problems.
+pub(super) fn table_name(table: RegisterTable) -> &'static str {
+    TABLES.into_iter().find(|(_, known)| *known == table).map_or("", |(name, _)| name)
+}
+
+pub(super) fn build_point(
+    file: &PointFile,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<ProfilePoint> {
+    // A point's name obeys the rules of every slug.
+    if let Err(error) = DeviceId::parse(file.name.get_ref()) {
+        problems.error(file.name.span(), error.to_string(), "use lower-case letters, digits, - and _");
+    }
+    let source = build_source(&file.from, around, problems);
+    let Some(class) = around.vocabulary.class(file.class.get_ref()) else {
+        let ids = around.vocabulary.classes().map(|class| class.id.as_str());
+        let mut help = suggest(file.class.get_ref(), ids);
+        if help.is_empty() {
+            help = "the classes are listed in device-profiles/vocabulary.toml".to_owned();
+        }
+        problems.error(file.class.span(), format!("class {:?} is unknown", file.class.get_ref()), help);
+        return None;
+    };
+    let (kind, range) = build_kind(file, class, problems)?;
+    let sentinels = file.sentinels.iter().filter_map(|sentinel| build_sentinel(sentinel, problems)).collect();
+    Some(ProfilePoint {
+        name: file.name.get_ref().clone(),
+        class: class.id.clone(),
+        label: file.label.as_ref().map(TextFile::text),
+        quantity: class.quantity,
+        range,
+        single_example: file.single_example.clone(),
+        source: source?,
+        meaning: Meaning { kind, sentinels },
+    })
+}
+
+fn build_sentinel(file: &SentinelFile, problems: &mut Problems) -> Option<Sentinel> {
+    let raw = match &file.raw {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => file.raw.to_string(),
+        _ => {
+            problems.error(
+                file.means.span(),
+                "a sentinel is a single value",
+                "write a number, text or true/false",
+            );
+            return None;
+        }
+    };
+    let sense = |word: &str| SENSES.into_iter().find(|(known, _)| *known == word).map(|(_, sense)| sense);
+    let means = parse_word(&file.means, sense, SENSES.map(|(word, _)| word), problems)?;
+    Some(Sentinel { raw: Key::new(&raw), means })
+}
+
+type KindAndRange = (Kind, Option<(f64, f64)>);
+
+fn build_kind(file: &PointFile, class: &PointClass, problems: &mut Problems) -> Option<KindAndRange> {
+    match class.quantity {
+        Quantity::State => build_state(file, class, problems),
+        Quantity::Flag => build_flag(file, problems),
+        _ => build_number(file, class, problems),
+    }
+}
+
+fn refuse_number_keys(file: &PointFile, problems: &mut Problems) {
+    let spans = [
+        file.unit.as_ref().map(Spanned::span),
+        file.scale.as_ref().map(Spanned::span),
+        file.offset.as_ref().map(Spanned::span),
+        file.range.as_ref().map(Spanned::span),
+    ];
+    for span in spans.into_iter().flatten() {
+        problems.error(span, "a state or flag has no unit, scale, offset or range", "remove it");
+    }
+}
+
+fn build_state(file: &PointFile, class: &PointClass, problems: &mut Problems) -> Option<KindAndRange> {
+    refuse_number_keys(file, problems);
+    let states: Vec<&str> = class.states.iter().map(|(code, _)| &**code).collect();
+    let known = |written: &str, span, problems: &mut Problems| -> Code {
+        if !states.contains(&written) {
+            problems.error(
+                span,
+                format!("{written:?} is not a state of class {:?}", class.id.as_str()),
+                suggest_or_list(written, states.clone()),
+            );
+        }
+        written.into()
+    };
+    let mut codes = Vec::new();
+    for (raw, written) in &file.codes {
+        match written.get_ref() {
+            CodeFile::State(state) => codes.push((Key::new(raw), known(state, written.span(), problems))),
+            CodeFile::Flag(_) => {
+                problems.error(written.span(), "a state is a text", "write \"normal\", \"alarm\" …")
+            }
+        }
+    }
+    let otherwise = file.otherwise.as_ref().map(|state| known(state.get_ref(), state.span(), problems));
+    if codes.is_empty() {
+        problems.error(
+            file.name.span(),
+            "a state needs `codes`",
+            "add codes = { 0 = \"normal\", 1 = \"alarm\" }",
+        );
+    }
+    Some((Kind::State { codes, otherwise }, None))
+}
+
+fn build_flag(file: &PointFile, problems: &mut Problems) -> Option<KindAndRange> {
+    refuse_number_keys(file, problems);
+    if let Some(otherwise) = &file.otherwise {
+        problems.error(otherwise.span(), "a flag has no `otherwise`", "list its codes");
+    }
+    let mut codes = Vec::new();
+    for (raw, written) in &file.codes {
+        match written.get_ref() {
+            CodeFile::Flag(flag) => codes.push((Key::new(raw), *flag)),
+            CodeFile::State(_) => {
+                problems.error(written.span(), "a flag is true or false", "write true or false")
+            }
+        }
+    }
+    Some((Kind::Flag { codes }, None))
+}
+
+fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -> Option<KindAndRange> {
+    if !file.codes.is_empty() || file.otherwise.is_some() {
+        problems.error(file.name.span(), "a number has no codes", "remove `codes` and `otherwise`");
+    }
+    let units = || class.quantity.units().collect::<Vec<_>>();
+    let unit = match &file.unit {
+        Some(unit) => unit.get_ref().as_str(),
+        None if class.quantity.unit().is_empty() => "",
+        None => {
+            problems.error(
+                file.name.span(),
+                "a number needs its unit",
+                format!("use one of: {}", units().join(", ")),
+            );
+            return None;
+        }
+    };
+    let Some(conversion) = class.quantity.conversion(unit) else {
+        problems.error(
+            file.unit.as_ref().map_or_else(|| file.name.span(), Spanned::span),
+            format!("{unit:?} is no unit of {}", class.quantity.name()),
+            suggest_or_list(unit, units()),
+        );
+        return None;
+    };
+    let to_canonical = Scale::new(conversion.factor, conversion.offset);
+    let (scale, offset) = (file.scale.as_ref(), file.offset.as_ref());
+    for number in [scale, offset].into_iter().flatten() {
+        if !number.get_ref().is_finite() || (Some(number) == scale && *number.get_ref() == 0.0) {
+            problems.error(
+                number.span(),
+                "scale and offset are finite, and a scale is not 0",
+                "mend the figure",
+            );
+        }
+    }
+    let own = Scale::new(scale.map_or(1.0, |s| *s.get_ref()), offset.map_or(0.0, |o| *o.get_ref()));
+    let range = match &file.range {
+        Some(written) => {
+            let [low, high] = written.get_ref().map(|bound| to_canonical.apply(bound));
+            if low.is_nan() || high.is_nan() || low >= high {
+                problems.error(
+                    written.span(),
+                    "the range is empty",
+                    "write [lowest, highest] in the point's unit",
+                );
+            }
+            Some((low, high))
+        }
+        None => class.range,
+    };
+    Some((Kind::Number { scale: own.then(to_canonical), range }, range))
+}
+
+fn build_source(
+    from: &Spanned<FromFile>,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let file = from.get_ref();
+    let has_register_keys = file.table.is_some()
+        || file.address.is_some()
+        || file.kind.is_some()
+        || file.order.is_some()
+        || file.bits.is_some()
+        || file.bit.is_some()
+        || file.mask.is_some()
+        || file.every_secs.is_some();
+    let has_message_keys = file.json.is_some() || file.text || file.topic.is_some();
+    if let Some(defaults) = around.modbus {
+        if has_message_keys {
+            problems.error(
+                from.span(),
+                "`json`, `text` and `topic` belong to [mqtt]",
+                "say table and address",
+            );
+            return None;
+        }
+        return build_register(from, defaults, problems).map(Source::Register);
+    }
+    if has_register_keys || (file.json.is_some() == file.text) {
+        problems.error(
+            from.span(),
+            "a message's point is found by `json` or is plain `text`",
+            "say one of the two",
+        );
+        return None;
+    }
+    let topics = around.topics.unwrap_or(0);
+    if file.topic.is_some_and(|topic| topic >= topics) {
+        problems.error(from.span(), "`topic` is the place in `topics`, from 0", "use a smaller number");
+        return None;
+    }
+    if let Some(path) = &file.json {
+        if let Err(wrong) = Paths::default().add(path) {
+            problems.error(from.span(), wrong, "write a path such as object.list[0].smoke");
+        }
+        return Some(Source::Json { path: path.clone(), topic: file.topic });
+    }
+    match file.topic {
+        Some(topic) => Some(Source::Text { topic }),
+        None if topics == 1 => Some(Source::Text { topic: 0 }),
+        None => {
+            problems.error(from.span(), "plain text comes on one topic", "add topic = 0, 1, …");
+            None
+        }
+    }
+}
+
+fn build_register(
+    from: &Spanned<FromFile>,
+    defaults: ModbusDefaults,
+    problems: &mut Problems,
+) -> Option<Field> {
+    let file = from.get_ref();
+    let (Some(table), Some(address)) = (&file.table, &file.address) else {
+        problems.error(from.span(), "a register needs table and address", "add them");
+        return None;
+    };
+    let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
+    let wire = address.get_ref().checked_sub(u32::from(defaults.address_base));
+    let Some(wire) = wire.and_then(|wire| u16::try_from(wire).ok()) else {
+        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
+        return None;
+    };
+    let table = table?;
+    let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
+    let kind = match &file.kind {
+        Some(written) if is_bit_table => {
+            problems.error(written.span(), "coils and discrete inputs are single bits", "remove `type`");
+            return None;
+        }
+        Some(written) => parse_word(written, WordType::parse, WordType::ALL.map(WordType::name), problems)?,
+        None if is_bit_table => WordType::U16,
+        None => {
+            problems.error(
+                from.span(),
+                "a register needs its type",
+                "add type = \"u16\", \"i16\", \"f32\" …",
+            );
+            return None;
+        }
+    };
+    let order = build_order(from, kind, defaults, problems)?;
+    if usize::from(wire) + usize::from(kind.words()) > usize::from(u16::MAX) + 1 {
+        problems.error(address.span(), "the value reaches beyond register 65535", "check the address");
+    }
+    let bits = build_bits(from, kind, is_bit_table, problems)?;
+    let every = match &file.every_secs {
+        Some(written) => every(written, problems)?,
+        None => defaults.every,
+    };
+    Some(Field { table, address: wire, kind, order, bits, every })
+}
+
+fn build_order(
+    from: &Spanned<FromFile>,
+    kind: WordType,
+    defaults: ModbusDefaults,
+    problems: &mut Problems,
+) -> Option<WordOrder> {
+    if let Some(written) = &from.get_ref().order {
+        return parse_word(written, WordOrder::parse, WordOrder::ALL.map(WordOrder::name), problems);
+    }
+    if let Some(order) = defaults.order {
+        return Some(order);
+    }
+    if kind.words() > 1 {
+        problems.error(
+            from.span(),
+            "a value of several registers needs its order",
+            "add word_order = \"ABCD\" (or CDAB, BADC, DCBA) to [modbus]",
+        );
+        return None;
+    }
+    Some(WordOrder::Abcd)
+}
+
+/// `bit = 5`, `bits = "0..3"` (both ends included, bit 0 is the lowest) or `mask = 0x00F0`. All end at bit 0.
+fn build_bits(
+    from: &Spanned<FromFile>,
+    kind: WordType,
+    is_bit_table: bool,
+    problems: &mut Problems,
+) -> Option<Option<(u32, u64)>> {
+    let file = from.get_ref();
+    let width = u32::from(kind.words()) * 16;
+    let (span, first, last) = match (&file.bit, &file.bits, &file.mask) {
+        (None, None, None) => return Some(None),
+        (Some(bit), None, None) => (bit.span(), *bit.get_ref(), *bit.get_ref()),
+        (None, Some(bits), None) => {
+            let ends = bits
+                .get_ref()
+                .split_once("..")
+                .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+            let Some((first, last)) = ends else {
+                problems.error(bits.span(), "bits are written \"0..3\"", "first and last bit, both included");
+                return None;
+            };
+            (bits.span(), first, last)
+        }
+        (None, None, Some(mask)) => {
+            let bits = *mask.get_ref();
+            if bits == 0 {
+                problems.error(mask.span(), "the mask picks no bit", "write mask = 0x00F0");
+                return None;
+            }
+            if !kind.has_bits() || is_bit_table || bits.leading_zeros() < 64 - width {
+                problems.error(
+                    mask.span(),
+                    "the mask does not fit the type",
+                    "masks go with u16, u32 and u64",
+                );
+                return None;
+            }
+            return Some(Some((bits.trailing_zeros(), bits >> bits.trailing_zeros())));
+        }
+        _ => {
+            problems.error(from.span(), "only one of bit, bits and mask", "remove the others");
+            return None;
+        }
+    };
+    if !kind.has_bits() || is_bit_table || first > last || last >= width {
+        problems.error(
+            span,
+            "the bits do not fit the type",
+            "bits go with u16, u32 and u64; bit 0 is the lowest",
+        );
+        return None;
+    }
+    Some(Some((first, u64::MAX >> (63 - (last - first)))))
+}

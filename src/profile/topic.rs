@@ -1,0 +1,122 @@
+//! FRAMES → READINGS, topics: which MQTT topics a model speaks on, and where in them its address stands.
+
+use std::fmt;
+
+/// The deepest topic pattern. MQTT sets no limit; real topics have fewer than ten levels.
+const LEVELS_MAX: usize = 32;
+
+/// A topic with placeholders for whole levels: `site/{site}/device/{address}/up`. `{address}` stands in it exactly
+/// once and says which device it is; any other `{word}` matches any one level.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPattern {
+    text: String,
+    levels: Vec<Level>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Level {
+    Exactly(String),
+    Any,
+    Address,
+}
+
+impl TopicPattern {
+    /// Parses a pattern. The error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut levels = Vec::new();
+        for level in text.split('/') {
+            levels.push(match level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+                Some("address") => Level::Address,
+                Some(_) => Level::Any,
+                None if level.contains(['{', '}', '+', '#']) => {
+                    return Err(format!(
+                        "{level:?}: a placeholder is a whole level; + and # are not used here"
+                    ));
+                }
+                None => Level::Exactly(level.to_owned()),
+            });
+        }
+        if levels.len() > LEVELS_MAX {
+            return Err(format!("it has more than {LEVELS_MAX} levels"));
+        }
+        if levels.iter().filter(|level| **level == Level::Address).count() != 1 {
+            return Err("{address} has to stand in it exactly once".to_owned());
+        }
+        Ok(Self { text: text.to_owned(), levels })
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The MQTT topic filter that receives every such topic: `site/+/device/+/up`.
+    pub fn filter(&self) -> String {
+        let levels: Vec<&str> = self
+            .levels
+            .iter()
+            .map(|level| if let Level::Exactly(text) = level { text.as_str() } else { "+" })
+            .collect();
+        levels.join("/")
+    }
+
+    /// The address in that topic; `None` when the topic is another.
+    pub fn matches<'t>(&self, topic: &'t str) -> Option<&'t str> {
+        let mut address = None;
+        let mut written = topic.split('/');
+        for level in &self.levels {
+            let text = written.next()?;
+            match level {
+                Level::Exactly(expected) if text != expected => return None,
+                Level::Exactly(_) | Level::Any => {}
+                Level::Address => address = Some(text),
+            }
+        }
+        written.next().is_none().then_some(address).flatten().filter(|address| !address.is_empty())
+    }
+
+    /// The topic of one device. Placeholders other than the address become `placeholder`.
+    pub fn topic_of(&self, address: &str, placeholder: &str) -> String {
+        let levels: Vec<&str> = self
+            .levels
+            .iter()
+            .map(|level| match level {
+                Level::Exactly(text) => text.as_str(),
+                Level::Any => placeholder,
+                Level::Address => address,
+            })
+            .collect();
+        levels.join("/")
+    }
+}
+
+impl fmt::Display for TopicPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_gives_the_address_and_another_topic_gives_none() {
+        let pattern = TopicPattern::parse("site/{site}/device/{address}/up").unwrap();
+        assert_eq!(pattern.filter(), "site/+/device/+/up");
+        assert_eq!(pattern.matches("site/home/device/sd-01/up"), Some("sd-01"));
+        for other in
+            ["site/home/device/sd-01", "site/home/device/sd-01/up/x", "site/home/device//up", "", "/"]
+        {
+            assert_eq!(pattern.matches(other), None, "{other:?}");
+        }
+        assert_eq!(pattern.topic_of("sd-01", "home"), "site/home/device/sd-01/up");
+    }
+
+    #[test]
+    fn a_pattern_without_one_address_is_refused() {
+        for bad in ["a/b", "{address}/{address}", "a/+/{address}", "a/x{address}", "{address}/#"] {
+            assert!(TopicPattern::parse(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}
