@@ -57,7 +57,8 @@ pub(super) fn parse(
     problems: &mut Vec<Problem>,
 ) -> Option<Parsed> {
     let page = Page::new(file);
-    let parsed = page.parse(text, |root| Reader { around, page: &page, names: RefCell::default() }.gateway(root));
+    let parsed =
+        page.parse(text, |root| Reader { around, page: &page, names: RefCell::default() }.gateway(root));
     problems.extend(page.into_problems());
     parsed
 }
@@ -229,10 +230,8 @@ impl Reader<'_> {
             let help = "password_file = \"…\" 或 / or password_env = \"…\"";
             self.page.error(table.span.clone(), "有用户却没有密码 / a user without a password", help);
         }
-        let login = user.zip(password).map(|(user, password)| Login {
-            user: (*user.get_ref()).to_owned(),
-            password,
-        });
+        let login =
+            user.zip(password).map(|(user, password)| Login { user: (*user.get_ref()).to_owned(), password });
         table.finish();
         let (link, url) = (link?, url?);
         let client_id = client_id.unwrap_or_else(|| format!("fengsui-{link}"));
@@ -322,7 +321,8 @@ impl Reader<'_> {
         match (file, variable) {
             (None, None) => None,
             (Some(_), Some(variable)) => {
-                let message = format!("{file_key} 和 {env_key} 只能写一个 / only one of the two may be given");
+                let message =
+                    format!("{file_key} 和 {env_key} 只能写一个 / only one of the two may be given");
                 self.page.error(variable.span(), message, "");
                 None
             }
@@ -416,9 +416,15 @@ mod tests {
         assert_eq!(parse("mqtt://hall"), Some(("mqtt", "hall".into(), 1883)));
         assert_eq!(parse("mqtts://10.0.0.1:1884/"), Some(("mqtts", "10.0.0.1".into(), 1884)));
         assert_eq!(parse("mqtt://[::1]:1885"), Some(("mqtt", "::1".into(), 1885)));
-        for bad in
-            ["hall", "tcp://hall", "mqtt://", "mqtt://a:b", "mqtt://a:0", "mqtt://u:p@hall:1", "mqtt://[::1]x"]
-        {
+        for bad in [
+            "hall",
+            "tcp://hall",
+            "mqtt://",
+            "mqtt://a:b",
+            "mqtt://a:0",
+            "mqtt://u:p@hall:1",
+            "mqtt://[::1]x",
+        ] {
             assert_eq!(parse(bad), None, "{bad} was accepted");
         }
     }

@@ -73,7 +73,8 @@ impl<'a> PointOverride<'a> {
             .as_ref()
             .and_then(|point| profile.points.iter().find(|shape| shape.name == *point.get_ref()));
         if let (Some(point), None) = (&point, shape) {
-            let help = suggest_or_list(point.get_ref(), profile.points.iter().map(|shape| shape.name.as_str()));
+            let help =
+                suggest_or_list(point.get_ref(), profile.points.iter().map(|shape| shape.name.as_str()));
             let message = format!("{} 没有这个点 / it has no point {:?}", profile.id, point.get_ref());
             table.page.error(point.span(), message, help);
         }
@@ -119,7 +120,9 @@ impl Overrides<'_> {
 
 impl Changes {
     fn apply(&self, rule: &mut Rule) {
-        if let Condition::AtLeast { limit, deadband } | Condition::Below { limit, deadband } = &mut rule.condition {
+        if let Condition::AtLeast { limit, deadband } | Condition::Below { limit, deadband } =
+            &mut rule.condition
+        {
             *limit = self.limit.unwrap_or(*limit);
             *deadband = self.deadband.unwrap_or(*deadband);
         }
@@ -230,7 +233,9 @@ impl Check<'_, '_> {
                 let unit = self.quantity.unit();
                 self.refuse(
                     limit.span(),
-                    format!("限值在量程之外：规则永远或从不成立 / {value} {unit} is outside the plausible range"),
+                    format!(
+                        "限值在量程之外：规则永远或从不成立 / {value} {unit} is outside the plausible range"
+                    ),
                     format!("允许 / allowed: {low}..={high} {unit}"),
                 )
             }
@@ -240,11 +245,16 @@ impl Check<'_, '_> {
 
     fn deadband(&self, deadband: &Spanned<f64>) -> bool {
         if self.is_fire() {
-            let message = format!("火警规则不能有回差 / the fire rule {} cannot have a deadband", self.rule.id);
+            let message =
+                format!("火警规则不能有回差 / the fire rule {} cannot have a deadband", self.rule.id);
             return self.refuse(deadband.span(), message, "删除这一行 / remove this line");
         }
         if !self.has_limit() || *deadband.get_ref() < 0.0 {
-            return self.refuse(deadband.span(), "这里不能有这个回差 / no such deadband here", "deadband ≥ 0");
+            return self.refuse(
+                deadband.span(),
+                "这里不能有这个回差 / no such deadband here",
+                "deadband ≥ 0",
+            );
         }
         true
     }

@@ -132,7 +132,11 @@ impl<'t> Table<'t> {
     }
 
     /// An id that must be there.
-    pub(super) fn id<T: FromStr<Err = IdError>>(&self, key: &'static str, example: &str) -> Option<Spanned<T>> {
+    pub(super) fn id<T: FromStr<Err = IdError>>(
+        &self,
+        key: &'static str,
+        example: &str,
+    ) -> Option<Spanned<T>> {
         let text = self.required(key, example)?;
         self.parse_id(key, &text)
     }

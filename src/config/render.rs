@@ -40,9 +40,7 @@ impl Report {
             (Some(source), Some(span)) => {
                 let span = within(source, span);
                 title.element(
-                    Snippet::source(&**source)
-                        .path(file)
-                        .annotation(AnnotationKind::Primary.span(span)),
+                    Snippet::source(&**source).path(file).annotation(AnnotationKind::Primary.span(span)),
                 )
             }
             _ => title.element(Origin::path(file)),

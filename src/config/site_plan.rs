@@ -6,8 +6,8 @@ use super::overrides::{ClassOverride, Overrides, PointOverride};
 use super::reader::{Page, Table};
 use super::system;
 use crate::model::{
-    Contact, Device, DeviceId, LinkId, Plan, Point, PointId, Problem, ProfileId, Rule, SignalClass, Site, SiteId,
-    Span, Zone, ZoneId,
+    Contact, Device, DeviceId, LinkId, Plan, Point, PointId, Problem, ProfileId, Rule, SignalClass, Site,
+    SiteId, Span, Zone, ZoneId,
 };
 use crate::profile::{PointClass, Profile, ProfileLink, suggest};
 use std::cell::RefCell;
@@ -109,7 +109,10 @@ impl<'a> Builder<'a> {
         let mut seen = HashSet::new();
         let tables = root.tables("site");
         if tables.is_empty() {
-            self.page.whole_file("没有站点 / there is no site", "[[site]] id = \"…\" name = \"…\" address = \"…\"");
+            self.page.whole_file(
+                "没有站点 / there is no site",
+                "[[site]] id = \"…\" name = \"…\" address = \"…\"",
+            );
         }
         tables.into_iter().filter_map(|table| self.site(table, &mut seen)).collect()
     }
@@ -118,7 +121,8 @@ impl<'a> Builder<'a> {
         let id: Option<Spanned<SiteId>> = table.id("id", "sunshine");
         if let Some(id) = &id {
             if id.get_ref().as_str() == system::SITE {
-                let message = "站点不能叫 gateway：那是本网关自己 / the site id \"gateway\" is the gateway itself";
+                let message =
+                    "站点不能叫 gateway：那是本网关自己 / the site id \"gateway\" is the gateway itself";
                 self.page.error(id.span(), message, "换一个 id / choose another id");
             } else if !seen.insert(id.get_ref().clone()) {
                 self.repeated(id);
@@ -310,7 +314,11 @@ impl<'a> Builder<'a> {
         if wanted != *kind {
             self.page.error(
                 link.span(),
-                format!("型号说 {}，连接是 {} / the profile and the link do not match", wanted.name(), kind.name()),
+                format!(
+                    "型号说 {}，连接是 {} / the profile and the link do not match",
+                    wanted.name(),
+                    kind.name()
+                ),
                 "换一个连接或型号 / choose another link or profile",
             );
             return None;

@@ -13,11 +13,14 @@ use std::sync::Arc;
 pub const SITE: &str = "gateway";
 /// Its only zone.
 pub const ZONE: &str = "system";
-/// The point of a link's device that says whether the connection works.
+/// The point of a link's device that says whether the connection works: `up` or `down`.
 pub const STATE_POINT: &str = "state";
-/// The points of the gateway's own device, each true while something is wrong, with their names.
-pub const FAULT_POINTS: [(&str, &str, &str); 3] =
-    [("journal", "日志写入故障", "journal not writable"), ("clock", "时钟异常", "clock suspect"), ("disk", "磁盘空间不足", "disk full")];
+/// The points of the gateway's own device, each `normal` or `fault`, with their names.
+pub const FAULT_POINTS: [(&str, &str, &str); 3] = [
+    ("journal", "日志写入故障", "journal not writable"),
+    ("clock", "时钟异常", "clock suspect"),
+    ("disk", "磁盘空间不足", "disk full"),
+];
 
 const CONNECTION_CLASS: &str = "connection_state";
 const FAULT_CLASS: &str = "gateway_fault";
@@ -27,7 +30,7 @@ pub fn link_device(link: &LinkId) -> Option<DeviceId> {
     DeviceId::parse(&format!("link-{link}")).ok()
 }
 
-/// The point that is false or true with the link.
+/// The point that is `up` or `down` with the link.
 pub fn link_point(link: &LinkId) -> Option<PointId> {
     PointId::new(&link_device(link)?, STATE_POINT).ok()
 }

@@ -84,7 +84,7 @@ fn unknown_key_help(message: &str) -> String {
 }
 
 /// `did you mean "x"?`, or nothing when no known word is near.
-pub(super) fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     known
         .into_iter()
         .map(|word| (edits(written, word), word))

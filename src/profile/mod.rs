@@ -21,6 +21,7 @@ mod vocabulary;
 
 pub use catalogue::{Catalogue, profile_id};
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
+pub use draft::suggest;
 pub use example::{Example, ExampleFailure};
 pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
 pub use registers::{WordOrder, WordType};
