@@ -47,12 +47,20 @@ pub struct Config {
 }
 
 /// What was found while reading: the problems, and the texts they point into, so that the place can be shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Report {
     /// Errors and warnings, in the order they were found. Warnings alone leave a usable [`Config`].
     pub problems: Vec<Problem>,
     /// Every text that was read, by the name its problems carry.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// The names of the texts, not the texts.
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<_> = self.texts.keys().collect();
+        f.debug_struct("Report").field("problems", &self.problems).field("files", &files).finish()
+    }
 }
 
 impl Report {

@@ -336,13 +336,10 @@ impl<'a> Builder<'a> {
     ) -> Option<(String, Option<u8>)> {
         let has_address = table.has("address");
         let has_unit = table.has("unit");
-        let unit_text = table.integer("unit", 1..=UNIT_MAX);
-        let Some(profile) = profile else {
-            // Asked for so that they are no unknown keys; which one is right is not known.
-            table.text("address");
-            return None;
-        };
-        match &profile.get_ref().link {
+        table.pass_over("address");
+        table.pass_over("unit");
+        // Without a profile it is not known which of the two is right.
+        match &profile?.get_ref().link {
             ProfileLink::Mqtt { topics } => {
                 if has_unit {
                     let help = "MQTT 设备用 address / an MQTT device has an address";
@@ -364,13 +361,12 @@ impl<'a> Builder<'a> {
                 if has_address {
                     let help = "Modbus 设备用 unit / a Modbus device has a unit";
                     self.page.error(table.span_of("address"), "这里不用 address / no address here", help);
-                    table.text("address");
                 }
                 if !has_unit {
                     let message = "缺少 “unit” / \"unit\" is missing";
                     self.page.error(table.span.clone(), message, "Modbus 从站号 / the unit id: unit = 1");
                 }
-                let unit = unit_text?;
+                let unit = table.integer("unit", 1..=UNIT_MAX)?;
                 let key = (link?.clone(), "unit".to_owned(), unit.get_ref().to_string());
                 self.claim(key, device?, &unit)?;
                 Some((String::new(), u8::try_from(unit.into_inner()).ok()))
