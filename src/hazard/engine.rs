@@ -42,7 +42,7 @@ pub(super) enum Deadline {
 
 impl Engine {
     /// Starts with what the journal knows: its rows, and the newest stored reading of each point. Silence counts
-    /// from `at`: before it, the gateway itself was deaf. Rows that the plan no longer has are kept while they hold
+    /// from `at`: before it, the gateway itself was deaf. Links count as up until it is told otherwise. Rows that the plan no longer has are kept while they hold
     /// an open hazard; others are handed out as `Normal` with the first [`Engine::handle`].
     pub fn restore(plan: Arc<Plan>, facts: Vec<Fact>, last: &[Reading], at: Timestamp) -> Self {
         let mut board = Board::new(plan, at);
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Tells what happened at `at`, to be written in journal entry `no`. First every deadline up to `at` runs out,
-    /// in order, each dated at its own time. Appends to `out`; the caller clears it.
+    /// in order, each dated at its own time; for [`Event::ClockStepped`], `at` is in the new time. Appends to `out`; the caller clears it.
     ///
     /// Each row that changed is handed out once, as it is at the end. A closed hazard is in its transition; its row
     /// is then `Normal` and empty.

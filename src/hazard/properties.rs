@@ -269,16 +269,18 @@ proptest! {
         for cut in 0..log.len() {
             let (_, _, engine) = run(fresh(kinds), &log[..cut]);
             let mut last: HashMap<PointId, Reading> = HashMap::new();
+            let mut in_force = plan(kinds.silence, 50.0, true);
             for (_, event) in &log[..cut] {
                 if let Event::ClockStepped { by } = event {
                     last.values_mut().for_each(|reading| reading.received_at = reading.received_at + *by);
                 }
                 if let Event::Plan(plan) = event {
+                    in_force = plan.clone();
                     last.retain(|point, _| plan.point(point).is_some()); // The engine forgets what is not planned.
                 }
                 let Event::Reading(reading) = event else { continue };
                 let seen = last.get(&reading.point).map(super::board::Seen::of);
-                if order(seen.as_ref(), reading) != Order::Stale {
+                if in_force.point(&reading.point).is_some() && order(seen.as_ref(), reading) != Order::Stale {
                     last.insert(reading.point.clone(), reading.clone());
                 }
             }

@@ -54,7 +54,6 @@ impl Engine {
             Because::Reading(reading, _) => {
                 Cause::Reading { value: reading.value.clone(), flaw: reading.flaw }
             }
-            Because::Deadline if self.board.slots[number].watch.is_none() => Cause::Plan,
             Because::Deadline | Because::Link => Cause::Deadline,
             Because::Silence(last_heard) => Cause::Silence { last_heard },
             Because::Heard => Cause::Silence { last_heard: Some(moment.at) },
