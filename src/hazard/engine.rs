@@ -124,6 +124,10 @@ impl Engine {
         if self.board.slots[slot].silence.is_some() {
             return; // Judged by the clock, not by what was said.
         }
+        if reading.flaw == Some(Flaw::NoAnswer) && self.down.contains(&self.board.devices[watch.device].link)
+        {
+            return; // The link is broken: that is one fault, not one for each register behind it.
+        }
         let rule = &watch.rule;
         let verdict = judge(rule, reading, self.board.slots[slot].phase);
         // What is late tells of the past: a fire that was is still a fire to look at; nothing is over because of it.

@@ -348,6 +348,15 @@ proptest! {
                         matches!(event, Event::Reading(r) if r.point == t.hazard.point) && *at == begun
                     });
                     prop_assert!(began, "no reading of {} at {begun}", t.hazard.point);
+                    // In between nothing said that it was over.
+                    let over = log.iter().filter(|(at, _)| begun < *at && *at < t.at).any(|(_, event)| {
+                        let Event::Reading(r) = event else { return false };
+                        let live = r.quality != Quality::Bad && !r.late && r.sampled_at.is_none();
+                        let low = r.value == Value::Number(number(20.0));
+                        let limit = t.hazard.evidence.condition.limit().is_some();
+                        r.point == t.hazard.point && live && low && limit
+                    });
+                    prop_assert!(!over, "raised although it was over in between: {:?}", t);
                 }
                 if let Cause::Silence { last_heard } = t.cause && t.change == Change::Raised {
                     let since = last_heard.unwrap_or(START);
