@@ -32,7 +32,7 @@ pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub(crate) use store::{from_sql, to_sql};
 
 use crate::metrics::Metrics;
-use crate::model::{Fact, Hazard, HazardId, Text, Timestamp, Transition};
+use crate::model::{Code, Fact, Hazard, HazardId, PointId, Reading, Text, Timestamp, Transition};
 use queue::{Job, Queue};
 use readers::Readers;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -325,6 +325,35 @@ impl Journal {
     /// For the series: where damage is counted.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// For the series: one reading as the blob that an entry would hold.
+    pub(crate) fn encode_reading(&self, reading: &Reading) -> Option<Vec<u8>> {
+        self.0.live.encode(std::slice::from_ref(reading))
+    }
+
+    /// For the series: the reading of such a blob.
+    pub(crate) fn decode_reading(&self, blob: &[u8]) -> Option<Reading> {
+        let decoded = self.0.live.decode(blob);
+        if decoded.is_err() {
+            self.0.metrics.journal_damaged.inc();
+        }
+        decoded.ok().and_then(|mut readings| readings.pop())
+    }
+
+    /// For the series: the number that stands for a point in the database; every recorded point has one.
+    pub(crate) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.0.live.point_number(point)
+    }
+
+    /// For the series: the number that stands for a state; every recorded state has one.
+    pub(crate) fn code_number(&self, code: &str) -> Option<u32> {
+        self.0.live.code_number(code)
+    }
+
+    /// For the series: the state of a number.
+    pub(crate) fn code(&self, number: u32) -> Option<Code> {
+        self.0.live.code(number)
     }
 }
 
