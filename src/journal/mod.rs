@@ -54,7 +54,7 @@ struct Inner {
     metrics: Metrics,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the writer runs; released after it has ended.
-    _lock: File,
+    lock: File,
 }
 
 /// What the journal knew when it was opened.
@@ -88,7 +88,7 @@ impl Journal {
             .map_err(|error| refused(error.to_string()))?;
         let readers = Readers::new(path);
         let writer = Mutex::new(Some(thread));
-        Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, _lock: lock })), restored))
+        Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, lock })), restored))
     }
 
     fn restore(
@@ -373,6 +373,10 @@ impl Drop for Inner {
             && thread.join().is_err()
         {
             tracing::error!("the journal's writer had panicked");
+        }
+        // Closing the file alone is not enough: a child process that is just being started has a copy of it.
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "the lock goes with the process");
         }
     }
 }
