@@ -86,7 +86,7 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| refused(error.to_string()))?;
-        let readers = Readers::new(path);
+        let readers = Readers::new(place);
         let writer = Mutex::new(Some(thread));
         Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, lock })), restored))
     }
@@ -125,9 +125,11 @@ impl Journal {
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// Shows live followers an entry that could not be written; it should say `recorded: false`. Its number is the one
+    /// Shows live followers an entry that could not be written, marked `recorded: false`. Its number is the one
     /// that it will be appended under: see the module's text on numbers.
     pub fn publish_unrecorded(&self, entry: Arc<Entry>) {
+        let entry =
+            if entry.recorded { Arc::new(Entry { recorded: false, ..(*entry).clone() }) } else { entry };
         self.0.live.show(entry);
     }
 
@@ -380,3 +382,6 @@ impl Drop for Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -235,3 +235,111 @@ fn insert(conn: &Connection, point: u32, samples: &[Sample]) -> rusqlite::Result
     ])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::tail::ABSENT;
+    use proptest::prelude::*;
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        let value = prop_oneof![
+            any::<i16>().prop_map(|tenths| f64::from(tenths) / 10.0),
+            Just(ABSENT),
+            -1e300..1e300
+        ];
+        (any::<i64>(), value, any::<bool>()).prop_map(|(time, value, bad)| Sample { time, value, bad })
+    }
+
+    fn keys(samples: &[Sample]) -> Vec<((i64, u64), bool)> {
+        samples.iter().map(|sample| (sample.key(), sample.bad)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_come_back_as_they_were(mut samples in prop::collection::vec(sample(), 1..300)) {
+            sort_and_dedupe(&mut samples);
+            prop_assert_eq!(keys(&unpack(&pack(&samples)).unwrap()), keys(&samples));
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0u32..8) {
+            let samples: Vec<_> = (0..50).map(|n| Sample { time: n, value: 1.5, bad: false }).collect();
+            let mut blob = pack(&samples);
+            let index = at.index(blob.len());
+            blob[index] ^= 1 << bit;
+            prop_assert_eq!(unpack(&blob).map(|_| ()), Err(Damaged::Checksum));
+        }
+
+        #[test]
+        fn any_bytes_under_a_right_check_sum_are_samples_or_an_error(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200), known in any::<bool>()
+        ) {
+            if known && !bytes.is_empty() {
+                bytes[0] = FORMAT;
+            }
+            let sum = crc32fast::hash(&bytes);
+            bytes.extend(sum.to_le_bytes());
+            prop_assert!(unpack(&bytes).is_err() || bytes.len() > 20);
+        }
+    }
+
+    /// A chunk as this program wrote it first: every later version must read it.
+    const GOLDEN: &str = "\
+        010c0000003500000070636f21030003030401040b0000017102000000000000100028ebf040e3361a0020400000d602\
+        000000000000001032547698ba003d00000070636f21030003030401060b0000004400283333333333b31b60c0000000\
+        000000de0003080000000000240a1800000000000000f8ff0012d34fc80000800025805947";
+
+    fn golden_samples() -> Vec<Sample> {
+        let value =
+            |n: i64| if n == 7 { ABSENT } else { [23.4, 23.5, 68.5][usize::try_from(n % 3).unwrap()] };
+        (0..12)
+            .map(|n| Sample { time: 1_800_000_000_000 + n * 10_000, value: value(n), bad: n == 7 })
+            .collect()
+    }
+
+    #[test]
+    fn a_chunk_of_the_first_version_is_read() {
+        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let blob: Vec<u8> = GOLDEN.as_bytes().chunks(2).map(hex).collect();
+        assert_eq!(keys(&unpack(&blob).unwrap()), keys(&golden_samples()));
+    }
+
+    #[test]
+    fn a_thousand_slow_temperatures_take_less_than_a_byte_each() {
+        let samples: Vec<_> = (0..1024i32)
+            .map(|n| Sample {
+                time: 1_800_000_000_000 + i64::from(n) * 10_000,
+                value: f64::from(230 + (n / 40) % 7) / 10.0,
+                bad: false,
+            })
+            .collect();
+        let bytes = pack(&samples).len();
+        assert!(bytes < 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../journal/schema.sql")).unwrap();
+        let metrics = Metrics::new();
+        let at = |times: &[i64]| -> Vec<Sample> {
+            times.iter().map(|&time| Sample { time, value: 1.0, bad: false }).collect()
+        };
+        let long: Vec<i64> = (0..5000).map(|n| n * 10).collect();
+        store(&conn, &metrics, 1, &at(&long)).unwrap();
+        store(&conn, &metrics, 1, &at(&[-5, 5, 12_345, 60_000])).unwrap();
+        let spans = || -> Vec<(i64, i64, i64)> {
+            let mut statement = conn.prepare("SELECT t0, t1, n FROM chunk ORDER BY t0").unwrap();
+            let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        assert!(spans().windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", spans());
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004);
+        conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
+        let lost = spans().iter().find(|(t0, ..)| *t0 == 0).unwrap().2;
+        store(&conn, &metrics, 1, &at(&[7])).unwrap();
+        assert_eq!(metrics.journal_damaged.get(), 1);
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004 - lost + 1);
+    }
+}

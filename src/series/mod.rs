@@ -93,7 +93,7 @@ impl Series {
             stepping: tokio::sync::Mutex::default(),
             moving: tokio::sync::RwLock::default(),
         }));
-        while series.step().await?.entries > 0 {}
+        while !series.step().await?.idle {}
         Ok(series)
     }
 
@@ -105,8 +105,10 @@ impl Series {
         let sealed = self.seal().await?;
         let (idle, passed) = {
             let tails = self.tails();
-            (entries < ENTRIES_PER_STEP && sealed < SEALS_PER_STEP, tails.passed(&[]))
+            let caught_up = entries.is_some_and(|entries| entries < ENTRIES_PER_STEP);
+            (caught_up && sealed < SEALS_PER_STEP, tails.passed(&[]))
         };
+        let entries = entries.unwrap_or(0);
         self.0.journal.move_cursor(CURSOR, passed).await?;
         Ok(Progress { entries, sealed, idle })
     }
@@ -150,11 +152,12 @@ impl Series {
         Ok(self.0.journal.read(move |conn| Ok(range::answer(conn, &metrics, number, &frame, tail)?)).await?)
     }
 
-    async fn take(&self) -> Result<usize, SeriesError> {
+    /// How many entries were taken; `None`: memory is full, sealing goes first.
+    async fn take(&self) -> Result<Option<usize>, SeriesError> {
         let after = {
             let tails = self.tails();
             if tails.count() >= TAIL_SAMPLES_MAX {
-                return Ok(0);
+                return Ok(None);
             }
             tails.taken()
         };
@@ -166,11 +169,10 @@ impl Series {
             }
             tails.passed_entry(entry.no, entry.at);
         }
-        Ok(entries.len())
+        Ok(Some(entries.len()))
     }
 
     async fn seal(&self) -> Result<usize, SeriesError> {
-        let _moving = self.0.moving.write().await;
         let (due, plan) = {
             let tails = self.tails();
             let due = tails.due(SEALS_PER_STEP, tails.count() >= TAIL_SAMPLES_MAX);
@@ -180,6 +182,7 @@ impl Series {
         if due.is_empty() {
             return Ok(0);
         }
+        let _moving = self.0.moving.write().await;
         let (taken, passed, drop_before) = {
             let tails = self.tails();
             (tails.taken(), tails.passed(&due), tails.newest_at() - CHUNK_AGE_MAX)

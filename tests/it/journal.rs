@@ -1,4 +1,5 @@
 //! Tests of: journal.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,
@@ -125,7 +126,7 @@ async fn a_hazard_is_there_after_a_restart_until_a_person_resets_it() {
     assert_eq!(journal.closed_hazards(None, 10).await.unwrap(), []);
     assert_eq!(
         journal.read_after(0, 10).await.unwrap(),
-        [raise.entry.clone()],
+        std::slice::from_ref(&raise.entry),
         "read from the disk as written"
     );
     journal.append(write(2, vec![])).await.unwrap();

@@ -1,4 +1,5 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
@@ -82,6 +83,9 @@ async fn a_spike_of_one_second_in_a_month_stands_in_some_bucket() {
         let hot: Vec<_> = answer.iter().filter(|bucket| bucket.max == Some(68.5)).collect();
         assert!(matches!(hot[..], [bucket] if bucket.start <= ms(spike) && ms(spike) < bucket.end));
     }
+    let started = tokio::time::Instant::now();
+    series.range(&temperature, ms(0), ms(month), 500).await.unwrap();
+    println!("43 201 samples into 500 buckets: {:?}", started.elapsed());
     let cursor = journal.cursor("series").await.unwrap();
     assert!(cursor > 80, "chunks were sealed on the way: {cursor}");
 }
@@ -287,4 +291,43 @@ async fn a_chart_of_a_clock_gone_mad_is_an_answer() {
     assert!(total(&all).0 >= 2, "{all:?}");
     let near = series.range(&mad, ms(0), ms(1) + Span::from_secs(1), 10).await.unwrap();
     assert_eq!(total(&near), (1, Some(1.0), Some(1.0)));
+}
+
+#[tokio::test]
+async fn charts_are_saved_from_a_damaged_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let pressure = point("pressure");
+    {
+        let journal = open(dir.path());
+        let series = Series::open(&journal).await.unwrap();
+        for some in 0..4i64 {
+            let times = some * 1000..some * 1000 + 1000;
+            let readings = times.map(|n| reading(&pressure, n * 1000, number(0.3))).collect();
+            append(&journal, some * 3_600_000, readings).await;
+            settle(&series).await;
+        }
+    }
+    // The index of the duty log is ruined; nothing else is.
+    let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    let root: u64 = conn
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'note_no'", [], |row| {
+            row.get::<_, i64>(0)
+        })
+        .unwrap()
+        .try_into()
+        .unwrap();
+    drop(conn);
+    let mut file = std::fs::OpenOptions::new().write(true).open(dir.path().join("journal.db")).unwrap();
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start((root - 1) * 4096)).unwrap();
+    std::io::Write::write_all(&mut file, &[0xEE; 4096]).unwrap();
+    drop(file);
+    let limits = Limits { ballast_bytes: 4096, ..Limits::default() };
+    let (journal, restored) = Journal::open(dir.path(), limits, Metrics::new()).unwrap();
+    assert!(restored.recovered.is_some());
+    let series = Series::open(&journal).await.unwrap();
+    let answer = series.range(&pressure, ms(0), ms(4_000_000), 3).await.unwrap();
+    assert_eq!(total(&answer), (4000, Some(0.3), Some(0.3)));
+    append(&journal, 9 * 3_600_000, vec![reading(&pressure, 9 * 3_600_000, number(0.2))]).await;
+    settle(&series).await;
+    assert_eq!(series.last(&pressure).unwrap().value, number(0.2));
 }
