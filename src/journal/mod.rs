@@ -324,9 +324,9 @@ impl Journal {
         self.0.readers.ask(question).await
     }
 
-    /// For the series: where damage is counted.
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+    /// For the series: chunks that failed their check.
+    pub(crate) fn count_damaged(&self, chunks: u64) {
+        self.0.metrics.journal_damaged.inc_by(chunks);
     }
 
     /// For the series: one reading as the blob that an entry would hold.

@@ -1,7 +1,6 @@
 //! Sealed samples: one compressed, checked blob with a summary beside it. A point's chunks never overlap.
 
 use super::tail::{SEAL_SAMPLES, Sample, sort_and_dedupe};
-use crate::metrics::Metrics;
 use pco::ChunkConfig;
 use pco::standalone::{simple_compress, simple_decompress};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -135,12 +134,9 @@ fn part(bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
 
 /// Puts a point's samples (in the order of time, each once) where they belong among its chunks. Each goes to the last
 /// chunk that begins before it: appended if that one is short, merged if it lies within, else into a chunk of its own.
-pub(super) fn store(
-    conn: &Connection,
-    metrics: &Metrics,
-    point: u32,
-    mut samples: &[Sample],
-) -> rusqlite::Result<()> {
+/// Says how many damaged chunks were replaced.
+pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> rusqlite::Result<u64> {
+    let mut damaged = 0;
     while let Some(first) = samples.first() {
         let home = Home::find(conn, point, first.time)?;
         let end =
@@ -154,7 +150,7 @@ pub(super) fn store(
             match take_out(conn, point, t0)? {
                 Ok(held) => merged.extend(held),
                 Err(cause) => {
-                    metrics.journal_damaged.inc();
+                    damaged += 1;
                     tracing::error!(point, t0, %cause, "a damaged chunk of the series was replaced");
                 }
             }
@@ -162,7 +158,7 @@ pub(super) fn store(
         }
         pieces(&merged).try_for_each(|piece| insert(conn, point, piece))?;
     }
-    Ok(())
+    Ok(damaged)
 }
 
 /// Where a sample belongs: the last chunk that begins no later, and where the next one begins.
@@ -322,13 +318,12 @@ mod tests {
     fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(include_str!("../journal/schema.sql")).unwrap();
-        let metrics = Metrics::new();
         let at = |times: &[i64]| -> Vec<Sample> {
             times.iter().map(|&time| Sample { time, value: 1.0, bad: false }).collect()
         };
         let long: Vec<i64> = (0..5000).map(|n| n * 10).collect();
-        store(&conn, &metrics, 1, &at(&long)).unwrap();
-        store(&conn, &metrics, 1, &at(&[-5, 5, 12_345, 60_000])).unwrap();
+        store(&conn, 1, &at(&long)).unwrap();
+        store(&conn, 1, &at(&[-5, 5, 12_345, 60_000])).unwrap();
         let spans = || -> Vec<(i64, i64, i64)> {
             let mut statement = conn.prepare("SELECT t0, t1, n FROM chunk ORDER BY t0").unwrap();
             let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
@@ -338,8 +333,7 @@ mod tests {
         assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004);
         conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
         let lost = spans().iter().find(|(t0, ..)| *t0 == 0).unwrap().2;
-        store(&conn, &metrics, 1, &at(&[7])).unwrap();
-        assert_eq!(metrics.journal_damaged.get(), 1);
+        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), 1);
         assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004 - lost + 1);
     }
 }

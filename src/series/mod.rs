@@ -148,8 +148,10 @@ impl Series {
         let _still = self.0.moving.read().await;
         let tail = self.tails().samples(point, from, to);
         let Some(number) = self.0.journal.point_number(point) else { return Ok(frame.empty()) };
-        let metrics = self.0.journal.metrics().clone();
-        Ok(self.0.journal.read(move |conn| Ok(range::answer(conn, &metrics, number, &frame, tail)?)).await?)
+        let question = move |conn: &rusqlite::Connection| Ok(range::answer(conn, number, &frame, tail)?);
+        let (buckets, damaged) = self.0.journal.read(question).await?;
+        self.0.journal.count_damaged(damaged);
+        Ok(buckets)
     }
 
     /// How many entries were taken; `None`: memory is full, sealing goes first.
@@ -187,12 +189,13 @@ impl Series {
             let tails = self.tails();
             (tails.taken(), tails.passed(&due), tails.newest_at() - CHUNK_AGE_MAX)
         };
-        let metrics = self.0.journal.metrics().clone();
-        self.0
+        let damaged = self
+            .0
             .journal
             .write(move |conn| {
+                let mut damaged = 0;
                 for sealing in &plan {
-                    chunk::store(conn, &metrics, sealing.point, &sealing.samples)?;
+                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?;
                     conn.prepare_cached(
                         "INSERT OR REPLACE INTO last (point, sealed_no, reading) VALUES (?, ?, ?)",
                     )?
@@ -206,9 +209,11 @@ impl Series {
                 conn.prepare_cached(
                     "INSERT INTO cursor (name, no) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET no = ?2",
                 )?
-                .execute(params![CURSOR, to_sql(passed)])
+                .execute(params![CURSOR, to_sql(passed)])?;
+                Ok(damaged)
             })
             .await?;
+        self.0.journal.count_damaged(damaged);
         let mut tails = self.tails();
         due.iter().for_each(|point| tails.sealed(point));
         Ok(due.len())

@@ -2,7 +2,6 @@
 
 use super::chunk::{Summary, unpack};
 use super::tail::{Sample, sort_and_dedupe};
-use crate::metrics::Metrics;
 use crate::model::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -127,14 +126,14 @@ impl Sums {
 }
 
 /// Fills the buckets from a point's chunks and its tail. A chunk that lies in one bucket is not even decoded, unless the
-/// tail has samples of the same time, which may be the same ones sent again.
+/// tail has samples of the same time, which may be the same ones sent again. Also says how many chunks were damaged.
 pub(super) fn answer(
     conn: &Connection,
-    metrics: &Metrics,
     point: u32,
     frame: &Frame,
     mut tail: Vec<Sample>,
-) -> rusqlite::Result<Vec<Bucket>> {
+) -> rusqlite::Result<(Vec<Bucket>, u64)> {
+    let mut damaged = 0;
     let mut sums = vec![Sums::default(); frame.count];
     // Chunks do not overlap: only the last one that begins before `from` can reach into it.
     let mut statement = conn.prepare_cached(&format!(
@@ -156,14 +155,15 @@ pub(super) fn answer(
                     samples.iter().for_each(|sample| add(&mut sums, frame, sample));
                 }
                 Err(cause) => {
-                    metrics.journal_damaged.inc();
+                    damaged += 1;
                     tracing::error!(point, t0 = summary.t0, %cause, "a chunk of the series is damaged and was skipped");
                 }
             },
         }
     }
     tail.iter().for_each(|sample| add(&mut sums, frame, sample));
-    Ok(sums.iter().enumerate().map(|(index, sums)| sums.bucket(frame, index)).collect())
+    let buckets = sums.iter().enumerate().map(|(index, sums)| sums.bucket(frame, index)).collect();
+    Ok((buckets, damaged))
 }
 
 fn add(sums: &mut [Sums], frame: &Frame, sample: &Sample) {
