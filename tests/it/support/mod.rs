@@ -1,4 +1,6 @@
 //! What several tests share.
 
+pub(crate) mod browser;
+pub(crate) mod duty_room;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
