@@ -61,6 +61,10 @@ metrics! {
     journal_commits: Counter = Counter::default();
     /// Journal commits that failed.
     journal_failures: Counter = Counter::default();
+    /// Journal entries deleted by the size limit before every follower had read them.
+    journal_trimmed: Counter = Counter::default();
+    /// Stored rows of the journal or the series that failed their check when read, and were skipped.
+    journal_damaged: Counter = Counter::default();
     /// Bytes of the journal's files.
     journal_bytes: Gauge = Gauge::default();
     /// Seconds one journal commit took.

@@ -11,8 +11,10 @@ use std::sync::Arc;
 /// accident, and is refused before anything parses it.
 pub(super) const FILE_BYTES_MAX: usize = 1 << 20;
 
-/// A word is offered as a correction when at most this share of its letters (1 in 3) has to change.
-const SUGGESTION_EDITS_PER: usize = 3;
+/// A word is offered as a correction when at most this share of its letters (1 in 3) has to change; two letters in
+/// any case, since two that changed places count as two.
+const SUGGESTION_LETTERS_PER_EDIT: usize = 3;
+const SUGGESTION_EDITS_ALWAYS: usize = 2;
 
 /// `{ zh = "…", en = "…" }`.
 #[derive(Debug, Clone, Deserialize)]
@@ -85,10 +87,16 @@ fn unknown_key_help(message: &str) -> String {
 
 /// `did you mean "x"?`, or nothing when no known word is near.
 pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let is_near = |edits: usize, word: &str| {
+        let letters = word.chars().count();
+        // Never more than half of it: "on" is no correction of "xy".
+        edits <= (letters / SUGGESTION_LETTERS_PER_EDIT).max(SUGGESTION_EDITS_ALWAYS)
+            && 2 * edits <= letters + 1
+    };
     known
         .into_iter()
         .map(|word| (edits(written, word), word))
-        .filter(|(edits, word)| *edits <= word.chars().count().max(3) / SUGGESTION_EDITS_PER)
+        .filter(|(edits, word)| is_near(*edits, word))
         .min()
         .map_or_else(String::new, |(_, word)| format!("did you mean {word:?}?"))
 }
@@ -145,6 +153,7 @@ mod tests {
             suggest("residual_curent", ["flow", "residual_current"]),
             "did you mean \"residual_current\"?"
         );
-        assert_eq!(suggest("xyz", ["flow", "residual_current"]), "");
+        assert_eq!(suggest("alram", ["normal", "alarm"]), "did you mean \"alarm\"?");
+        assert_eq!(suggest("xy", ["on", "flow", "residual_current"]), "");
     }
 }

@@ -4,10 +4,14 @@ use super::{BrokerSettings, Credentials, Ingest, Verdict};
 use bytes::Bytes;
 use mqtt5::QoS;
 use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::storage::client_queue::QueueLimits;
+use mqtt5::broker::sys_topics::BrokerStats;
 use mqtt5::broker::transport::BrokerTransport;
 use mqtt5::broker::{
     AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
-    ClientPublishEvent, MqttBroker, PublishAction, StorageBackend, StorageBackendType, StorageConfig,
+    ClientPublishEvent, DynamicStorage, MemoryBackend, PublishAction, ResourceLimits, ResourceMonitor,
+    StorageBackend,
 };
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::types::ReasonCode;
@@ -51,10 +55,13 @@ const STOP_MAX: Duration = Duration::from_secs(2);
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The broker crate's parts that outlive a connection.
+/// The broker crate's parts that outlive a connection. Its own `MqttBroker` is not used: it wants to accept itself.
 pub(super) struct Engine {
-    broker: MqttBroker,
     config: BrokerConfig,
+    router: Arc<MessageRouter>,
+    storage: Arc<DynamicStorage>,
+    stats: Arc<BrokerStats>,
+    monitor: Arc<ResourceMonitor>,
     gate: Arc<Gate>,
     ingest: Arc<Ingest>,
     places: Arc<Semaphore>,
@@ -63,14 +70,9 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) async fn new(settings: &BrokerSettings, ingest: Arc<Ingest>) -> Result<Self, String> {
-        let storage = StorageConfig::default()
-            .with_backend(StorageBackendType::Memory)
-            .with_max_queued_messages_per_client(QUEUE_MAX)
-            .with_max_queued_bytes_per_client(QUEUE_BYTES_MAX);
+    pub(super) fn new(settings: &BrokerSettings, ingest: Arc<Ingest>) -> Result<Self, String> {
         let config = BrokerConfig {
-            // We accept ourselves.
-            bind_addresses: Vec::new(),
+            bind_addresses: vec![settings.listen],
             max_clients: settings.clients_max,
             max_packet_size: settings.packet_bytes_max,
             session_expiry_interval: SESSION_EXPIRY,
@@ -78,14 +80,29 @@ impl Engine {
             max_retained_messages: RETAINED_MAX,
             max_retained_message_size: RETAINED_BYTES_MAX,
             client_channel_capacity: QUEUE_MAX,
-            storage_config: storage,
             sys_topics_enabled: false,
             ..BrokerConfig::default()
         };
-        let broker = MqttBroker::with_config(config.clone()).await.map_err(|error| error.to_string())?;
+        config.validate().map_err(|error| error.to_string())?;
+        let queues = QueueLimits { max_messages: QUEUE_MAX, max_bytes: QUEUE_BYTES_MAX };
+        let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(queues)));
+        let router = MessageRouter::with_storage(Arc::clone(&storage))
+            .with_fallback_queue_limits(queues)
+            .with_retained_limits(RETAINED_MAX, RETAINED_BYTES_MAX);
+        // Only ours count: the crate's own (1000 messages a second and client) would drop messages.
+        let limits = ResourceLimits {
+            max_connections: settings.clients_max,
+            max_connections_per_ip: settings.clients_max,
+            max_message_rate_per_client: 0,
+            max_bandwidth_per_client: 0,
+            ..ResourceLimits::default()
+        };
         Ok(Self {
-            broker,
             config,
+            router: Arc::new(router),
+            storage,
+            stats: Arc::new(BrokerStats::new()),
+            monitor: Arc::new(ResourceMonitor::new(limits)),
             gate: Arc::new(Gate { credentials: settings.credentials.clone(), ingest: Arc::clone(&ingest) }),
             ingest,
             places: Arc::new(Semaphore::new(settings.clients_max)),
@@ -129,11 +146,11 @@ impl Engine {
             BrokerTransport::tcp(stream),
             peer,
             Arc::new(config),
-            self.broker.router(),
+            Arc::clone(&self.router),
             Arc::clone(&self.gate) as Arc<dyn AuthProvider>,
-            self.broker.storage(),
-            self.broker.stats(),
-            self.broker.resource_monitor(),
+            Some(Arc::clone(&self.storage)),
+            Arc::clone(&self.stats),
+            Arc::clone(&self.monitor),
             self.stop.subscribe(),
         );
         self.connections.spawn(async move {
@@ -145,13 +162,11 @@ impl Engine {
     }
 
     async fn sweep(&self) {
-        if let Some(storage) = self.broker.storage()
-            && let Err(error) = storage.cleanup_expired().await
-        {
+        if let Err(error) = self.storage.cleanup_expired().await {
             warn!("expired sessions could not be removed: {error}");
         }
-        self.broker.router().sweep_sessions().await;
-        self.broker.resource_monitor().cleanup_expired_windows().await;
+        self.router.sweep_sessions().await;
+        self.monitor.cleanup_expired_windows().await;
     }
 
     pub(super) async fn stop(&self) {

@@ -139,8 +139,7 @@ impl Broker {
             waiting: Mutex::new(HashMap::new()),
             next_key: AtomicU32::new(0),
         });
-        let engine =
-            engine::Engine::new(&settings, Arc::clone(&ingest)).await.map_err(BrokerError::Settings)?;
+        let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
         let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
         info!(link = %settings.link, address = %local_addr, "the embedded broker listens");
         Ok(Broker { local_addr, task })

@@ -1,8 +1,10 @@
 //! A real mosquitto on a free port, stopped with the test; and its command-line publisher.
 
 use super::ports::{free_port, soon};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 /// What to do when it is not installed. The README's test command installs the peers.
@@ -105,8 +107,8 @@ impl Mosquitto {
     pub(crate) async fn publish(&self, topic: &str, payload: &str, more: &[&str]) {
         let mut arguments = vec!["-t", topic, "-m", payload];
         arguments.extend_from_slice(more);
-        let done = publisher(self.port, &arguments).status();
-        assert!(soon("mosquitto_pub ends", done).await.unwrap().success(), "mosquitto_pub {arguments:?}");
+        let mut publisher = Peer::publisher(self.port, &arguments);
+        assert_eq!(publisher.ended().await, 0, "mosquitto_pub {arguments:?}");
     }
 }
 
@@ -119,23 +121,81 @@ impl Drop for Mosquitto {
     }
 }
 
-/// `mosquitto_pub` towards a port; it is killed when the test ends.
-pub(crate) fn publisher(port: u16, arguments: &[&str]) -> tokio::process::Command {
-    client("mosquitto_pub", port, arguments)
+/// A `mosquitto_pub` or `mosquitto_sub`, killed with the test.
+pub(crate) struct Peer {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
-/// `mosquitto_sub` towards a port, its output piped.
-pub(crate) fn subscriber(port: u16, arguments: &[&str]) -> tokio::process::Command {
-    let mut command = client("mosquitto_sub", port, arguments);
-    command.stdout(Stdio::piped());
-    command
+impl Peer {
+    /// `mosquitto_pub` towards a port.
+    pub(crate) fn publisher(port: u16, arguments: &[&str]) -> Self {
+        Self::run("mosquitto_pub", port, arguments)
+    }
+
+    /// `mosquitto_sub` towards a port.
+    pub(crate) fn subscriber(port: u16, arguments: &[&str]) -> Self {
+        Self::run("mosquitto_sub", port, arguments)
+    }
+
+    fn run(name: &str, port: u16, arguments: &[&str]) -> Self {
+        assert!(on_path(name), "{name}: {MISSING}");
+        let mut child = Command::new(name)
+            .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect(MISSING);
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let outputs: [Box<dyn Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        for output in outputs {
+            let lines = Arc::clone(&lines);
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    lines.lock().unwrap().push(line);
+                }
+            });
+        }
+        Self { child, lines }
+    }
+
+    /// Writes to its standard input (`-l`: one message a line; `-s`: the message) and closes it.
+    pub(crate) fn feed(&mut self, text: &[u8]) {
+        self.child.stdin.take().unwrap().write_all(text).unwrap();
+    }
+
+    /// What it has printed.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its exit code, once it has ended; killed by a signal: -1.
+    pub(crate) async fn ended(&mut self) -> i32 {
+        soon("the peer ends", async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code().unwrap_or(-1);
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await
+    }
 }
 
-fn client(name: &str, port: u16, arguments: &[&str]) -> tokio::process::Command {
-    assert!(on_path(name), "{name}: {MISSING}");
-    let mut command = tokio::process::Command::new(name);
-    command.args(["-h", "127.0.0.1", "-p", &port.to_string()]).args(arguments).kill_on_drop(true);
-    command
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
 }
 
 fn binary() -> &'static Path {
