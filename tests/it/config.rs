@@ -72,7 +72,7 @@ readings = { residual = "342 mA" }
 
 [[example]]
 name = "refused"
-input = "@0: exception 2"
+input = "@0+1: exception 2"
 refused = true
 "#;
 
@@ -335,14 +335,15 @@ fn a_broken_profile_spoils_only_the_devices_that_use_it() {
 }
 
 #[test]
-fn the_sample_configuration_is_right() {
+fn the_sample_configurations_are_right() {
     let env = |_: &str| Some("x".to_owned());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (problems, summary, code) =
-        fengsui::cli::check::check(&root.join("packaging/gateway.toml"), &env, Colour::No);
-    assert_eq!(code, 0, "{problems}{summary}");
-    assert_eq!(problems, "", "a sample has no warnings");
-    assert!(summary.contains("阳光养老院"), "{summary}");
+    for sample in ["packaging/gateway.toml", "packaging/compose/gateway.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(sample);
+        let (problems, summary, code) = fengsui::cli::check::check(&path, &env, Colour::No);
+        assert_eq!(code, 0, "{sample}: {problems}{summary}");
+        assert_eq!(problems, "", "{sample}: a sample has no warnings");
+        assert!(summary.contains("阳光养老院"), "{summary}");
+    }
 }
 
 #[test]
