@@ -2,3 +2,4 @@
 
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
+pub(crate) mod modbus_unit;
