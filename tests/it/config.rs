@@ -371,7 +371,8 @@ fn every_device_id_of_the_plan_is_found_again() {
 #[test]
 fn the_dashboards_ask_for_classes_that_exist() {
     let mut report = Report::default();
-    let library = fengsui::config::library::shipped_library(&mut report).expect("the shipped profiles are right");
+    let library =
+        fengsui::config::library::shipped_library(&mut report).expect("the shipped profiles are right");
     let (mut boards, mut asked) = (0, 0);
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards")).unwrap() {
         let path = entry.unwrap().path();

@@ -283,6 +283,22 @@ fn the_layers_have_no_circle() {
     }
 }
 
+/// Every test that the crate's own page names, so that an invariant is not guarded by a name alone.
+#[test]
+fn the_tests_that_guard_the_invariants_exist() {
+    let page = fs::read_to_string(root().join("src/README.md")).unwrap();
+    let mut files = Vec::new();
+    rust_files(&root().join("src"), &mut files);
+    rust_files(&root().join("tests"), &mut files);
+    let code: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let invariants = page.split("## Invariants").nth(1).expect("the page has invariants");
+    let named: Vec<&str> =
+        invariants.split('`').skip(1).step_by(2).filter(|word| word.contains('_')).collect();
+    assert!(named.len() >= 20, "only {} tests are named", named.len());
+    let missing: Vec<&&str> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "src/README.md names tests that do not exist: {missing:?}");
+}
+
 #[test]
 fn the_checker_finds_what_it_looks_for() {
     let find = |module: &str, text: &str| {
