@@ -69,6 +69,11 @@ readings = { residual = "100 mA" }
 name = "another"
 input = "@0: 0156"
 readings = { residual = "342 mA" }
+
+[[example]]
+name = "refused"
+input = "@0+1: exception 2"
+refused = true
 "#;
 
 fn no_env(_: &str) -> Option<String> {
@@ -108,7 +113,10 @@ fn a_device_gets_its_profiles_points_and_one_for_being_heard() {
         assert_eq!((id.device(), id.name()), ("sd-203", shape.name.as_str()));
         assert!(config.plan.point(id).is_some());
     }
-    assert_eq!((binding.address.as_str(), binding.unit, binding.link_point.as_str()), ("203", None, "sd-203/link"));
+    assert_eq!(
+        (binding.address.as_str(), binding.unit, binding.link_point.as_str()),
+        ("203", None, "sd-203/link")
+    );
     let silent = rule(&config.plan, "sd-203/link", "link-silent").expect("silence is watched");
     assert_eq!(silent.condition, Condition::Silent { after: binding.profile.silent_after.unwrap() });
 }
@@ -166,10 +174,10 @@ silent_after_secs = 1
 "#;
     let shown = refused(plan);
     for expected in [
-        "plan.toml:5:1",           // unknown key
+        "plan.toml:5:1", // unknown key
         "did you mean \"address\"?",
         "\"address\" is missing",
-        "plan.toml:8:6",           // no id
+        "plan.toml:8:6", // no id
         "did you mean \"fengsui/smoke-json\"?",
         "plan.toml:14:11",
         "\"sd-1\" is used twice",
@@ -223,7 +231,8 @@ fn with_meter(unit: &str, rest: &str) -> Result<(Config, Report), Report> {
 
 #[test]
 fn a_site_may_bring_its_own_profiles() {
-    let (config, report) = with_meter("unit = 7", "").unwrap_or_else(|report| panic!("{}", report.render(Colour::No)));
+    let (config, report) =
+        with_meter("unit = 7", "").unwrap_or_else(|report| panic!("{}", report.render(Colour::No)));
     assert_eq!(report.errors(), 0);
     assert_eq!(config.bindings.first().and_then(|binding| binding.unit), Some(7));
     for (unit, expected) in [
@@ -251,7 +260,10 @@ fn a_limit_is_overridden_and_no_longer_claims_the_standard() {
     assert!(shown(&format!("{point}limit = 1e9\n")).contains("outside the plausible range"));
     assert!(shown(point).contains("it changes nothing"));
     assert!(shown(&format!("{}limit = 450\n", point.replace("alarm", "alram"))).contains("did you mean"));
-    assert!(shown(&format!("{}limit = 450\n", point.replace("\"residual\"", "\"residul\""))).contains("did you mean"));
+    assert!(
+        shown(&format!("{}limit = 450\n", point.replace("\"residual\"", "\"residul\"")))
+            .contains("did you mean")
+    );
 }
 
 #[test]
@@ -260,7 +272,10 @@ fn an_override_of_a_class_reaches_every_zone_and_the_nearest_wins() {
     let zone = class.replace("site.override", "site.zone.override");
     let plan = format!("{SITE}{zone}limit = 30\n{SMOKE}{class}limit = 40\non_delay_secs = 5\n");
     let low = rule(&good(&plan).plan, "sd-203/battery", "battery-low").unwrap();
-    assert!(matches!(low.condition, Condition::Below { limit, .. } if Some(limit) == Number::new(30.0)), "{low:?}");
+    assert!(
+        matches!(low.condition, Condition::Below { limit, .. } if Some(limit) == Number::new(30.0)),
+        "{low:?}"
+    );
     assert_eq!(low.on_delay, Span::from_secs(5));
     let off = good(&format!("{SITE}{SMOKE}{class}enabled = false\n"));
     assert_eq!(rule(&off.plan, "sd-203/battery", "battery-low"), None);
@@ -277,7 +292,9 @@ fn a_fire_rule_can_be_neither_switched_off_nor_slowed() {
         let shown = refused(&format!("{SITE}{SMOKE}{over}{change}\n"));
         assert!(shown.contains(expected), "{change}: {shown}");
     }
-    let class = over.replace("zone.device.override", "override").replace("point = \"smoke\"", "class = \"smoke_alarm\"");
+    let class = over
+        .replace("zone.device.override", "override")
+        .replace("point = \"smoke\"", "class = \"smoke_alarm\"");
     let shown = refused(&format!("{SITE}{SMOKE}{class}enabled = false\n"));
     assert!(shown.contains("cannot be switched off"), "{shown}");
 }
@@ -318,13 +335,15 @@ fn a_broken_profile_spoils_only_the_devices_that_use_it() {
 }
 
 #[test]
-fn the_sample_configuration_is_right() {
+fn the_sample_configurations_are_right() {
     let env = |_: &str| Some("x".to_owned());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (problems, summary, code) = fengsui::cli::check::check(&root.join("packaging/gateway.toml"), &env, Colour::No);
-    assert_eq!(code, 0, "{problems}{summary}");
-    assert_eq!(problems, "", "a sample has no warnings");
-    assert!(summary.contains("阳光养老院"), "{summary}");
+    for sample in ["packaging/gateway.toml", "packaging/compose/gateway.toml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(sample);
+        let (problems, summary, code) = fengsui::cli::check::check(&path, &env, Colour::No);
+        assert_eq!(code, 0, "{sample}: {problems}{summary}");
+        assert_eq!(problems, "", "{sample}: a sample has no warnings");
+        assert!(summary.contains("阳光养老院"), "{summary}");
+    }
 }
 
 #[test]
@@ -346,4 +365,31 @@ fn every_device_id_of_the_plan_is_found_again() {
     assert!(DeviceId::parse("gateway").is_ok_and(|id| config.plan.device(id.as_str()).is_some()));
     let shown = refused(&format!("{SITE}{}", SMOKE.replace("\"sd-203\"", "\"link-broker\"")));
     assert!(shown.contains("the gateway's own"), "{shown}");
+}
+
+/// A dashboard that asks for a measurement nobody writes shows an empty panel for ever.
+#[test]
+fn the_dashboards_ask_for_classes_that_exist() {
+    let mut report = Report::default();
+    let library =
+        fengsui::config::library::shipped_library(&mut report).expect("the shipped profiles are right");
+    let (mut boards, mut asked) = (0, 0);
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let board: serde_json::Value = serde_json::from_str(&text).expect("a dashboard is JSON");
+        boards += 1;
+        for panel in board["panels"].as_array().expect("it has panels") {
+            let flux = panel["targets"][0]["query"].as_str().expect("every panel asks something");
+            for part in flux.split("_measurement == \"").skip(1) {
+                let class = part.split('"').next().unwrap();
+                asked += 1;
+                assert!(class == "hazard" || library.vocabulary.class(class).is_some(), "{path:?}: {class}");
+            }
+        }
+    }
+    assert!(boards >= 2 && asked >= 10, "{boards} dashboards with {asked} measurements");
 }
