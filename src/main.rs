@@ -1,2 +1,2 @@
-//! arguments → config → app → exit code
+//! arguments → config → app → exit code. Nothing else happens here.
 fn main() {}

@@ -41,6 +41,8 @@ metrics! {
     frames_unreadable: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
+    /// Messages acknowledged while they were only in memory, so that the broker could go on sending.
+    frames_acked_unrecorded: Counter = Counter::default();
     /// Strays not kept, because the bounded table was full.
     strays_dropped: Counter = Counter::default();
     /// Readings decoded.
@@ -59,6 +61,10 @@ metrics! {
     journal_commits: Counter = Counter::default();
     /// Journal commits that failed.
     journal_failures: Counter = Counter::default();
+    /// Journal entries deleted by the size limit before every follower had read them.
+    journal_trimmed: Counter = Counter::default();
+    /// Stored rows of the journal or the series that failed their check when read, and were skipped.
+    journal_damaged: Counter = Counter::default();
     /// Bytes of the journal's files.
     journal_bytes: Gauge = Gauge::default();
     /// Seconds one journal commit took.
@@ -75,6 +81,10 @@ metrics! {
     mqtt_connects: Counter = Counter::default();
     /// MQTT acknowledgements dropped because their connection was gone; the broker sends those messages again.
     mqtt_stale_acks: Counter = Counter::default();
+    /// MQTT messages larger than allowed, of which only the beginning was kept.
+    mqtt_oversize: Counter = Counter::default();
+    /// Frames that nobody will send again, given up when the gateway stopped while its pipeline was full.
+    frames_lost: Counter = Counter::default();
     /// Clients connected to the embedded broker.
     broker_clients: Gauge = Gauge::default();
     /// Messages the embedded broker refused.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// One commit: what arrived together and what came of it. Numbered without a gap; the number is the clock of every cursor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// 1, 2, 3 …
+    /// 1, 2, 3 … An unrecorded entry bears the number under which it is appended later.
     pub no: u64,
     /// When it was committed.
     pub at: Timestamp,
@@ -74,6 +74,31 @@ impl NoteKind {
             Self::Journal => "journal",
         }
     }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One line of the duty log (值班日志): a hazard changed, or something else worth writing down happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogLine {
+    /// The entry that holds it.
+    pub no: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: Logged,
+}
+
+/// What a line of the duty log tells.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Logged {
+    /// A hazard changed.
+    Transition(Box<Transition>),
+    /// Anything else.
+    Note(Note),
 }
 
 /// Everything that one transaction writes. If it fails, none of it is there.
@@ -129,5 +154,10 @@ impl StrayKind {
             Self::Unknown => "unknown",
             Self::Unreadable => "unreadable",
         }
+    }
+
+    /// The kind of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Unknown, Self::Unreadable].into_iter().find(|kind| kind.name() == name)
     }
 }

@@ -1,5 +1,349 @@
 //! THE ONE DURABLE LOG. Fourth in the flow: after it, everybody reads from a cursor of his own.
+//!
+//! One SQLite database in one directory, written by one thread and read by a few connections. An append is one
+//! transaction and is answered when it is on the disk.
+//!
+//! # Numbers
+//! Recorded entries are numbered without a gap. While the journal cannot be written, the pipeline publishes entries
+//! marked `recorded: false` under the numbers head + 1, head + 2 …, **the very numbers under which it appends them
+//! later, in the same order** (emptied of readings, if memory ran out, but never left out or merged). So a live
+//! follower that has seen number 7 unrecorded has seen entry 7. [`Journal::head`] counts both kinds;
+//! [`Journal::recorded`] and [`Journal::read_recorded_after`] are for followers whose cursor must survive a crash.
+//! Numbers are missing only at the old end, where retention deletes, and once after a damaged file was replaced.
 
 mod entry;
+mod limits;
+mod schema;
+mod store;
+mod salvage;
+mod readings_codec;
+mod wire;
+mod live;
+mod ring;
+mod queue;
+mod writer;
+mod append;
+mod retention;
+mod readers;
+mod read;
 
-pub use entry::{Entry, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
+pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
+pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
+pub(crate) use store::{from_sql, to_sql};
+
+use crate::metrics::Metrics;
+use crate::model::{Fact, Hazard, HazardId, Text, Timestamp, Transition};
+use queue::{Job, Queue};
+use readers::Readers;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// The journal. A cheap handle; the last one to be dropped ends the writer and gives the directory free.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+struct Inner {
+    live: Arc<live::Live>,
+    queue: Arc<Queue>,
+    readers: Arc<Readers>,
+    metrics: Metrics,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Held as long as the writer runs; released after it has ended.
+    _lock: File,
+}
+
+/// What the journal knew when it was opened.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Restored {
+    /// The number of the newest entry; 0 when there is none.
+    pub head: u64,
+    /// The engine's rows.
+    pub facts: Vec<Fact>,
+    /// Fingerprints of recently recorded messages.
+    pub receipts: HashSet<u64>,
+    /// What had to be repaired, for the duty log; `None`: nothing.
+    pub recovered: Option<Text>,
+}
+
+impl Journal {
+    /// Opens the journal in a directory, which is made if need be. Blocks for as long as the check of the file takes.
+    pub fn open(dir: &Path, limits: Limits, metrics: Metrics) -> Result<(Self, Restored), OpenError> {
+        let place = store::Place::new(dir);
+        let lock = place.lock()?;
+        let (conn, recovered) = place.open(&limits)?;
+        let path = place.database();
+        let refused = |cause: String| OpenError::Database { path: path.display().to_string(), cause };
+        let (restored, live, writer) = Self::restore(conn, &place, limits, &metrics, recovered)
+            .map_err(|error| refused(error.to_string()))?;
+        let queue = Arc::new(Queue::new());
+        let jobs = queue.clone();
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || writer.run(&jobs))
+            .map_err(|error| refused(error.to_string()))?;
+        let readers = Readers::new(path);
+        let writer = Mutex::new(Some(thread));
+        Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, _lock: lock })), restored))
+    }
+
+    fn restore(
+        conn: Connection,
+        place: &store::Place,
+        limits: Limits,
+        metrics: &Metrics,
+        mut recovered: Option<Text>,
+    ) -> Result<(Restored, Arc<live::Live>, writer::Writer), ReadError> {
+        let head = read::head(&conn)?;
+        let (facts, unreadable) = read::facts(&conn, metrics)?;
+        if unreadable > 0 && recovered.is_none() {
+            recovered = Some(Text::new(
+                &format!("有 {unreadable} 条报警状态无法读取，请人工核对现场未关闭的报警"),
+                &format!("{unreadable} alarm states could not be read: check the open hazards on site"),
+            ));
+        }
+        let receipts = read::receipts(&conn)?;
+        let (interned, names) = read::names(&conn)?;
+        // A cursor beyond the head belongs to entries that a damaged file took with it.
+        let cursors = read::cursors(&conn)?.into_iter().map(|(name, no)| (name, no.min(head))).collect();
+        let health = JournalHealth { writable: true, head, bytes: place.bytes(), ..JournalHealth::default() };
+        let live = Arc::new(live::Live::new(&limits, names, cursors, health));
+        let writer =
+            writer::Writer::new(conn, place.clone(), limits, metrics.clone(), live.clone(), interned)?;
+        Ok((Restored { head, facts, receipts, recovered }, live, writer))
+    }
+
+    /// Writes one entry and all that came with it, in one transaction. `Ok`: it is on the disk. The entry's number must
+    /// be the recorded head plus one. After an error nothing of it is there and the same write may be tried again.
+    pub async fn append(&self, write: Write) -> Result<(), AppendError> {
+        let (answer, answered) = oneshot::channel();
+        self.0.queue.put(Job::Append(Box::new(write), answer)).await?;
+        answered.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Shows live followers an entry that could not be written; it should say `recorded: false`. Its number is the one
+    /// that it will be appended under: see the module's text on numbers.
+    pub fn publish_unrecorded(&self, entry: Arc<Entry>) {
+        self.0.live.show(entry);
+    }
+
+    /// The newest entry's number, recorded or not. Wakes up for every entry.
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.0.live.head().subscribe()
+    }
+
+    /// The newest recorded entry's number: what followers with a lasting cursor wait on.
+    pub fn recorded(&self) -> watch::Receiver<u64> {
+        self.0.live.recorded().subscribe()
+    }
+
+    /// Entries after a number, oldest first, recorded or not; at most `limit`. Entries that retention has deleted are
+    /// passed over, so the first number may be higher than asked for.
+    pub async fn read_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
+        if let Some(entries) = self.0.live.ring().after(no, limit) {
+            return Ok(entries);
+        }
+        let entries = self.read_disk(no, limit).await?;
+        // Unrecorded ones that nothing on the disk precedes any more.
+        if entries.is_empty() { Ok(self.0.live.ring().take(no, limit)) } else { Ok(entries) }
+    }
+
+    /// Recorded entries after a number, oldest first; at most `limit`.
+    pub async fn read_recorded_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let near = self.0.live.ring().after(no, limit);
+        match near {
+            Some(mut entries) => {
+                let recorded = entries.iter().take_while(|entry| entry.recorded).count();
+                entries.truncate(recorded);
+                Ok(entries)
+            }
+            None => self.read_disk(no, limit).await,
+        }
+    }
+
+    async fn read_disk(&self, after: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
+        // Not beyond what has been shown: its names are known to the readers only then.
+        let to = *self.0.live.recorded().borrow();
+        if after >= to {
+            return Ok(Vec::new());
+        }
+        let (live, metrics) = (self.0.live.clone(), self.0.metrics.clone());
+        self.0.readers.ask(move |conn| read::entries(conn, &live, &metrics, after, to, limit)).await
+    }
+
+    /// How far a follower has come. One that is asked for the first time starts at 0, and from then on entries are kept
+    /// for it, as long as there is room.
+    pub async fn cursor(&self, name: &str) -> Result<u64, ReadError> {
+        Ok(self.0.live.cursor(name))
+    }
+
+    /// Moves a follower's cursor, at most to the recorded head. It is in force at once and on the disk with the next
+    /// commit: after a crash a follower may see its newest entries once more, never miss one.
+    pub async fn move_cursor(&self, name: &str, no: u64) -> Result<(), AppendError> {
+        self.0.live.move_cursor(name, no);
+        Ok(())
+    }
+
+    /// Drops the cursor of a follower that is no longer configured, so that nothing is kept for it.
+    pub async fn forget_cursor(&self, name: &str) -> Result<(), AppendError> {
+        self.0.live.forget_cursor(name);
+        let name = name.to_owned();
+        self.write(move |conn| conn.execute("DELETE FROM cursor WHERE name = ?", [name]).map(|_| ())).await
+    }
+
+    /// The rows that have a hazard.
+    pub async fn open_hazards(&self) -> Result<Vec<Fact>, ReadError> {
+        let metrics = self.0.metrics.clone();
+        let facts = self.0.readers.ask(move |conn| Ok(read::facts(conn, &metrics)?.0)).await?;
+        Ok(facts.into_iter().filter(|fact| fact.hazard.is_some()).collect())
+    }
+
+    /// Closed hazards, last closed first: those closed before a time, or the newest. A page may be a little longer than
+    /// `limit`: it never ends between two that closed in the same millisecond.
+    pub async fn closed_hazards(
+        &self,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Hazard>, ReadError> {
+        let metrics = self.0.metrics.clone();
+        self.0.readers.ask(move |conn| read::closed_hazards(conn, &metrics, before, limit)).await
+    }
+
+    /// All that happened to one hazard, oldest first.
+    pub async fn history(&self, hazard: &HazardId) -> Result<Vec<Transition>, ReadError> {
+        let (metrics, id) = (self.0.metrics.clone(), hazard.clone());
+        self.0.readers.ask(move |conn| read::history(conn, &metrics, &id)).await
+    }
+
+    /// The duty log, newest first: the lines of entries before a number, or the newest. A page holds whole entries, so
+    /// it may be a little longer than `limit`; the next page is asked for with the last line's number.
+    pub async fn duty_log(&self, before: Option<u64>, limit: usize) -> Result<Vec<LogLine>, ReadError> {
+        let metrics = self.0.metrics.clone();
+        self.0.readers.ask(move |conn| read::duty_log(conn, &metrics, before, limit)).await
+    }
+
+    /// What could not be read, last seen first.
+    pub async fn strays(&self) -> Result<Vec<Stray>, ReadError> {
+        self.0.readers.ask(read::strays).await
+    }
+
+    /// Forgets all strays of a kind and key: a person has dealt with them.
+    pub async fn forget_stray(&self, kind: StrayKind, key: &str) -> Result<(), AppendError> {
+        let key = key.to_owned();
+        self.write(move |conn| {
+            conn.execute("DELETE FROM stray WHERE kind = ? AND key = ?", params![kind.name(), key])
+                .map(|_| ())
+        })
+        .await
+    }
+
+    /// Keeps a document, or removes it when `json` is `None`. Durable when `Ok`.
+    pub async fn put_document(
+        &self,
+        kind: &str,
+        key: &str,
+        json: Option<&str>,
+        at: Timestamp,
+    ) -> Result<(), AppendError> {
+        let (kind, key, json) = (kind.to_owned(), key.to_owned(), json.map(str::to_owned));
+        self.write(move |conn| {
+            match json {
+                Some(json) => conn.execute(
+                    "INSERT INTO document (kind, key, json, at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (kind, key) DO UPDATE SET json = ?3, at = ?4",
+                    params![kind, key, json, at.as_millis()],
+                ),
+                None => conn.execute("DELETE FROM document WHERE kind = ? AND key = ?", [kind, key]),
+            }
+            .map(|_| ())
+        })
+        .await
+    }
+
+    /// One document.
+    pub async fn document(&self, kind: &str, key: &str) -> Result<Option<String>, ReadError> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
+        let question = "SELECT json FROM document WHERE kind = ? AND key = ?";
+        self.0
+            .readers
+            .ask(move |conn| Ok(conn.query_row(question, [kind, key], |row| row.get(0)).optional()?))
+            .await
+    }
+
+    /// All documents of a kind, as key and JSON, by key.
+    pub async fn documents(&self, kind: &str) -> Result<Vec<(String, String)>, ReadError> {
+        let kind = kind.to_owned();
+        self.0
+            .readers
+            .ask(move |conn| {
+                let mut statement =
+                    conn.prepare("SELECT key, json FROM document WHERE kind = ? ORDER BY key")?;
+                let rows = statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+            .await
+    }
+
+    /// How the journal is.
+    pub fn health(&self) -> JournalHealth {
+        self.0.live.health().clone()
+    }
+
+    /// For the series, which keeps its chunks in the same file: one transaction on the writer's thread, after any append
+    /// that waits. Rolled back when `work` fails.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, AppendError> {
+        let (answer, answered) = oneshot::channel();
+        let job = move |conn: &mut Connection| {
+            let result =
+                conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+                    let result = work(&transaction)?;
+                    transaction.commit()?;
+                    Ok(result)
+                });
+            // A caller that has gone away does not want to know.
+            let _unheard = answer.send(result);
+        };
+        self.0.queue.put(Job::Run(Box::new(job))).await?;
+        answered.await.map_err(|_| AppendError::Closed)?.map_err(AppendError::from)
+    }
+
+    /// For the series: a question on a read connection, in one snapshot.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.0.readers.ask(question).await
+    }
+
+    /// For the series: where damage is counted.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journal")
+    }
+}
+
+impl Drop for Inner {
+    /// Waits for the writer, so that the directory is free for the next to open it.
+    fn drop(&mut self) {
+        self.queue.close();
+        let thread = self.writer.lock().ok().and_then(|mut writer| writer.take());
+        if let Some(thread) = thread
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the journal's writer had panicked");
+        }
+    }
+}

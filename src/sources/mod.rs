@@ -4,6 +4,10 @@
 //! into one bounded channel; when that is full it waits, and so does the far side. It acknowledges a message only
 //! when the pipeline gives its [`Delivery`] back.
 
+pub mod broker;
+pub mod mqtt;
+pub mod modbus;
+
 use crate::model::{Delivery, Frame, LinkChange};
 use tokio::sync::mpsc;
 

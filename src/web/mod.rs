@@ -1,1 +1,185 @@
-//! JOURNAL → DUTY ROOM, commands back through the door.
+//! WEB · the duty room's screen: pages, live events, sign-in and the JSON API. Reads the journal and the series like
+//! any other follower; the only way back in is the door.
+//!
+//! Invariant: a page makes no request to any other host, and a value that is not fresh and good never looks so.
+
+pub mod accounts;
+pub mod api;
+pub mod auth;
+pub mod board;
+pub mod health;
+pub mod live;
+pub mod pages;
+pub mod sessions;
+pub mod texts;
+mod assets;
+mod csv;
+mod rows;
+mod wire;
+
+use crate::clock::Clock;
+use crate::commands::Door;
+use crate::journal::{Journal, ReadError};
+use crate::metrics::Metrics;
+use crate::model::Plan;
+use crate::series::Series;
+use accounts::Gate;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::routing::{get, post};
+use board::Board;
+pub use health::{Health, LinkHealth, SinkHealth};
+use sessions::Sessions;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// The largest request body: a sign-in form or a note of 500 characters is below 4 KiB.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Nothing from elsewhere, no inline script or style, no frame around us.
+const POLICY: &str =
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// Everything the screen needs of the gateway.
+pub struct Room {
+    /// What happened.
+    pub journal: Journal,
+    /// What was measured.
+    pub series: Series,
+    /// What is watched.
+    pub plan: watch::Receiver<Arc<Plan>>,
+    /// The way in for commands.
+    pub door: Door,
+    /// The time.
+    pub clock: Clock,
+    /// The counters.
+    pub metrics: Metrics,
+    /// How the gateway is.
+    pub health: watch::Receiver<Health>,
+    /// More routes, behind the sign-in: the demonstration's controls.
+    pub extra: Option<Router>,
+    /// Whether the page shows the demonstration's panel.
+    pub demo: bool,
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Room")
+    }
+}
+
+/// What all requests share.
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Inner>);
+
+/// The inside of [`Shared`].
+#[derive(Debug)]
+pub struct Inner {
+    room: Room,
+    board: Arc<Board>,
+    sessions: Sessions,
+    gate: Gate,
+    streams: Arc<Semaphore>,
+    cancel: CancellationToken,
+    started_at: crate::model::Timestamp,
+}
+
+impl std::ops::Deref for Shared {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl Inner {
+    fn plan(&self) -> Arc<Plan> {
+        self.room.plan.borrow().clone()
+    }
+}
+
+/// Why the duty room's screen stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// What stands could not be read from the journal.
+    #[error("the duty room cannot read what stands from the journal")]
+    Read(#[source] ReadError),
+    /// The listener failed.
+    #[error("the duty room cannot take connections")]
+    Listen(#[source] std::io::Error),
+}
+
+/// Serves the duty room until cancelled.
+pub async fn serve(listener: TcpListener, room: Room, cancel: CancellationToken) -> Result<(), ServeError> {
+    let board =
+        Board::load(room.plan.clone(), &room.journal, &room.series).await.map_err(ServeError::Read)?;
+    let board = Arc::new(board);
+    let journal = room.journal.clone();
+    let router = router(room, board.clone(), cancel.clone()).await;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let stop = cancel.clone();
+    let serving =
+        axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
+    let (served, ()) = tokio::join!(serving.into_future(), board.follow(&journal, &cancel));
+    served.map_err(ServeError::Listen)
+}
+
+/// All routes. `board` must be followed by the caller; [`serve`] does.
+pub async fn router(mut room: Room, board: Arc<Board>, cancel: CancellationToken) -> Router {
+    let extra = room.extra.take();
+    let sessions = Sessions::load(&room.journal).await;
+    let started_at = room.clock.now();
+    let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
+    let gate = Gate::default();
+    let shared = Shared(Arc::new(Inner { room, board, sessions, gate, streams, cancel, started_at }));
+    let behind_the_door = pages::routes()
+        .merge(api_routes())
+        .with_state(shared.clone())
+        .merge(extra.unwrap_or_default())
+        .route_layer(axum::middleware::from_fn_with_state(shared.clone(), auth::require));
+    let open = Router::new()
+        .route("/sign-in", get(pages::sign_in_page).post(auth::sign_in))
+        .route("/sign-out", post(auth::sign_out))
+        .route("/lang/{tag}", get(auth::language))
+        .route("/assets/{*path}", get(assets::asset))
+        .route("/api/v1/openapi.json", get(api::openapi))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .with_state(shared.clone());
+    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    behind_the_door
+        .merge(open)
+        .merge(Router::new().route("/api/v1/session", post(api::sign_in)).with_state(shared))
+        .fallback(pages::not_found)
+        .layer(axum::middleware::from_fn(auth::same_origin))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(CompressionLayer::new())
+        .layer(header(header::CONTENT_SECURITY_POLICY, POLICY))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::REFERRER_POLICY, "same-origin"))
+        .layer(header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(CatchPanicLayer::new())
+}
+
+fn api_routes() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/sites", get(api::sites))
+        .route("/api/v1/hazards", get(api::hazards))
+        .route("/api/v1/hazards/{id}", get(api::hazard))
+        .route("/api/v1/hazards/{id}/{verb}", post(api::command))
+        .route("/api/v1/points/{device}/{point}/series", get(api::series))
+        .route("/api/v1/log", get(api::log))
+        .route("/api/v1/history", get(api::history))
+        .route("/api/v1/strays", get(api::strays))
+        .route("/api/v1/health", get(api::health))
+        .route("/api/v1/session", get(api::session).delete(api::sign_out))
+        .route("/api/v1/live", get(live::live))
+}

@@ -1,1 +1,0 @@
-//! FILES → ONE VALIDATED CONFIG. gateway.toml, the site plan, the profiles; all problems at once.

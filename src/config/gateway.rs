@@ -1,0 +1,185 @@
+//! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
+
+use crate::model::{LinkId, Span};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Something that must never be printed, logged or stored: a password, a token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps it.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself. Every call of this is a place to look at in a review.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+/// The settings of one gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// The site plan's file, resolved against the folder of `gateway.toml`.
+    pub plan_file: PathBuf,
+    /// The folder of additional device profiles, resolved likewise.
+    pub profiles_dir: Option<PathBuf>,
+    /// Where everything that happened is kept.
+    pub journal: JournalSettings,
+    /// Where the duty-room page listens; `None`: `[web] enabled = false`.
+    pub web_listen: Option<SocketAddr>,
+    /// The embedded MQTT broker, if there is one.
+    pub broker: Option<BrokerSettings>,
+    /// Connections to other MQTT brokers.
+    pub mqtt: Vec<MqttSettings>,
+    /// Modbus TCP buses.
+    pub modbus: Vec<ModbusSettings>,
+    /// Time-series stores to write to.
+    pub influx: Vec<InfluxSettings>,
+    /// How long ordinary readings may be gathered before they are committed together.
+    pub commit_window: Span,
+    /// How log lines look.
+    pub log: LogFormat,
+}
+
+/// `[journal]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// The folder; made when it is missing.
+    pub dir: PathBuf,
+    /// The database never grows beyond this, bytes.
+    pub size_max_bytes: u64,
+    /// Entries older than this are dropped even when there is room; `None`: only the size counts.
+    pub keep: Option<Span>,
+}
+
+/// `[broker]`: devices connect to the gateway itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerSettings {
+    /// The link its devices name; `broker` unless the file says otherwise.
+    pub link: LinkId,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Whether a device may connect without a password.
+    pub anonymous: bool,
+    /// Who may connect, one `user:password` a line in the credentials file.
+    pub logins: Vec<Login>,
+}
+
+/// A user and his password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// His password.
+    pub password: Secret,
+}
+
+/// `[[mqtt]]`: a broker somewhere else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MqttSettings {
+    /// The link its devices name.
+    pub link: LinkId,
+    /// Name or address of the broker.
+    pub host: String,
+    /// 1883, or 8883 with TLS, unless the URL says otherwise.
+    pub port: u16,
+    /// Whether the connection is encrypted (`mqtts://`).
+    pub tls: bool,
+    /// The client id. Must be the same at every start: the broker keeps the session under this name.
+    pub client_id: String,
+    /// User and password, if the broker wants them.
+    pub login: Option<Login>,
+    /// How many unacknowledged QoS 1 messages the BROKER sends before it waits for us: its own setting
+    /// (mosquitto `max_inflight_messages`, 20 unless set). The pipeline commits before so many are waiting.
+    pub inflight_window: u16,
+}
+
+/// `[[modbus]]`: one Modbus TCP server or gateway to a serial bus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModbusSettings {
+    /// The link its devices name.
+    pub link: LinkId,
+    /// Name or address.
+    pub host: String,
+    /// 502 unless the URL says otherwise.
+    pub port: u16,
+    /// How long to wait for one answer.
+    pub timeout: Span,
+}
+
+/// `[[influx]]`: one store that understands `/api/v2/write`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InfluxSettings {
+    /// Names its cursor in the journal: a renamed store starts again from the oldest entry.
+    pub name: String,
+    /// `http://host:8086`, without a path.
+    pub url: String,
+    /// The organisation.
+    pub org: String,
+    /// The bucket.
+    pub bucket: String,
+    /// The token, if the store wants one.
+    pub token: Option<Secret>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For a person at a terminal.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Gateway {
+    /// Every link that devices may name, in the order of the file.
+    pub fn links(&self) -> impl Iterator<Item = (&LinkId, LinkKind)> {
+        let broker = self.broker.iter().map(|broker| (&broker.link, LinkKind::Mqtt));
+        let mqtt = self.mqtt.iter().map(|mqtt| (&mqtt.link, LinkKind::Mqtt));
+        let modbus = self.modbus.iter().map(|modbus| (&modbus.link, LinkKind::Modbus));
+        broker.chain(mqtt).chain(modbus)
+    }
+}
+
+/// What is spoken on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// MQTT, by the embedded broker or another.
+    Mqtt,
+    /// Modbus TCP.
+    Modbus,
+}
+
+impl LinkKind {
+    /// The protocol's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "MQTT",
+            Self::Modbus => "Modbus",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let login = Login { user: "gw".into(), password: Secret::new("hunter2") };
+        assert!(!format!("{login:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,209 @@
+//! gateway.toml + site plan + profiles → one validated [`Config`], all errors at once, with file, line and what to do.
+//!
+//! Before the flow: everything behind it may trust what stands in a `Config`. Nothing is opened and nothing is
+//! connected here; the only files read are the ones that are named. Secrets come from a file or the environment,
+//! never from the two TOML files, and never get out by `Debug`.
+
+pub mod gateway;
+pub mod site_plan;
+pub mod library;
+pub mod render;
+pub mod system;
+mod gateway_file;
+mod overrides;
+mod reader;
+
+pub use gateway::{
+    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LinkKind, LogFormat, Login, ModbusSettings,
+    MqttSettings, Secret,
+};
+pub use library::Library;
+pub use site_plan::Binding;
+
+use crate::model::{Plan, Problem};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The largest file that is read, bytes. A plan of 1000 devices at about 300 bytes each is 0.3 MB; four of them
+/// are in it. Anything larger is a mistake (a log, an image) and must not fill the memory of a small box.
+pub const FILE_SIZE_MAX: u64 = 4 * 300 * 1000 + 800_000;
+
+/// How the environment is read: `std::env::var(name).ok()` in the program, a map in tests.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Everything the gateway was told, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How this gateway is connected and where it keeps things.
+    pub gateway: Gateway,
+    /// What it watches, with the synthetic site `gateway` (its own links, journal, clock and disk) at the end.
+    pub plan: Arc<Plan>,
+    /// How each device of the plan file is reached, in the order of the file. The synthetic devices have none.
+    pub bindings: Vec<Binding>,
+    /// The device models that were available.
+    pub library: Arc<Library>,
+}
+
+/// What was found while reading: the problems, and the texts they point into, so that the place can be shown.
+#[derive(Clone, Default)]
+pub struct Report {
+    /// Errors and warnings, in the order they were found. Warnings alone leave a usable [`Config`].
+    pub problems: Vec<Problem>,
+    /// Every text that was read, by the name its problems carry.
+    pub texts: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// The names of the texts, not the texts.
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<_> = self.texts.keys().collect();
+        f.debug_struct("Report").field("problems", &self.problems).field("files", &files).finish()
+    }
+}
+
+impl Report {
+    /// How many problems make the configuration unusable.
+    pub fn errors(&self) -> usize {
+        self.problems.iter().filter(|problem| !problem.warning).count()
+    }
+
+    /// How many problems should be looked at but do not stop the gateway.
+    pub fn warnings(&self) -> usize {
+        self.problems.iter().filter(|problem| problem.warning).count()
+    }
+}
+
+/// Where the texts come from: the disk, or a map of names and texts.
+pub trait Files {
+    /// The text of a file.
+    fn text(&self, path: &Path) -> io::Result<String>;
+    /// Every `.toml` file below a folder, sorted.
+    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+}
+
+impl Config {
+    /// Reads the gateway file and everything it names from the disk.
+    pub fn load(path: &Path, env: Env<'_>) -> Result<(Self, Report), Report> {
+        Self::read(path, &Disk, env)
+    }
+
+    /// The same from texts: `[("gateway.toml", "…"), ("plan.toml", "…")]`. The first is the gateway file; the
+    /// others are found by the names it uses. For tests and for the demo.
+    pub fn from_texts(texts: &[(&str, &str)], env: Env<'_>) -> Result<(Self, Report), Report> {
+        let first = texts.first().map_or("gateway.toml", |(name, _)| *name);
+        let files: BTreeMap<PathBuf, String> =
+            texts.iter().map(|(name, text)| (PathBuf::from(name), (*text).to_owned())).collect();
+        Self::read(Path::new(first), &files, env)
+    }
+
+    /// Reads the gateway file and everything it names from `files`.
+    pub fn read(path: &Path, files: &dyn Files, env: Env<'_>) -> Result<(Self, Report), Report> {
+        let mut report = Report::default();
+        let config = assemble(path, files, env, &mut report);
+        match config {
+            Some(config) if report.errors() == 0 => Ok((config, report)),
+            _ => Err(report),
+        }
+    }
+}
+
+fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -> Option<Config> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let text = read_text(path, files, report, "--config 指向它 / point --config at it")?;
+    let surroundings = gateway_file::Surroundings { folder, files, env };
+    let gateway = gateway_file::parse(&name_of(path), &text, &surroundings, &mut report.problems);
+    // The plan is checked even when gateway.toml has errors, as far as its links are known: all errors at once.
+    let partial = gateway?;
+    let library = library::read(partial.gateway.profiles_dir.as_deref(), files, report)?;
+    let plan_file = &partial.gateway.plan_file;
+    let help = format!("写在 / it is named in {} (plan = …)", path.display());
+    let plan_text = read_text(plan_file, files, report, &help)?;
+    let built = site_plan::build(
+        &site_plan::Source {
+            file: &name_of(plan_file),
+            text: &plan_text,
+            gateway: &partial.gateway,
+            links_complete: partial.complete,
+            library: &library,
+        },
+        &mut report.problems,
+    )?;
+    Some(Config {
+        gateway: partial.gateway,
+        plan: Arc::new(built.plan),
+        bindings: built.bindings,
+        library: Arc::new(library),
+    })
+}
+
+fn name_of(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+/// Reads a file and keeps its text for the report; says so when it cannot be read.
+fn read_text(path: &Path, files: &dyn Files, report: &mut Report, help: &str) -> Option<Arc<str>> {
+    let name = name_of(path);
+    match files.text(path) {
+        Ok(text) => {
+            let text: Arc<str> = text.into();
+            report.texts.insert(name, text.clone());
+            Some(text)
+        }
+        Err(error) => {
+            let message = format!("读不了这个文件 / cannot read this file: {error}");
+            report.problems.push(Problem::error(&name, None, message, help));
+            None
+        }
+    }
+}
+
+/// The files of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn text(&self, path: &Path) -> io::Result<String> {
+        let size = std::fs::metadata(path)?.len();
+        if size > FILE_SIZE_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{size} bytes, at most {FILE_SIZE_MAX} are read"),
+            ));
+        }
+        std::fs::read_to_string(path)
+    }
+
+    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![(folder.to_owned(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in std::fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() && depth < OVERLAY_DEPTH_MAX {
+                    folders.push((path, depth + 1));
+                } else if path.extension().is_some_and(|extension| extension == "toml") {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// How deep the overlay folder is searched: `<vendor>/<model>.toml` needs one level; a link that points back up
+/// must not turn into an endless walk.
+const OVERLAY_DEPTH_MAX: usize = 2;
+
+impl Files for BTreeMap<PathBuf, String> {
+    fn text(&self, path: &Path) -> io::Result<String> {
+        self.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let is_toml = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+        Ok(self.keys().filter(|path| path.starts_with(folder)).filter(is_toml).cloned().collect())
+    }
+}

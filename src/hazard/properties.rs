@@ -1,0 +1,513 @@
+//! What holds for every log of events, checked on generated ones.
+
+use super::order::{Order, order};
+use super::{BY_ITSELF, Engine};
+use crate::model::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+const START: Timestamp = Timestamp::from_secs(1_768_435_200);
+/// One number for all entries, so that ids do not depend on how many ticks there were.
+const NO: u64 = 7;
+
+fn number(value: f64) -> Number {
+    Number::new(value).unwrap()
+}
+
+fn rule(id: &str, signal: SignalClass, condition: Condition, on: i64, off: i64, latching: bool) -> Arc<Rule> {
+    Arc::new(Rule {
+        id: RuleId::parse(id).unwrap(),
+        condition,
+        signal,
+        priority: Priority::Red,
+        on_delay: Span::from_secs(on),
+        off_delay: Span::from_secs(off),
+        latching,
+        title: Text::new(id, id),
+        basis: "test".into(),
+    })
+}
+
+fn device(
+    id: &str,
+    link: &str,
+    silent: Option<i64>,
+    points: Vec<(&str, Quantity, Vec<Arc<Rule>>)>,
+) -> Device {
+    let id = DeviceId::parse(id).unwrap();
+    let point = |(name, quantity, rules)| Point {
+        id: PointId::new(&id, name).unwrap(),
+        class: ClassId::parse("test").unwrap(),
+        name: Text::new(name, name),
+        quantity,
+        range: None,
+        states: Vec::new(),
+        decimals: 0,
+        rules,
+    };
+    Device {
+        name: "".into(),
+        place: "".into(),
+        profile: ProfileId::parse("test/test").unwrap(),
+        model: Text::new("", ""),
+        link: LinkId::parse(link).unwrap(),
+        silent_after: silent.map(Span::from_secs),
+        points: points.into_iter().map(point).collect(),
+        id: id.clone(),
+    }
+}
+
+/// Fire and supervisory limits on one point, states, flags, bad sensors, silence; `limit` tells two plans apart.
+fn plan(silence: bool, limit: f64, with_pressure: bool) -> Arc<Plan> {
+    use SignalClass::{Fault, Fire, Offline, Supervisory};
+    let hot = Condition::AtLeast { limit: number(limit), deadband: number(5.0) };
+    let burning = Condition::AtLeast { limit: number(70.0), deadband: Number::ZERO };
+    let mut a = vec![
+        (
+            "smoke",
+            Quantity::State,
+            vec![rule("fire", Fire, Condition::OneOf(vec!["alarm".into()]), 0, 0, false)],
+        ),
+        (
+            "temp",
+            Quantity::Temperature,
+            vec![
+                rule("burning", Fire, burning, 3, 2, false),
+                rule("hot", Supervisory, hot, 10, 5, false),
+                rule("broken", Fault, Condition::Unusable, 4, 4, false),
+            ],
+        ),
+    ];
+    let silent = Condition::Silent { after: Span::from_secs(20) };
+    if silence {
+        a.push(("link", Quantity::Flag, vec![rule("offline", Offline, silent, 0, 3, false)]));
+    }
+    let low = Condition::Below { limit: number(50.0), deadband: number(5.0) };
+    let mut b =
+        vec![("tamper", Quantity::Flag, vec![rule("tamper", Fault, Condition::Is(true), 0, 0, false)])];
+    if with_pressure {
+        b.push(("pressure", Quantity::Pressure, vec![rule("low", Supervisory, low, 0, 6, true)]));
+    }
+    let devices = vec![device("a", "broker", silence.then_some(20), a), device("b", "bus", None, b)];
+    let zone = Zone { id: ZoneId::parse("z").unwrap(), name: "".into(), devices };
+    Arc::new(Plan::new(vec![Site {
+        id: SiteId::parse("s").unwrap(),
+        name: "".into(),
+        address: "".into(),
+        contacts: Vec::new(),
+        zones: vec![zone],
+    }]))
+}
+
+/// One thing that happens, before it is known which hazards stand.
+#[derive(Debug, Clone)]
+enum Act {
+    Reading { point: usize, value: usize, flaw: usize, late: bool, age: Option<i64> },
+    Command { which: usize, kind: usize, note: bool },
+    Link { link: usize, up: bool },
+    Clock { by: i64 },
+    Plan(usize),
+    Tick,
+}
+
+/// How a log is generated: which acts may occur.
+#[derive(Debug, Clone, Copy)]
+struct Kinds {
+    silence: bool,
+    clock: bool,
+    plans: bool,
+}
+
+const ALL: Kinds = Kinds { silence: true, clock: true, plans: true };
+
+fn act(kinds: Kinds) -> impl Strategy<Value = (i64, Act)> {
+    let reading = (0..5usize, 0..4usize, 0..12usize, prop::bool::weighted(0.1), prop::option::of(0..8i64));
+    let reading = reading
+        .prop_map(|(point, value, flaw, late, age)| Act::Reading { point, value, flaw, late, age })
+        .boxed();
+    let command = (0..6usize, 0..3usize, any::<bool>());
+    let command = command.prop_map(|(which, kind, note)| Act::Command { which, kind, note }).boxed();
+    let mut acts = vec![(12, reading), (8, command), (1, Just(Act::Tick).boxed())];
+    if kinds.silence {
+        acts.push((1, (0..2usize, any::<bool>()).prop_map(|(link, up)| Act::Link { link, up }).boxed()));
+    }
+    if kinds.clock {
+        acts.push((1, (-100_000..100_000i64).prop_map(|by| Act::Clock { by }).boxed()));
+    }
+    if kinds.plans {
+        acts.push((1, (0..3usize).prop_map(Act::Plan).boxed()));
+    }
+    (0..9i64, prop::strategy::Union::new_weighted(acts))
+}
+
+fn acts(kinds: Kinds) -> impl Strategy<Value = Vec<(i64, Act)>> {
+    prop::collection::vec(act(kinds), 1..60)
+}
+
+const POINTS: [&str; 5] = ["a/smoke", "a/temp", "b/tamper", "b/pressure", "c/unknown"];
+
+fn reading(at: Timestamp, act: &Act) -> Option<Reading> {
+    let &Act::Reading { point, value, flaw, late, age } = act else { return None };
+    let values = match point {
+        0 => ["normal", "alarm", "normal", "alarm"].map(|code| Value::Code(code.into())),
+        2 => [true, false, true, false].map(Value::Flag),
+        _ => [20.0, 48.0, 52.0, 90.0].map(|value| Value::Number(number(value))),
+    };
+    // Most readings are good.
+    let (quality, flaw) = match Flaw::ALL.get(flaw) {
+        Some(Flaw::ClockSuspect) => (Quality::Uncertain, Some(Flaw::ClockSuspect)),
+        Some(&flaw) => (Quality::Bad, Some(flaw)),
+        None => (Quality::Good, None),
+    };
+    Some(Reading {
+        point: PointId::parse(POINTS[point]).unwrap(),
+        value: values[value].clone(),
+        quality,
+        flaw,
+        sampled_at: age.map(|age| at - Span::from_secs(age)),
+        received_at: at,
+        late,
+    })
+}
+
+/// Makes a log: plays it once, so that commands name hazards that stand.
+fn log(kinds: Kinds, acts: &[(i64, Act)]) -> Vec<(Timestamp, Event)> {
+    let mut engine = Engine::restore(plan(kinds.silence, 50.0, true), Vec::new(), &[], START);
+    let (mut at, mut log, mut out) = (START, Vec::new(), Outcome::default());
+    for (wait, act) in acts {
+        at = at + Span::from_secs(*wait);
+        let event = match act {
+            Act::Reading { .. } => Event::Reading(reading(at, act).unwrap()),
+            Act::Command { which, kind, note } => {
+                let open: Vec<_> = engine.facts().into_iter().filter_map(|fact| fact.hazard).collect();
+                let id = open.get(which % open.len().max(1)).map(|hazard| hazard.id.clone());
+                Event::Command(Command {
+                    hazard: id.unwrap_or_else(|| HazardId::from_text("none")),
+                    kind: CommandKind::ALL[*kind],
+                    by: "zhang".into(),
+                    note: if *note { "到场核实" } else { "" }.into(),
+                })
+            }
+            Act::Link { link, up } => {
+                Event::Link { link: LinkId::parse(["broker", "bus"][*link]).unwrap(), up: *up }
+            }
+            Act::Clock { by } => {
+                at = at + Span::from_secs(*by);
+                Event::ClockStepped { by: Span::from_secs(*by) }
+            }
+            Act::Plan(which) => Event::Plan(plan(kinds.silence, [50.0, 50.0, 60.0][*which], *which == 0)),
+            Act::Tick => Event::Tick,
+        };
+        engine.handle(at, NO, &event, &mut out);
+        log.push((at, event));
+    }
+    log
+}
+
+fn fresh(kinds: Kinds) -> Engine {
+    Engine::restore(plan(kinds.silence, 50.0, true), Vec::new(), &[], START)
+}
+
+/// The answers to a whole log, and the engine after it.
+fn run(mut engine: Engine, log: &[(Timestamp, Event)]) -> (Vec<Transition>, Vec<Option<Refusal>>, Engine) {
+    let (mut transitions, mut refusals) = (Vec::new(), Vec::new());
+    for (at, event) in log {
+        let mut out = Outcome::default();
+        engine.handle(*at, NO, event, &mut out);
+        transitions.append(&mut out.transitions);
+        refusals.push(out.refusal);
+    }
+    (transitions, refusals, engine)
+}
+
+/// Forgets which of several values raised a delayed hazard: a restart during the delay knows only the newest.
+fn without_sample(mut hazard: Hazard) -> Hazard {
+    if hazard.evidence.on_delay > Span::ZERO {
+        hazard.evidence.value = Value::Absent;
+        hazard.evidence.flaw = None;
+        hazard.sampled_at = None;
+        hazard.late = false;
+    }
+    hazard
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_log_gives_the_same_answers(acts in acts(ALL)) {
+        let log = log(ALL, &acts);
+        let (first, second) = (run(fresh(ALL), &log), run(fresh(ALL), &log));
+        prop_assert_eq!((first.0, first.1, first.2.facts()), (second.0, second.1, second.2.facts()));
+    }
+
+    #[test]
+    fn extra_ticks_change_nothing(acts in acts(ALL)) {
+        let log = log(ALL, &acts);
+        let mut ticking = Vec::new();
+        let mut before = START;
+        for (at, event) in &log {
+            let clock_stepped = matches!(event, Event::ClockStepped { .. });
+            while !clock_stepped && before < *at {
+                ticking.push((before, Event::Tick));
+                before = before + Span::from_millis(700);
+            }
+            ticking.push((*at, event.clone()));
+            ticking.push((*at, Event::Tick));
+            before = *at;
+        }
+        let (plain, ticked) = (run(fresh(ALL), &log), run(fresh(ALL), &ticking));
+        prop_assert_eq!(plain.0, ticked.0);
+        prop_assert_eq!(plain.2.facts(), ticked.2.facts());
+    }
+
+    #[test]
+    fn a_restart_at_any_moment_changes_nothing_but_the_silence_budget(acts in acts(Kinds { silence: false, ..ALL })) {
+        let kinds = Kinds { silence: false, ..ALL };
+        let log = log(kinds, &acts);
+        for cut in 0..log.len() {
+            let (_, _, engine) = run(fresh(kinds), &log[..cut]);
+            let mut last: HashMap<PointId, Reading> = HashMap::new();
+            for (_, event) in &log[..cut] {
+                if let Event::ClockStepped { by } = event {
+                    last.values_mut().for_each(|reading| reading.received_at = reading.received_at + *by);
+                }
+                if let Event::Plan(plan) = event {
+                    last.retain(|point, _| plan.point(point).is_some()); // The engine forgets what is not planned.
+                }
+                let Event::Reading(reading) = event else { continue };
+                let seen = last.get(&reading.point).map(super::board::Seen::of);
+                if order(seen.as_ref(), reading) != Order::Stale {
+                    last.insert(reading.point.clone(), reading.clone());
+                }
+            }
+            let last: Vec<_> = last.into_values().collect();
+            let at = cut.checked_sub(1).map_or(START, |index| log[index].0);
+            let restored = Engine::restore(engine.plan().clone(), engine.facts(), &last, at);
+            let (through, again) = (run(engine, &log[cut..]), run(restored, &log[cut..]));
+            let plain = |transitions: Vec<Transition>| -> Vec<_> {
+                let plain = |t: Transition| (without_sample(t.hazard), t.change, t.phase, t.at, t.cause);
+                transitions.into_iter().map(plain).collect()
+            };
+            prop_assert_eq!(plain(through.0), plain(again.0), "cut at {}", cut);
+            prop_assert_eq!(through.1, again.1, "cut at {}", cut);
+            let rows = |engine: &Engine| -> BTreeMap<_, _> {
+                let facts = engine.facts().into_iter();
+                facts.map(|f| ((f.point, f.rule), (f.phase.name(), f.hazard.map(without_sample)))).collect()
+            };
+            prop_assert_eq!(rows(&through.2), rows(&again.2), "cut at {}", cut);
+        }
+    }
+
+    #[test]
+    fn a_hazard_closes_only_seen_and_over_or_on_a_persons_word(acts in acts(ALL)) {
+        let log = log(ALL, &acts);
+        let mut engine = fresh(ALL);
+        for (at, event) in &log {
+            let mut out = Outcome::default();
+            engine.handle(*at, NO, event, &mut out);
+            for t in &out.transitions {
+                prop_assert_eq!(t.hazard.closed.is_some(), matches!(t.change, Change::Reset | Change::Ended));
+                let Some(closed) = &t.hazard.closed else { continue };
+                prop_assert!(t.hazard.acknowledged.is_some());
+                if t.hazard.latching || t.hazard.signal == SignalClass::Fire {
+                    prop_assert!(t.change == Change::Reset && matches!(t.cause, Cause::Operator(_)));
+                }
+                if t.change == Change::Ended {
+                    prop_assert!(t.hazard.returned_at.is_some() && &*closed.by == BY_ITSELF);
+                } else {
+                    let planned = engine.plan().point(&t.hazard.point).is_some_and(|(.., point)| {
+                        point.rules.iter().any(|rule| rule.id == t.hazard.rule)
+                    });
+                    prop_assert!(t.hazard.returned_at.is_some() || !closed.note.is_empty() || !planned);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_dated_before_its_cause_or_its_delay(acts in acts(Kinds { clock: false, plans: false, ..ALL })) {
+        let kinds = Kinds { clock: false, plans: false, ..ALL };
+        let log = log(kinds, &acts);
+        let mut engine = fresh(kinds);
+        let (mut before, mut newest) = (START, START);
+        for (at, event) in &log {
+            let mut out = Outcome::default();
+            engine.handle(*at, NO, event, &mut out);
+            for t in &out.transitions {
+                prop_assert!(before <= t.at && t.at <= *at, "{:?} in {:?}..{:?}", t, before, at);
+                prop_assert!(newest <= t.at, "the duty log runs backwards");
+                newest = t.at;
+                prop_assert!(t.hazard.raised_at <= t.hazard.last_raised_at && t.hazard.last_raised_at <= t.at);
+                if t.cause == Cause::Deadline && t.change == Change::Raised {
+                    let begun = t.at - t.hazard.evidence.on_delay;
+                    let began = log.iter().any(|(at, event)| {
+                        matches!(event, Event::Reading(r) if r.point == t.hazard.point) && *at == begun
+                    });
+                    prop_assert!(began, "no reading of {} at {begun}", t.hazard.point);
+                }
+                if let Cause::Silence { last_heard } = t.cause && t.change == Change::Raised {
+                    let since = last_heard.unwrap_or(START);
+                    prop_assert!(t.at.since(since) >= Span::from_secs(20));
+                }
+            }
+            before = *at;
+        }
+    }
+
+    #[test]
+    fn duplicates_and_overtaken_readings_add_nothing(acts in acts(Kinds { silence: false, clock: false, plans: false })) {
+        let kinds = Kinds { silence: false, clock: false, plans: false };
+        let mut log = log(kinds, &acts);
+        // Every reading carries its own time, and no two readings of a point the same one.
+        for (index, (at, event)) in log.iter_mut().enumerate() {
+            *at = *at + Span::from_millis(i64::try_from(index).unwrap());
+            if let Event::Reading(reading) = event {
+                (reading.sampled_at, reading.received_at, reading.late) = (Some(*at), *at, false);
+            }
+        }
+        let mut repeated = Vec::new();
+        for (index, (at, event)) in log.iter().enumerate() {
+            repeated.push((*at, event.clone()));
+            // A broker that redelivers its whole window, oldest first.
+            for (_, again) in &log[index.saturating_sub(20)..=index] {
+                if let Event::Reading(reading) = again {
+                    repeated.push((*at, Event::Reading(Reading { received_at: *at, ..reading.clone() })));
+                }
+            }
+        }
+        let (once, often) = (run(fresh(kinds), &log), run(fresh(kinds), &repeated));
+        prop_assert_eq!(once.0, often.0);
+        prop_assert_eq!(once.2.facts(), often.2.facts());
+    }
+
+    #[test]
+    fn what_is_bad_late_or_silent_never_clears_and_bad_never_raises_a_process_hazard(acts in acts(ALL)) {
+        let log = log(ALL, &acts);
+        let mut engine = fresh(ALL);
+        for (at, event) in &log {
+            let mut out = Outcome::default();
+            engine.handle(*at, NO, event, &mut out);
+            for t in &out.transitions {
+                let silence_rule = matches!(t.hazard.evidence.condition, Condition::Silent { .. });
+                if matches!(t.cause, Cause::Silence { .. }) {
+                    prop_assert!(silence_rule, "silence touched {:?}", t);
+                }
+                let (Cause::Reading { flaw, .. }, Event::Reading(reading)) = (&t.cause, event) else { continue };
+                prop_assert!(!silence_rule);
+                let ends = matches!(t.change, Change::Returned | Change::Ended);
+                let bad = reading.quality == Quality::Bad;
+                prop_assert!(!(ends && (bad || reading.late)), "{:?}", t);
+                if reading.late {
+                    prop_assert_eq!(t.hazard.signal, SignalClass::Fire);
+                }
+                let off_scale_fire = t.hazard.signal == SignalClass::Fire && *flaw == Some(Flaw::OffScaleHigh);
+                if bad && t.hazard.evidence.condition != Condition::Unusable {
+                    prop_assert!(off_scale_fire, "{:?}", t);
+                }
+                prop_assert_ne!(*flaw, Some(Flaw::NotFitted));
+            }
+        }
+    }
+
+    #[test]
+    fn the_rows_handed_out_are_the_rows_and_no_deadline_is_left_behind(acts in acts(ALL)) {
+        let log = log(ALL, &acts);
+        let mut engine = fresh(ALL);
+        let mut mirror: BTreeMap<(PointId, RuleId), Fact> = BTreeMap::new();
+        for (at, event) in &log {
+            let mut out = Outcome::default();
+            engine.handle(*at, NO, event, &mut out);
+            let mut keys: Vec<_> = out.facts.iter().map(|fact| (&fact.point, &fact.rule)).collect();
+            keys.sort();
+            prop_assert!(keys.windows(2).all(|pair| pair[0] != pair[1]), "a row was handed out twice");
+            for fact in out.facts {
+                let key = (fact.point.clone(), fact.rule.clone());
+                match fact.phase == Phase::Normal && fact.hazard.is_none() {
+                    true => mirror.remove(&key),
+                    false => mirror.insert(key, fact),
+                };
+            }
+            let facts = engine.facts();
+            prop_assert!(facts.len() <= 7, "more rows than rules on points");
+            let rows: BTreeMap<_, _> = facts.into_iter().map(|f| ((f.point.clone(), f.rule.clone()), f)).collect();
+            for fact in rows.values() {
+                let stands = !matches!(fact.phase, Phase::Normal | Phase::Arming { .. });
+                prop_assert_eq!(fact.hazard.is_some(), stands);
+                let met = matches!(fact.phase, Phase::Active | Phase::Clearing { .. });
+                prop_assert!(fact.hazard.as_ref().is_none_or(|h| h.closed.is_none() && h.returned_at.is_none() == met));
+            }
+            prop_assert_eq!(&rows, &mirror);
+            prop_assert!(engine.next_deadline().is_none_or(|due| due > *at), "a passed deadline is asked for again");
+        }
+    }
+
+    #[test]
+    fn a_clock_step_and_its_inverse_change_nothing(acts in acts(ALL), cut in 0..60usize, by in -1_000_000..1_000_000_000i64) {
+        let log = log(ALL, &acts);
+        let cut = cut.min(log.len());
+        let (_, _, engine) = run(fresh(ALL), &log[..cut]);
+        let at = cut.checked_sub(1).map_or(START, |index| log[index].0);
+        let (there, back) = (Span::from_millis(by), Span::from_millis(-by));
+        let steps = [(at + there, Event::ClockStepped { by: there }), (at, Event::ClockStepped { by: back })];
+        let (silent, _, stepped) = run(engine.clone(), &steps);
+        prop_assert_eq!(silent, Vec::new(), "a clock step is no reason for a hazard");
+        let (plain, stepped) = (run(engine, &log[cut..]), run(stepped, &log[cut..]));
+        prop_assert_eq!(plain.0, stepped.0);
+        prop_assert_eq!(plain.1, stepped.1);
+        prop_assert_eq!(plain.2.facts(), stepped.2.facts());
+    }
+
+    #[test]
+    fn whatever_the_journal_holds_the_engine_starts(phase in 0..6usize, with_hazard: bool, planned: bool) {
+        let kinds = ALL;
+        let (mut out, mut engine) = (Outcome::default(), fresh(kinds));
+        let alarm = Act::Reading { point: 0, value: 1, flaw: 11, late: false, age: None };
+        engine.handle(START, NO, &Event::Reading(reading(START, &alarm).unwrap()), &mut out);
+        let due = START + Span::from_secs(5);
+        let phases = [
+            Phase::Normal, Phase::Arming { due }, Phase::Active,
+            Phase::Clearing { due }, Phase::Returned, Phase::Rearming { due },
+        ];
+        let mut fact = engine.facts().remove(0);
+        fact.phase = phases[phase];
+        fact.hazard = fact.hazard.filter(|_| with_hazard);
+        if !planned {
+            fact.point = PointId::parse("gone/smoke").unwrap();
+        }
+        let mut restored = Engine::restore(plan(true, 50.0, true), vec![fact.clone()], &[], START);
+        out.clear();
+        restored.handle(due, NO, &Event::Tick, &mut out);
+        let open = restored.facts().iter().filter(|fact| fact.hazard.is_some()).count();
+        // An open hazard is never lost, whatever its row says; an arming rule that is still planned goes on.
+        let armed = planned && !with_hazard && phases[phase] == Phase::Arming { due };
+        prop_assert_eq!(open, usize::from(with_hazard || armed));
+        if !planned && !with_hazard && phase == 1 {
+            prop_assert!(out.facts.iter().any(|row| row.point == fact.point && row.phase == Phase::Normal));
+        }
+    }
+}
+
+/// Guards the properties against logs in which nothing happens.
+#[test]
+fn the_generated_logs_reach_every_change_refusal_and_phase() {
+    use proptest::strategy::ValueTree;
+    use std::collections::HashSet;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut changes, mut refusals, mut phases) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for _ in 0..400 {
+        let acts = acts(ALL).new_tree(&mut runner).unwrap().current();
+        let mut engine = fresh(ALL);
+        for (at, event) in log(ALL, &acts) {
+            let mut out = Outcome::default();
+            engine.handle(at, NO, &event, &mut out);
+            changes.extend(out.transitions.iter().map(|t| t.change));
+            refusals.extend(out.refusal);
+            phases.extend(engine.facts().iter().map(|fact| fact.phase.name()));
+        }
+    }
+    assert_eq!(changes.len(), Change::ALL.len(), "{changes:?}");
+    assert_eq!(refusals.len(), 6, "{refusals:?}");
+    assert_eq!(phases.len(), 5, "{phases:?}");
+}

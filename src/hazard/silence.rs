@@ -1,0 +1,97 @@
+//! READINGS → TRANSITIONS: who was heard when, and how long a silence may last. Silence raises a hazard of its own and
+//! never ends another. While a link is down its devices cannot be heard, so their silence is not counted: one broken
+//! link is one fault, not forty.
+
+use super::engine::{Deadline, Engine, after};
+use super::lifecycle::Signal;
+use super::record::{Because, Moment};
+use crate::model::{LinkId, Outcome, Phase, Span, Timestamp};
+
+impl Engine {
+    pub(super) fn heard(&mut self, device: usize, at: Timestamp, no: u64, out: &mut Outcome) {
+        self.board.devices[device].heard = Some(at);
+        for n in 0..self.board.devices[device].silence.len() {
+            let number = self.board.devices[device].silence[n];
+            let slot = &mut self.board.slots[number];
+            let Some(silence) = &mut slot.silence else { continue };
+            let over = silence.silent;
+            silence.silent = false;
+            if over {
+                let off_delay = slot.watch.as_ref().map_or(Span::ZERO, |watch| watch.rule.off_delay);
+                let signal = Signal::NotMet { due: after(at, off_delay) };
+                let _none = self.apply(number, signal, Moment { at, no, because: Because::Heard }, out);
+            }
+            self.queue_silence(number);
+        }
+    }
+
+    /// When this silence is too long, or `None` while nobody could be heard anyway or all is said.
+    pub(super) fn silence_due(&self, slot: usize) -> Option<Timestamp> {
+        let slot = &self.board.slots[slot];
+        let (Some(silence), Some(watch)) = (slot.silence, &slot.watch) else { return None };
+        let device = &self.board.devices[watch.device];
+        if silence.silent || self.down.contains(&device.link) {
+            return None;
+        }
+        let since = device.heard.map_or(silence.from, |heard| heard.max(silence.from));
+        Some(since + silence.after)
+    }
+
+    /// At most one deadline a slot is queued. It is not moved each time the device is heard, only when it comes up.
+    pub(super) fn queue_silence(&mut self, slot: usize) {
+        if self.board.slots[slot].silence.is_some_and(|silence| silence.queued) {
+            return;
+        }
+        let due = self.silence_due(slot);
+        if let (Some(due), Some(silence)) = (due, &mut self.board.slots[slot].silence) {
+            silence.queued = true;
+            self.deadlines.insert((due, Deadline::Silence(slot)));
+        }
+    }
+
+    pub(super) fn silence_came_up(&mut self, number: usize, came_up: Timestamp, no: u64, out: &mut Outcome) {
+        let due = self.silence_due(number);
+        let slot = &mut self.board.slots[number];
+        let (Some(silence), Some(watch)) = (&mut slot.silence, &slot.watch) else { return };
+        silence.queued = false;
+        match due {
+            None => {}
+            Some(due) if due > came_up => self.queue_silence(number),
+            Some(_) => {
+                silence.silent = true;
+                let signal = Signal::Met { due: after(came_up, watch.rule.on_delay) };
+                let because = Because::Silence(self.board.devices[watch.device].heard);
+                let _none = self.apply(number, signal, Moment { at: came_up, no, because }, out);
+            }
+        }
+    }
+
+    pub(super) fn link_down(&mut self, link: &LinkId, at: Timestamp, no: u64, out: &mut Outcome) {
+        self.down.insert(link.clone());
+        for number in self.silence_slots(link) {
+            let slot = &mut self.board.slots[number];
+            let Some(silence) = &mut slot.silence else { continue };
+            // What stands keeps standing; what was only arming cannot be blamed on the device any more.
+            if matches!(slot.phase, Phase::Arming { .. } | Phase::Rearming { .. }) {
+                silence.silent = false;
+                let moment = Moment { at, no, because: Because::Link };
+                let _none = self.apply(number, Signal::NotMet { due: None }, moment, out);
+            }
+        }
+    }
+
+    pub(super) fn link_up(&mut self, link: &LinkId, at: Timestamp) {
+        self.down.remove(link);
+        for number in self.silence_slots(link) {
+            if let Some(silence) = &mut self.board.slots[number].silence {
+                silence.from = at;
+            }
+            self.queue_silence(number);
+        }
+    }
+
+    pub(super) fn silence_slots(&self, link: &LinkId) -> Vec<usize> {
+        let devices = self.board.devices.iter().filter(|device| device.link == *link);
+        devices.flat_map(|device| device.silence.iter().copied()).collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! The statements of one append, inside the writer's transaction.
+
+use super::store::to_sql;
+use super::{Limits, Stray, StrayKind, Write, readings_codec, wire};
+use crate::metrics::Metrics;
+use crate::model::{Code, Fact, Hazard, Phase, PointId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::HashMap;
+
+/// The numbers of the names that blobs refer to. Grows with the plan: a few thousand names.
+#[derive(Default)]
+pub(super) struct Interned {
+    pub(super) points: HashMap<PointId, u32>,
+    pub(super) codes: HashMap<Code, u32>,
+}
+
+/// Names first met in a transaction that is not yet committed.
+#[derive(Default)]
+pub(super) struct Fresh {
+    pub(super) points: Vec<(u32, PointId)>,
+    pub(super) codes: Vec<(u32, Code)>,
+}
+
+impl Interned {
+    pub(super) fn keep(&mut self, fresh: &Fresh) {
+        self.points.extend(fresh.points.iter().map(|(id, point)| (point.clone(), *id)));
+        self.codes.extend(fresh.codes.iter().map(|(id, code)| (code.clone(), *id)));
+    }
+}
+
+pub(super) fn write(
+    conn: &Connection,
+    write: &Write,
+    known: &Interned,
+    fresh: &mut Fresh,
+    limits: &Limits,
+    metrics: &Metrics,
+) -> rusqlite::Result<()> {
+    let entry = &write.entry;
+    let (no, at) = (to_sql(entry.no), entry.at.as_millis());
+    let blob = if entry.readings.is_empty() { None } else { Some(pack(conn, write, known, fresh)?) };
+    conn.prepare_cached("INSERT INTO entry (no, at, readings) VALUES (?, ?, ?)")?
+        .execute(params![no, at, blob])?;
+    for transition in &entry.transitions {
+        let json = wire::transition_to_json(transition);
+        let hazard = transition.hazard.id.as_str();
+        conn.prepare_cached("INSERT INTO transition (no, at, hazard, json) VALUES (?, ?, ?, ?)")?
+            .execute(params![no, transition.at.as_millis(), hazard, json])?;
+        write_hazard(conn, &transition.hazard)?;
+    }
+    for note in &entry.notes {
+        conn.prepare_cached("INSERT INTO note (no, at, kind, subject, zh, en) VALUES (?, ?, ?, ?, ?, ?)")?
+            .execute(params![no, at, note.kind.name(), note.subject, note.text.zh, note.text.en])?;
+    }
+    write.facts.iter().try_for_each(|fact| write_fact(conn, fact))?;
+    write_receipts(conn, &write.receipts, limits)?;
+    write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))
+}
+
+fn pack(conn: &Connection, write: &Write, known: &Interned, fresh: &mut Fresh) -> rusqlite::Result<Vec<u8>> {
+    let readings = &write.entry.readings;
+    let mut points = HashMap::new();
+    let mut codes = HashMap::new();
+    for reading in readings {
+        if !known.points.contains_key(&reading.point) && !points.contains_key(&reading.point) {
+            let id = intern(conn, "point", reading.point.as_str())?;
+            fresh.points.push((id, reading.point.clone()));
+            points.insert(reading.point.clone(), id);
+        }
+        if let crate::model::Value::Code(code) = &reading.value
+            && !known.codes.contains_key(code)
+            && !codes.contains_key(code)
+        {
+            let id = intern(conn, "code", code)?;
+            fresh.codes.push((id, code.clone()));
+            codes.insert(code.clone(), id);
+        }
+    }
+    const INTERNED: &str = "every name was interned in the loop above";
+    Ok(readings_codec::encode(
+        readings,
+        |point| *known.points.get(point).or_else(|| points.get(point)).expect(INTERNED),
+        |code| *known.codes.get(code).or_else(|| codes.get(code)).expect(INTERNED),
+    ))
+}
+
+/// The number of a name, given now if it has none.
+fn intern(conn: &Connection, table: &str, name: &str) -> rusqlite::Result<u32> {
+    conn.prepare_cached(&format!("INSERT OR IGNORE INTO {table} (name) VALUES (?)"))?.execute([name])?;
+    conn.prepare_cached(&format!("SELECT id FROM {table} WHERE name = ?"))?
+        .query_row([name], |row| row.get(0))
+}
+
+fn write_hazard(conn: &Connection, hazard: &Hazard) -> rusqlite::Result<()> {
+    let closed_at = hazard.closed.as_ref().map(|signature| signature.at.as_millis());
+    conn.prepare_cached(
+        "INSERT INTO hazard (id, point, signal, raised_at, closed_at, json) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (id) DO UPDATE SET closed_at = ?5, json = ?6",
+    )?
+    .execute(params![
+        hazard.id.as_str(),
+        hazard.point.as_str(),
+        hazard.signal.name(),
+        hazard.raised_at.as_millis(),
+        closed_at,
+        wire::hazard_to_json(hazard)
+    ])?;
+    Ok(())
+}
+
+fn write_fact(conn: &Connection, fact: &Fact) -> rusqlite::Result<()> {
+    let (point, rule) = (fact.point.as_str(), fact.rule.as_str());
+    if fact.phase == Phase::Normal && fact.hazard.is_none() {
+        conn.prepare_cached("DELETE FROM fact WHERE point = ? AND rule = ?")?.execute([point, rule])?;
+        return Ok(());
+    }
+    if let Some(hazard) = &fact.hazard {
+        write_hazard(conn, hazard)?;
+    }
+    let due = fact.phase.due().map(Timestamp::as_millis);
+    let hazard = fact.hazard.as_ref().map(|hazard| hazard.id.as_str());
+    conn.prepare_cached(
+        "INSERT INTO fact (point, rule, phase, due, hazard) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (point, rule) DO UPDATE SET phase = ?3, due = ?4, hazard = ?5",
+    )?
+    .execute(params![point, rule, fact.phase.name(), due, hazard])?;
+    Ok(())
+}
+
+fn write_receipts(conn: &Connection, receipts: &[u64], limits: &Limits) -> rusqlite::Result<()> {
+    if receipts.is_empty() {
+        return Ok(());
+    }
+    let mut insert = conn.prepare_cached("INSERT INTO receipt (fingerprint) VALUES (?)")?;
+    receipts.iter().try_for_each(|receipt| insert.execute([receipt.cast_signed()]).map(|_| ()))?;
+    let newest = conn.last_insert_rowid();
+    conn.prepare_cached("DELETE FROM receipt WHERE id <= ?")?
+        .execute([newest - to_sql(limits.receipts_max)])?;
+    Ok(())
+}
+
+fn write_stray(conn: &Connection, stray: &Stray, limits: &Limits, metrics: &Metrics) -> rusqlite::Result<()> {
+    let kind = stray.kind.name();
+    let device = stray.device.as_ref().map(|device| device.as_str());
+    let sample = &stray.sample[..stray.sample.len().min(super::SAMPLE_BYTES_MAX)];
+    // An unknown sender has one row; of unreadable frames, one a device and reason and key.
+    let known: Option<i64> = match stray.kind {
+        StrayKind::Unknown => conn
+            .prepare_cached("SELECT id FROM stray WHERE kind = ? AND key = ?")?
+            .query_row(params![kind, stray.key], |row| row.get(0))
+            .optional()?,
+        StrayKind::Unreadable => conn
+            .prepare_cached("SELECT id FROM stray WHERE kind = ? AND key = ? AND device IS ? AND reason = ? AND sample = ?")?
+            .query_row(params![kind, stray.key, device, stray.reason, sample], |row| row.get(0))
+            .optional()?,
+    };
+    let count = to_sql(stray.count);
+    if let Some(id) = known {
+        conn.prepare_cached(
+            "UPDATE stray SET device = ?2, reason = ?3, sample = ?4, first_at = min(first_at, ?5),
+             last_at = max(last_at, ?6), count = count + ?7 WHERE id = ?1",
+        )?
+        .execute(params![
+            id,
+            device,
+            stray.reason,
+            sample,
+            stray.first_at.as_millis(),
+            stray.last_at.as_millis(),
+            count
+        ])?;
+        return Ok(());
+    }
+    conn.prepare_cached(
+        "INSERT INTO stray (kind, key, device, reason, sample, first_at, last_at, count) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        kind,
+        stray.key,
+        device,
+        stray.reason,
+        sample,
+        stray.first_at.as_millis(),
+        stray.last_at.as_millis(),
+        count
+    ])?;
+    evict_strays(conn, stray, limits, metrics)
+}
+
+/// The row just written stays; the one that was silent longest goes.
+fn evict_strays(
+    conn: &Connection,
+    stray: &Stray,
+    limits: &Limits,
+    metrics: &Metrics,
+) -> rusqlite::Result<()> {
+    let newest = conn.last_insert_rowid();
+    let kind = stray.kind.name();
+    let evict = |filter: &str, device: Option<&str>, max: usize| -> rusqlite::Result<()> {
+        let held: usize = conn
+            .prepare_cached(&format!("SELECT count(*) FROM stray WHERE kind = ?1 AND {filter}"))?
+            .query_row(params![kind, device], |row| row.get::<_, i64>(0))?
+            .try_into()
+            .unwrap_or(0);
+        let surplus = i64::try_from(held.saturating_sub(max)).unwrap_or(0);
+        if surplus > 0 {
+            let gone = conn
+                .prepare_cached(&format!(
+                    "DELETE FROM stray WHERE id IN (SELECT id FROM stray WHERE kind = ?1 AND {filter} AND id <> ?3
+                     ORDER BY last_at, id LIMIT ?4)"
+                ))?
+                .execute(params![kind, device, newest, surplus])?;
+            metrics.strays_dropped.inc_by(gone as u64);
+        }
+        Ok(())
+    };
+    match stray.kind {
+        StrayKind::Unknown => evict("?2 IS NULL", None, limits.strays_unknown_max),
+        StrayKind::Unreadable => {
+            let device = stray.device.as_ref().map(|device| device.as_str());
+            evict("device IS ?2", device, limits.strays_unreadable_per_device_max)?;
+            evict("?2 IS NULL", None, limits.strays_unreadable_max)
+        }
+    }
+}
+
+pub(super) fn write_cursors(conn: &Connection, cursors: &[(String, u64)]) -> rusqlite::Result<()> {
+    for (name, no) in cursors {
+        write_cursor(conn, name, *no)?;
+    }
+    Ok(())
+}
+
+/// Writes one cursor in somebody's transaction.
+pub(super) fn write_cursor(conn: &Connection, name: &str, no: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO cursor (name, no) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET no = ?2",
+    )?
+    .execute(params![name, to_sql(no)])?;
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! What the journal may use, how it is, and what can go wrong with it.
+
+use crate::model::{Span, Timestamp};
+
+/// What the journal may use. The defaults suit a box with an 8 GB card.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of the database. 2 GiB: at 100 readings/s and 5 bytes each, entries take 43 MB a day for a week, sealed
+    /// chunks (0.7 B a reading) 6 MB a day: about 280 days of charts and every hazard there ever was.
+    pub bytes_max: u64,
+    /// Entries (their readings) older than this are deleted once every follower has them; the series keeps the
+    /// compressed samples. A week: long enough to import again what a follower got wrong.
+    pub readings_age_max: Span,
+    /// Entries kept in memory for followers that are nearly up to date. 1024 ≈ a quarter of an hour at one a second.
+    pub ring_entries_max: usize,
+    /// Readings kept in memory with them. 50 000 × about 150 bytes ≈ 7.5 MB.
+    pub ring_readings_max: usize,
+    /// Unknown senders kept for a person to see. 200 rows × 4 KiB = 0.8 MB.
+    pub strays_unknown_max: usize,
+    /// Unreadable frames kept a device. 50 × 4 KiB = 0.2 MB a device.
+    pub strays_unreadable_per_device_max: usize,
+    /// Unreadable frames kept in all. 2000 × 4 KiB = 8 MB.
+    pub strays_unreadable_max: usize,
+    /// Message fingerprints kept. A redelivery follows a crash at once and brings at most the broker's window
+    /// (1000) a link; 20 000 serves 20 links.
+    pub receipts_max: u64,
+    /// The file given back when the disk is full: 8 MiB is room for some 600 commits of 13 kB.
+    pub ballast_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_max: 2 << 30,
+            readings_age_max: Span::from_secs(7 * 86_400),
+            ring_entries_max: 1024,
+            ring_readings_max: 50_000,
+            strays_unknown_max: 200,
+            strays_unreadable_per_device_max: 50,
+            strays_unreadable_max: 2000,
+            receipts_max: 20_000,
+            ballast_bytes: 8 << 20,
+        }
+    }
+}
+
+/// How the journal is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JournalHealth {
+    /// Whether the last append succeeded (or none was tried yet).
+    pub writable: bool,
+    /// The time of the first entry that could not be written since the last one that could.
+    pub failing_since: Option<Timestamp>,
+    /// Bytes of the database and its write-ahead log.
+    pub bytes: u64,
+    /// The time of the oldest entry that is still held.
+    pub oldest: Option<Timestamp>,
+    /// The newest recorded entry.
+    pub head: u64,
+    /// What the last failure said; kept after recovery.
+    pub last_error: Option<String>,
+    /// Whether the ballast file is in place. False: the disk was full.
+    pub ballast: bool,
+}
+
+/// Why the journal could not be opened. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it.
+    #[error(
+        "the journal in {dir} is in use by another gateway (process {holder}): stop that one first, or give this one another directory"
+    )]
+    InUse {
+        /// The directory.
+        dir: String,
+        /// What the lock file says; `unknown` when it says nothing.
+        holder: String,
+    },
+    /// The directory or a file in it cannot be used.
+    #[error(
+        "the journal cannot use {path}: {cause}: check that the disk is mounted, has room and may be written by this account"
+    )]
+    Directory {
+        /// Which file or directory.
+        path: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// A later version of the program wrote it.
+    #[error(
+        "{path} was written by a later version of this program (format {found}, this one knows {known}): install that version again, or give this one another directory; nothing was changed"
+    )]
+    Newer {
+        /// Which file.
+        path: String,
+        /// Its format.
+        found: usize,
+        /// The newest format known here.
+        known: usize,
+    },
+    /// SQLite could not open it, and it is not damaged.
+    #[error(
+        "the journal {path} cannot be opened: {cause}: check that the disk has room and may be written by this account"
+    )]
+    Database {
+        /// Which file.
+        path: String,
+        /// What SQLite said.
+        cause: String,
+    },
+}
+
+/// Why a write is not in the journal. Nothing of it is there; the same write may be tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// No room, on the disk or under the size limit.
+    #[error("the journal is full: {0}: free space on its disk, or raise its size limit")]
+    Full(String),
+    /// The disk or the file failed.
+    #[error("the journal could not be written: {0}")]
+    Failed(String),
+    /// The entry's number is not the next one.
+    #[error("entry {got} is out of order: the next one is {expected}")]
+    OutOfOrder {
+        /// The next number.
+        expected: u64,
+        /// The entry's.
+        got: u64,
+    },
+    /// The writer has ended.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+/// Why a question was not answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The disk or the file failed.
+    #[error("the journal could not be read: {0}")]
+    Failed(String),
+    /// The gateway is stopping.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<rusqlite::Error> for AppendError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            _ => Self::Failed(error.to_string()),
+        }
+    }
+}

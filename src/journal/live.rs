@@ -1,0 +1,157 @@
+//! What every handle of the journal sees at once: the head, the newest entries, the names, the cursors, the health.
+
+use super::ring::Ring;
+use super::{Entry, JournalHealth, Limits, readings_codec};
+use crate::model::{Code, PointId, Reading};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use tokio::sync::watch;
+
+/// Shared by the handles, the writer and the readers. Each lock is held for a few instructions and never across a wait.
+pub(super) struct Live {
+    ring: Mutex<Ring>,
+    names: RwLock<Names>,
+    cursors: Mutex<Cursors>,
+    health: Mutex<JournalHealth>,
+    head: watch::Sender<u64>,
+    recorded: watch::Sender<u64>,
+}
+
+/// The names that blobs refer to by number.
+#[derive(Default)]
+pub(super) struct Names {
+    points: HashMap<u32, PointId>,
+    codes: HashMap<u32, Code>,
+}
+
+impl Names {
+    pub(super) fn add_point(&mut self, id: u32, point: PointId) {
+        self.points.insert(id, point);
+    }
+    pub(super) fn add_code(&mut self, id: u32, code: Code) {
+        self.codes.insert(id, code);
+    }
+}
+
+/// How far each follower has come: moved in memory at once, written with the next commit.
+#[derive(Default)]
+struct Cursors {
+    places: HashMap<String, u64>,
+    unwritten: Vec<String>,
+}
+
+const UNPOISONED: &str = "no holder of this lock panics";
+
+impl Live {
+    pub(super) fn new(
+        limits: &Limits,
+        names: Names,
+        cursors: HashMap<String, u64>,
+        health: JournalHealth,
+    ) -> Self {
+        let head = health.head;
+        Self {
+            ring: Mutex::new(Ring::new(limits)),
+            names: RwLock::new(names),
+            cursors: Mutex::new(Cursors { places: cursors, unwritten: Vec::new() }),
+            health: Mutex::new(health),
+            head: watch::Sender::new(head),
+            recorded: watch::Sender::new(head),
+        }
+    }
+
+    pub(super) fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().expect(UNPOISONED)
+    }
+
+    pub(super) fn health(&self) -> MutexGuard<'_, JournalHealth> {
+        self.health.lock().expect(UNPOISONED)
+    }
+
+    pub(super) fn head(&self) -> &watch::Sender<u64> {
+        &self.head
+    }
+
+    pub(super) fn recorded(&self) -> &watch::Sender<u64> {
+        &self.recorded
+    }
+
+    /// Shows an entry to the followers. The watch is sent even when its number stays, so that followers of recorded
+    /// entries wake up when the journal catches up with what was published before.
+    pub(super) fn show(&self, entry: Arc<Entry>) {
+        let (no, recorded) = (entry.no, entry.recorded);
+        let newest = {
+            let mut ring = self.ring();
+            ring.put(entry);
+            ring.newest().unwrap_or(no)
+        };
+        if recorded {
+            self.recorded.send_replace(no);
+        }
+        self.head.send_replace(newest);
+    }
+
+    pub(super) fn learn(&self, points: Vec<(u32, PointId)>, codes: Vec<(u32, Code)>) {
+        if points.is_empty() && codes.is_empty() {
+            return;
+        }
+        let mut names = self.names.write().expect(UNPOISONED);
+        points.into_iter().for_each(|(id, point)| names.add_point(id, point));
+        codes.into_iter().for_each(|(id, code)| names.add_code(id, code));
+    }
+
+    pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
+        let names = self.names.read().expect(UNPOISONED);
+        readings_codec::decode(blob, |id| names.points.get(&id).cloned(), |id| names.codes.get(&id).cloned())
+    }
+
+    /// Where a follower is. One that was never seen starts at 0 and holds entries back from now on.
+    pub(super) fn cursor(&self, name: &str) -> u64 {
+        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        if let Some(&no) = cursors.places.get(name) {
+            return no;
+        }
+        cursors.places.insert(name.to_owned(), 0);
+        cursors.unwritten.push(name.to_owned());
+        0
+    }
+
+    /// Moves a cursor, never beyond what is recorded: after a crash those numbers are given out again.
+    pub(super) fn move_cursor(&self, name: &str, no: u64) {
+        let no = no.min(*self.recorded.borrow());
+        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        if cursors.places.insert(name.to_owned(), no) != Some(no)
+            && !cursors.unwritten.iter().any(|n| n == name)
+        {
+            cursors.unwritten.push(name.to_owned());
+        }
+    }
+
+    pub(super) fn forget_cursor(&self, name: &str) {
+        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        cursors.places.remove(name);
+        cursors.unwritten.retain(|other| other != name);
+    }
+
+    /// The number that every follower has passed.
+    pub(super) fn passed_by_all(&self) -> u64 {
+        let cursors = self.cursors.lock().expect(UNPOISONED);
+        cursors.places.values().copied().min().unwrap_or(u64::MAX)
+    }
+
+    /// The cursors to write now; give them back with [`Live::cursors_unwritten`] if the commit fails.
+    pub(super) fn take_unwritten_cursors(&self) -> Vec<(String, u64)> {
+        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        let names = std::mem::take(&mut cursors.unwritten);
+        names.into_iter().filter_map(|name| cursors.places.get(&name).map(|&no| (name, no))).collect()
+    }
+
+    pub(super) fn cursors_unwritten(&self, lost: Vec<(String, u64)>) {
+        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        for (name, _) in lost {
+            if !cursors.unwritten.contains(&name) {
+                cursors.unwritten.push(name);
+            }
+        }
+    }
+}

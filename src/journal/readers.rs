@@ -1,0 +1,50 @@
+//! Read connections, used on tokio's blocking threads: a question never waits for the writer, nor it for a question.
+
+use super::{ReadError, store};
+use rusqlite::Connection;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Semaphore;
+
+/// Questions that are answered at the same time. Two pages, one sink, one chart; each connection keeps up to 2 MB.
+const READERS_MAX: usize = 4;
+
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    room: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf) -> Arc<Self> {
+        Arc::new(Self { path, idle: Mutex::default(), room: Arc::new(Semaphore::new(READERS_MAX)) })
+    }
+
+    /// Asks the database, in one snapshot.
+    pub(super) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Connection) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let permit = self.room.clone().acquire_owned().await.map_err(|_| ReadError::Closed)?;
+        let readers = self.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let idle = readers.lock().pop();
+            let mut conn = match idle {
+                Some(conn) => conn,
+                None => store::connect_reader(&readers.path)?,
+            };
+            let snapshot = conn.transaction()?;
+            let answer = question(&snapshot)?;
+            snapshot.finish()?;
+            // After an error the connection is dropped instead: the next question opens a new one.
+            readers.lock().push(conn);
+            Ok(answer)
+        });
+        answer.await.map_err(|_| ReadError::Closed)?
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().expect("no holder of this lock panics")
+    }
+}

@@ -1,0 +1,249 @@
+//! The files: the lock, the database and its connections, a damaged one set aside, the ballast.
+
+use super::schema::{MigrateError, STEPS, migrate};
+use super::{Limits, OpenError};
+use crate::model::Text;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A writer waits this long for SQLite's own locks. Only a checkpoint holds one, for milliseconds.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a page; SQLite's default and that of the file systems below.
+pub(super) const PAGE_BYTES: u64 = 4096;
+/// Files up to this size are checked whole at every start: about a second on an SD card at 40 MB/s ... 6 s. Larger ones
+/// are checked whole only when the last run met damage; their small tables (hazards, facts, cursors) always.
+const CHECK_WHOLE_BYTES_MAX: u64 = 256 << 20;
+/// The tables that are checked at every start: without them a hazard could be hidden.
+const LEDGER_TABLES: [&str; 7] = ["fact", "hazard", "transition", "note", "cursor", "document", "point"];
+
+/// Where the journal's files are.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    dir: PathBuf,
+}
+
+impl Place {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+    pub(super) fn database(&self) -> PathBuf {
+        self.dir.join("journal.db")
+    }
+    fn wal(&self) -> PathBuf {
+        self.dir.join("journal.db-wal")
+    }
+    fn ballast(&self) -> PathBuf {
+        self.dir.join("ballast")
+    }
+    fn suspect(&self) -> PathBuf {
+        self.dir.join("check-at-next-start")
+    }
+
+    /// Bytes of the database and its write-ahead log.
+    pub(super) fn bytes(&self) -> u64 {
+        let length = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+        length(self.database()) + length(self.wal())
+    }
+
+    /// Remembers that damage was met, so that the next start checks the whole file.
+    pub(super) fn mark_suspect(&self) {
+        let _best_effort = File::create(self.suspect());
+    }
+
+    /// Takes the lock that keeps a second process out. It is held as long as the file is.
+    pub(super) fn lock(&self) -> Result<File, OpenError> {
+        let refused = |path: &Path, error: std::io::Error| OpenError::Directory {
+            path: path.display().to_string(),
+            cause: error.to_string(),
+        };
+        fs::create_dir_all(&self.dir).map_err(|error| refused(&self.dir, error))?;
+        let path = self.dir.join("lock");
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|error| refused(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let told = file.read_to_string(&mut holder).is_ok() && !holder.trim().is_empty();
+                let holder = if told { holder.trim().to_owned() } else { "unknown".to_owned() };
+                return Err(OpenError::InUse { dir: self.dir.display().to_string(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(refused(&path, error)),
+        }
+        // Only told to people; a full disk must not keep the gateway from starting.
+        let _told = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()));
+        Ok(file)
+    }
+
+    /// Puts the ballast in place. False when there is no room for it.
+    pub(super) fn lay_ballast(&self, bytes: u64) -> bool {
+        let path = self.ballast();
+        if fs::metadata(&path).is_ok_and(|found| found.len() == bytes) {
+            return true;
+        }
+        let written = File::create(&path).and_then(|mut file| {
+            // Real bytes: a hole would give nothing back.
+            std::io::copy(&mut std::io::repeat(0xB5).take(bytes), &mut file)?;
+            file.sync_all()
+        });
+        if written.is_err() {
+            let _freed = fs::remove_file(&path);
+        }
+        written.is_ok()
+    }
+
+    /// Gives the ballast's room back. False when it was already gone.
+    pub(super) fn drop_ballast(&self) -> bool {
+        fs::remove_file(self.ballast()).is_ok()
+    }
+
+    /// Opens the database: checked, migrated, or begun afresh with what could be saved of a damaged one.
+    pub(super) fn open(&self, limits: &Limits) -> Result<(Connection, Option<Text>), OpenError> {
+        let path = self.database().display().to_string();
+        match self.open_checked(limits) {
+            Ok(conn) => Ok((conn, None)),
+            Err(Refused::Newer { found, known }) => Err(OpenError::Newer { path, found, known }),
+            Err(Refused::Other(cause)) => Err(OpenError::Database { path, cause }),
+            Err(Refused::Damaged(cause)) => {
+                let aside = self.set_aside()?;
+                let fresh = self.open_checked(limits).and_then(|mut conn| {
+                    let saved = super::salvage::salvage(&aside, &mut conn)?;
+                    Ok((conn, saved))
+                });
+                let (conn, saved) =
+                    fresh.map_err(|refused| OpenError::Database { path, cause: refused.text() })?;
+                tracing::error!(%cause, aside = %aside.display(), "the journal was damaged and was set aside");
+                Ok((conn, Some(saved.told(&aside, &cause))))
+            }
+        }
+    }
+
+    fn open_checked(&self, limits: &Limits) -> Result<Connection, Refused> {
+        let mut conn = connect_writer(&self.database(), limits)?;
+        self.check(&conn)?;
+        migrate(&mut conn, STEPS)?;
+        let _gone = fs::remove_file(self.suspect());
+        Ok(conn)
+    }
+
+    fn check(&self, conn: &Connection) -> Result<(), Refused> {
+        let whole = self.suspect().exists() || self.bytes() <= CHECK_WHOLE_BYTES_MAX;
+        let fresh: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if fresh == 0 {
+            return Ok(());
+        }
+        let questions = if whole {
+            vec!["PRAGMA quick_check(1)".to_owned()]
+        } else {
+            LEDGER_TABLES.iter().map(|table| format!("PRAGMA quick_check('{table}')")).collect()
+        };
+        for question in questions {
+            let answer: String = conn.query_row(&question, [], |row| row.get(0))?;
+            if answer != "ok" {
+                return Err(Refused::Damaged(answer));
+            }
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self) -> Result<PathBuf, OpenError> {
+        let name = |n: u32| self.dir.join(format!("journal.db.damaged-{n}"));
+        let free = (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
+        fs::rename(self.database(), &free).map_err(|error| OpenError::Directory {
+            path: self.database().display().to_string(),
+            cause: error.to_string(),
+        })?;
+        // The log belongs to the file; the index beside it is rebuilt.
+        let mut log = free.clone().into_os_string();
+        log.push("-wal");
+        let _moved_if_there = fs::rename(self.wal(), log);
+        let _gone = fs::remove_file(self.dir.join("journal.db-shm"));
+        Ok(free)
+    }
+}
+
+/// Why `open_checked` gave up.
+enum Refused {
+    Damaged(String),
+    Newer { found: usize, known: usize },
+    Other(String),
+}
+
+impl Refused {
+    fn text(self) -> String {
+        match self {
+            Self::Damaged(cause) | Self::Other(cause) => cause,
+            Self::Newer { found, known } => format!("format {found}, this program knows {known}"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for Refused {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_damage(&error) { Self::Damaged(error.to_string()) } else { Self::Other(error.to_string()) }
+    }
+}
+
+impl From<MigrateError> for Refused {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Newer { found, known } => Self::Newer { found, known },
+            MigrateError::Sql(error) => error.into(),
+        }
+    }
+}
+
+/// Whether the file itself is bad, rather than the disk, the account or the moment.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// The one connection that writes.
+pub(super) fn connect_writer(path: &Path, limits: &Limits) -> rusqlite::Result<Connection> {
+    let conn = Connection::open(path)?;
+    conn.busy_timeout(BUSY_MAX)?;
+    conn.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
+    // Before the first table: it cannot be changed later without rewriting the file.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let _mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    conn.pragma_update(None, "cache_size", -4096)?; // 4 MiB
+    let _bytes: i64 = conn.query_row("PRAGMA journal_size_limit = 16777216", [], |row| row.get(0))?;
+    // The fuse behind retention: an eighth above the limit, and never so low that the empty schema does not fit.
+    let pages = ((limits.bytes_max + limits.bytes_max / 8) / PAGE_BYTES).max(64);
+    let _pages: i64 = conn.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |row| row.get(0))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// A connection that only reads. It may write the shared index of the log, so it is not opened read-only.
+pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_MAX)?;
+    conn.pragma_update(None, "query_only", true)?;
+    conn.pragma_update(None, "cache_size", -2048)?; // 2 MiB
+    Ok(conn)
+}
+
+/// SQLite's integers are signed; our numbers never come near the difference.
+pub(crate) fn to_sql(no: u64) -> i64 {
+    i64::try_from(no).unwrap_or(i64::MAX)
+}
+
+/// A number that was written by [`to_sql`].
+pub(crate) fn from_sql(no: i64) -> u64 {
+    u64::try_from(no).unwrap_or(0)
+}

@@ -1,1 +1,0 @@
-//! THE LOOP: arrivals, commands, deadlines → decode → engine → one commit → acknowledge.

@@ -1,0 +1,296 @@
+//! The broker inside: the only file that names the crate `mqtt5`.
+
+use super::{BrokerSettings, Credentials, Ingest, Verdict};
+use bytes::Bytes;
+use mqtt5::QoS;
+use mqtt5::broker::client_handler::ClientHandler;
+use mqtt5::broker::router::MessageRouter;
+use mqtt5::broker::storage::client_queue::QueueLimits;
+use mqtt5::broker::sys_topics::BrokerStats;
+use mqtt5::broker::transport::BrokerTransport;
+use mqtt5::broker::{
+    AuthProvider, AuthResult, BrokerConfig, BrokerEventHandler, ClientConnectEvent, ClientDisconnectEvent,
+    ClientPublishEvent, DynamicStorage, MemoryBackend, PublishAction, ResourceLimits, ResourceMonitor,
+    StorageBackend,
+};
+use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::types::ReasonCode;
+use std::future::Future;
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, broadcast};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+/// How long a subscriber's session outlives its connection. A technician's tool that comes back the next day starts anew.
+const SESSION_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+
+/// Messages queued for one subscriber that is away: with [`QUEUE_BYTES_MAX`] what a slow one may cost.
+const QUEUE_MAX: usize = 1000;
+
+/// Bytes queued for one subscriber that is away.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// Retained messages: two topics for each of a thousand devices, twice over.
+const RETAINED_MAX: usize = 4096;
+
+/// The largest retained message: 4096 of them stay under 64 MB in the worst case.
+const RETAINED_BYTES_MAX: usize = 16 << 10;
+
+/// Subscriptions of one client.
+const SUBSCRIPTIONS_MAX: usize = 256;
+
+/// How often forgotten sessions are swept out.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// After an error of `accept` (out of file descriptors): long enough not to spin, short enough not to be noticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long connections may take to end when the broker stops.
+const STOP_MAX: Duration = Duration::from_secs(2);
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The broker crate's parts that outlive a connection. Its own `MqttBroker` is not used: it wants to accept itself.
+pub(super) struct Engine {
+    config: BrokerConfig,
+    router: Arc<MessageRouter>,
+    storage: Arc<DynamicStorage>,
+    stats: Arc<BrokerStats>,
+    monitor: Arc<ResourceMonitor>,
+    gate: Arc<Gate>,
+    ingest: Arc<Ingest>,
+    places: Arc<Semaphore>,
+    stop: broadcast::Sender<()>,
+    connections: TaskTracker,
+}
+
+impl Engine {
+    pub(super) fn new(settings: &BrokerSettings, ingest: Arc<Ingest>) -> Result<Self, String> {
+        let config = BrokerConfig {
+            bind_addresses: vec![settings.listen],
+            max_clients: settings.clients_max,
+            max_packet_size: settings.packet_bytes_max,
+            session_expiry_interval: SESSION_EXPIRY,
+            max_subscriptions_per_client: SUBSCRIPTIONS_MAX,
+            max_retained_messages: RETAINED_MAX,
+            max_retained_message_size: RETAINED_BYTES_MAX,
+            client_channel_capacity: QUEUE_MAX,
+            sys_topics_enabled: false,
+            ..BrokerConfig::default()
+        };
+        config.validate().map_err(|error| error.to_string())?;
+        let queues = QueueLimits { max_messages: QUEUE_MAX, max_bytes: QUEUE_BYTES_MAX };
+        let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(queues)));
+        let router = MessageRouter::with_storage(Arc::clone(&storage))
+            .with_fallback_queue_limits(queues)
+            .with_retained_limits(RETAINED_MAX, RETAINED_BYTES_MAX);
+        // Only ours count: the crate's own (1000 messages a second and client) would drop messages.
+        let limits = ResourceLimits {
+            max_connections: settings.clients_max,
+            max_connections_per_ip: settings.clients_max,
+            max_message_rate_per_client: 0,
+            max_bandwidth_per_client: 0,
+            ..ResourceLimits::default()
+        };
+        Ok(Self {
+            config,
+            router: Arc::new(router),
+            storage,
+            stats: Arc::new(BrokerStats::new()),
+            monitor: Arc::new(ResourceMonitor::new(limits)),
+            gate: Arc::new(Gate { credentials: settings.credentials.clone(), ingest: Arc::clone(&ingest) }),
+            ingest,
+            places: Arc::new(Semaphore::new(settings.clients_max)),
+            stop: broadcast::channel(1).0,
+            connections: TaskTracker::new(),
+        })
+    }
+
+    /// Accepts until cancelled.
+    pub(super) async fn accept(&self, listener: TcpListener, cancel: CancellationToken) {
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = sweep.tick() => self.sweep().await,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.connection(stream, peer),
+                    Err(error) => {
+                        warn!("cannot accept a connection: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.ingest.metrics.broker_refused.inc();
+            warn!(%peer, "connection refused: {} are open", self.config.max_clients);
+            return;
+        };
+        let (stream, cut) = match cuttable(stream) {
+            Ok(both) => both,
+            Err(error) => return debug!(%peer, "connection gone at once: {error}"),
+        };
+        let mut config = self.config.clone();
+        config.event_handler =
+            Some(Arc::new(Connection { gate: Arc::clone(&self.gate), cut, will: Mutex::new(None) }));
+        let handler = ClientHandler::new(
+            BrokerTransport::tcp(stream),
+            peer,
+            Arc::new(config),
+            Arc::clone(&self.router),
+            Arc::clone(&self.gate) as Arc<dyn AuthProvider>,
+            Some(Arc::clone(&self.storage)),
+            Arc::clone(&self.stats),
+            Arc::clone(&self.monitor),
+            self.stop.subscribe(),
+        );
+        self.connections.spawn(async move {
+            if let Err(error) = handler.run().await {
+                debug!(%peer, "connection ended: {error}");
+            }
+            drop(place);
+        });
+    }
+
+    async fn sweep(&self) {
+        if let Err(error) = self.storage.cleanup_expired().await {
+            warn!("expired sessions could not be removed: {error}");
+        }
+        self.router.sweep_sessions().await;
+        self.monitor.cleanup_expired_windows().await;
+    }
+
+    pub(super) async fn stop(&self) {
+        // Nobody listens when nobody is connected.
+        self.stop.send(()).ok();
+        self.connections.close();
+        if tokio::time::timeout(STOP_MAX, self.connections.wait()).await.is_err() {
+            warn!("{} connections did not end in time", self.connections.len());
+        }
+    }
+}
+
+/// A second handle on the same socket: closing it is the only way to keep the broker inside from sending a PUBACK.
+fn cuttable(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {
+    stream.set_nodelay(true)?;
+    let stream = stream.into_std()?;
+    let cut = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, cut))
+}
+
+/// Who may come in and what he may do.
+struct Gate {
+    credentials: Credentials,
+    ingest: Arc<Ingest>,
+}
+
+impl Gate {
+    fn may_publish(&self, user: Option<&str>, topic: &str) -> bool {
+        self.credentials.may_publish(user, topic)
+    }
+}
+
+impl AuthProvider for Gate {
+    fn authenticate<'a>(
+        &'a self,
+        connect: &'a ConnectPacket,
+        peer: SocketAddr,
+    ) -> Boxed<'a, mqtt5::error::Result<AuthResult>> {
+        let user = connect.username.as_deref();
+        let admitted = self.credentials.admit(user, connect.password.as_deref());
+        let result = match (admitted, &self.credentials, user) {
+            (false, ..) => {
+                self.ingest.metrics.broker_refused.inc();
+                warn!(%peer, user, client = connect.client_id, "connection refused: wrong user or password");
+                AuthResult::fail(ReasonCode::BadUsernameOrPassword)
+            }
+            (true, Credentials::Users(_), Some(user)) => AuthResult::success_with_user(user),
+            (true, ..) => AuthResult::success(),
+        };
+        Box::pin(std::future::ready(Ok(result)))
+    }
+
+    fn authorize_publish<'a>(
+        &'a self,
+        client: &str,
+        user: Option<&'a str>,
+        topic: &'a str,
+    ) -> Boxed<'a, bool> {
+        let may = self.may_publish(user, topic);
+        if !may {
+            self.ingest.metrics.broker_refused.inc();
+            warn!(client, user, topic, "message refused: this user may not publish there");
+        }
+        Box::pin(std::future::ready(may))
+    }
+
+    fn authorize_subscribe<'a>(
+        &'a self,
+        client: &str,
+        user: Option<&'a str>,
+        filter: &'a str,
+    ) -> Boxed<'a, bool> {
+        let may = self.credentials.may_subscribe(user, filter);
+        if !may {
+            warn!(client, user, filter, "subscription refused: this user may not listen there");
+        }
+        Box::pin(std::future::ready(may))
+    }
+}
+
+/// What happens on one connection.
+struct Connection {
+    gate: Arc<Gate>,
+    cut: std::net::TcpStream,
+    will: Mutex<Option<(Arc<str>, Bytes)>>,
+}
+
+impl BrokerEventHandler for Connection {
+    fn on_client_connect<'a>(&'a self, client: ClientConnectEvent) -> Boxed<'a, ()> {
+        self.gate.ingest.metrics.broker_clients.inc();
+        let will = client.will_topic.zip(client.will_payload);
+        *self.will.lock().expect("no holder of this lock panics") =
+            will.filter(|(topic, _)| self.gate.may_publish(client.user_id.as_deref(), topic));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn on_client_publish<'a>(&'a self, message: ClientPublishEvent) -> Boxed<'a, PublishAction> {
+        Box::pin(async move {
+            let ingest = &self.gate.ingest;
+            if message.qos == QoS::AtMostOnce {
+                ingest.take_unacknowledged(message.topic, message.payload).await;
+                return PublishAction::Continue;
+            }
+            match ingest.take(message.topic, message.payload).await {
+                Verdict::Acknowledge => PublishAction::Continue,
+                Verdict::Withhold => {
+                    // The acknowledgement that follows meets a closed socket.
+                    if let Err(error) = self.cut.shutdown(Shutdown::Both) {
+                        debug!("the connection was gone already: {error}");
+                    }
+                    PublishAction::Handled
+                }
+            }
+        })
+    }
+
+    /// A last will is a message of the device ("offline") that no hook sees.
+    fn on_client_disconnect<'a>(&'a self, client: ClientDisconnectEvent) -> Boxed<'a, ()> {
+        Box::pin(async move {
+            self.gate.ingest.metrics.broker_clients.dec();
+            let will = self.will.lock().expect("no holder of this lock panics").take();
+            if let Some((topic, payload)) = will.filter(|_| client.unexpected) {
+                self.gate.ingest.take_unacknowledged(topic, payload).await;
+            }
+        })
+    }
+}

@@ -1,0 +1,361 @@
+//! WIRE → FRAMES: Modbus TCP, one task a bus.
+//!
+//! First in the flow. It asks the units of a bus for their registers and puts one frame for each unit and round into
+//! the channel. What to ask next is decided by a pure schedule; this file only connects, asks and waits.
+//!
+//! - A mute, slow or flapping unit never delays its neighbours by more than one short time-out: it is asked on a second
+//!   connection (`schedule.rs`, `unit.rs`). That connection is trusted only while a healthy unit answers on it,
+//!   for many gateways serve only one.
+//! - A late answer never becomes the next one's: after a time-out or a mismatch the connection is dropped.
+//! - An address that a unit does not have spoils nothing else (`gaps.rs`).
+//! - When the channel is full, rounds are skipped and counted, never queued.
+
+mod connection;
+mod gaps;
+mod schedule;
+mod unit;
+
+use super::{Arrival, Intake};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, RegisterTable, SourceIndex};
+use connection::Connection;
+use schedule::{Ask, Finished, Lane, Next, Schedule};
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use unit::Answer;
+
+/// The usual time-out of an answer: the longest one, 125 registers, takes 255 bytes × 11 bit / 9600 baud = 0.3 s on the
+/// serial line behind a gateway; three times that.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
+
+/// The waits between attempts to connect: 0.25 s, doubled up to 30 s, each between half and the whole of it.
+const CONNECT_AFTER_MIN: Duration = Duration::from_millis(250);
+const CONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// An idle second connection is given back after this: gateways have few (four to eight are usual).
+const SIDE_IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// The longest wait without looking at the schedule again.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// One Modbus TCP server: a gateway with several units behind it, or a device that speaks TCP itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BusSettings {
+    /// The link's id in the plan.
+    pub link: LinkId,
+    /// Host name or address.
+    pub host: String,
+    /// 502 by the standard.
+    pub port: u16,
+    /// The units behind it.
+    pub units: Vec<UnitSettings>,
+    /// The longest a unit may take to answer; [`TIMEOUT_DEFAULT`]. Healthy units are cut short at four times their
+    /// usual answer time and then asked once more with the whole time-out, apart from their neighbours.
+    pub timeout: Duration,
+    /// How long to leave the server in peace after connecting; usually zero.
+    pub pause_after_connect: Duration,
+    /// Whether a second connection may be used. It is found out by itself when the server does not serve one; say no
+    /// when a second connection breaks the first.
+    pub second_connection: bool,
+}
+
+/// One unit: one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitSettings {
+    /// Whose registers they are.
+    pub device: DeviceId,
+    /// The unit id, 1 to 247, or 255 for a device that speaks TCP itself.
+    pub unit: u8,
+    /// What to read.
+    pub reads: Vec<Read>,
+}
+
+/// One block of registers, read again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Which table.
+    pub table: RegisterTable,
+    /// The first address, counted from 0.
+    pub start: u16,
+    /// How many words. More than one request carries (125, or 2000 bits) are read with several.
+    pub count: u16,
+    /// The period. Less than 100 ms counts as 100 ms.
+    pub every: Duration,
+}
+
+/// Polls the bus until it is cancelled or nobody listens any more. Never fails: an unreachable bus is a link that is
+/// down, an unreadable register is a block that says why.
+pub async fn run(
+    bus: BusSettings,
+    source: SourceIndex,
+    intake: Intake,
+    clock: Clock,
+    metrics: Metrics,
+    cancel: CancellationToken,
+) {
+    let schedule = Schedule::new(&bus.units, bus.timeout, bus.second_connection);
+    let state = State { schedule, connected: false, reported: None };
+    let bus = Bus {
+        settings: bus,
+        source,
+        intake,
+        clock,
+        metrics,
+        started_at: Instant::now(),
+        state: Mutex::new(state),
+        wake_main: Notify::new(),
+        wake_side: Notify::new(),
+    };
+    // The lanes only ever end because the pipeline is gone.
+    tokio::select! {
+        () = cancel.cancelled() => {}
+        Err(Gone) = bus.main_lane() => {}
+        Err(Gone) = bus.side_lane() => {}
+    }
+}
+
+/// The receiver of the channel is gone: the gateway is stopping.
+struct Gone;
+
+struct Bus {
+    settings: BusSettings,
+    source: SourceIndex,
+    intake: Intake,
+    clock: Clock,
+    metrics: Metrics,
+    started_at: Instant,
+    state: Mutex<State>,
+    wake_main: Notify,
+    wake_side: Notify,
+}
+
+struct State {
+    schedule: Schedule,
+    /// The main lane has a connection.
+    connected: bool,
+    /// What the pipeline was told of the link last.
+    reported: Option<bool>,
+}
+
+impl Bus {
+    async fn main_lane(&self) -> Result<Infallible, Gone> {
+        let mut wait = CONNECT_AFTER_MIN;
+        loop {
+            match self.connect().await {
+                Ok(mut connection) => {
+                    wait = CONNECT_AFTER_MIN;
+                    self.connected().await?;
+                    self.serve(Lane::Main, &mut connection).await?;
+                }
+                Err(error) => {
+                    self.disconnected(&error).await?;
+                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    wait = (wait * 2).min(CONNECT_AFTER_MAX);
+                }
+            }
+        }
+    }
+
+    async fn side_lane(&self) -> Result<Infallible, Gone> {
+        loop {
+            // The question is put back until there is a connection for it.
+            let next = {
+                let mut state = self.lock();
+                let room = self.intake.capacity() > 0;
+                let next = state.schedule.next(Lane::Side, self.now(), room);
+                match next {
+                    Next::Ask(ask) => {
+                        state.schedule.put_back(&ask);
+                        if state.connected { None } else { Some(WAIT_MAX) }
+                    }
+                    Next::Wait(until) => Some(until),
+                }
+            };
+            if let Some(until) = next {
+                self.wait(Lane::Side, until).await;
+                continue;
+            }
+            match self.connect_side().await {
+                Some(mut connection) => self.serve(Lane::Side, &mut connection).await?,
+                None => {
+                    let mut state = self.lock();
+                    state.schedule.side_failed(self.now());
+                    tracing::warn!(link = %self.settings.link, "The server serves no second connection; units that do not answer are asked on the first one.");
+                }
+            }
+            self.wake_main.notify_one();
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Connection> {
+        let BusSettings { host, port, timeout, pause_after_connect, .. } = &self.settings;
+        Connection::open(host, *port, *timeout, *pause_after_connect).await
+    }
+
+    /// A second connection on which a healthy unit has answered.
+    async fn connect_side(&self) -> Option<Connection> {
+        let mut connection = self.connect().await.ok()?;
+        let Some(canary) = self.lock().schedule.canary(self.now()) else { return Some(connection) };
+        let unit = self.settings.units.get(canary.unit)?;
+        let (answer, _) = connection.ask(unit.unit, canary.table, canary.at, canary.timeout).await;
+        answer.keeps_connection().then_some(connection)
+    }
+
+    /// Asks what the schedule wants until the connection is not to be used any longer.
+    async fn serve(&self, lane: Lane, connection: &mut Connection) -> Result<(), Gone> {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let next = state.schedule.next(lane, self.now(), self.intake.capacity() > 0);
+                self.metrics.modbus_skipped.inc_by(state.schedule.take_skipped());
+                next
+            };
+            let ask = match next {
+                Next::Wait(until) if lane == Lane::Side && until > self.now() + SIDE_IDLE_MAX => {
+                    return Ok(());
+                }
+                Next::Wait(until) => {
+                    self.wait(lane, until).await;
+                    continue;
+                }
+                Next::Ask(ask) => ask,
+            };
+            let (answer, took) = self.ask(lane, connection, &ask).await;
+            let keep = answer.keeps_connection();
+            let (finished, change) = {
+                let mut state = self.lock();
+                let (_, finished) = state.schedule.answered(&ask, answer, took, self.now());
+                let change = state.judge_link();
+                if change == Some(true) {
+                    state.schedule.link_restored(self.now());
+                }
+                (finished, change)
+            };
+            // Whatever the answer changed may be work for the other lane.
+            self.wake(if lane == Lane::Main { Lane::Side } else { Lane::Main });
+            if let Some(finished) = finished {
+                self.deliver(finished).await?;
+            }
+            if let Some(up) = change {
+                let reason = if up { "a unit answers again" } else { "connected, but no unit answers" };
+                self.report(up, reason.to_owned()).await?;
+            }
+            if !keep {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn ask(&self, lane: Lane, connection: &mut Connection, ask: &Ask) -> (Answer, Duration) {
+        let Some(unit) = self.settings.units.get(ask.unit).filter(|_| ask.at.count > 0) else {
+            return (Answer::Short, Duration::ZERO);
+        };
+        self.metrics.modbus_polls.inc();
+        let mut answer = connection.ask(unit.unit, ask.table, ask.at, ask.timeout).await;
+        // A server may close a connection that was idle for long; that says nothing about the unit.
+        if answer.0 == Answer::Broken
+            && connection.has_answered()
+            && let Ok(fresh) = self.connect().await
+        {
+            *connection = fresh;
+            answer = connection.ask(unit.unit, ask.table, ask.at, ask.timeout).await;
+        }
+        if !matches!(answer.0, Answer::Words(_)) {
+            self.metrics.modbus_failures.inc();
+            let (link, device, unit, at) = (&self.settings.link, &unit.device, unit.unit, ask.at);
+            tracing::debug!(%link, %device, unit, table = ?ask.table, start = at.start, count = at.count,
+                timeout_ms = ask.timeout.as_millis(), ?lane, answer = ?answer.0, "A poll failed.");
+        }
+        answer
+    }
+
+    async fn connected(&self) -> Result<(), Gone> {
+        let change = {
+            let mut state = self.lock();
+            let was_lost = !std::mem::replace(&mut state.connected, true);
+            if was_lost {
+                state.schedule.link_restored(self.now());
+            }
+            state.judge_link()
+        };
+        self.wake_side.notify_one();
+        match change {
+            Some(true) => self.report(true, "connected".to_owned()).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn disconnected(&self, error: &io::Error) -> Result<(), Gone> {
+        let (change, lost) = {
+            let mut state = self.lock();
+            let was_connected = std::mem::replace(&mut state.connected, false);
+            let is_first = state.reported.is_none();
+            let change = state.judge_link();
+            let lost = if was_connected || is_first { state.schedule.link_lost() } else { Vec::new() };
+            (change, lost)
+        };
+        if change.is_some() {
+            let BusSettings { host, port, .. } = &self.settings;
+            self.report(false, format!("cannot connect to {host}:{port}: {error}")).await?;
+        }
+        for round in lost {
+            self.deliver(round).await?;
+        }
+        Ok(())
+    }
+
+    async fn report(&self, up: bool, reason: String) -> Result<(), Gone> {
+        tracing::info!(link = %self.settings.link, up, reason, "The link changed.");
+        let change = LinkChange { link: self.settings.link.clone(), up, reason };
+        self.intake.send(Arrival::Link(change)).await.map_err(|_| Gone)
+    }
+
+    /// Waits when the channel became full meanwhile: one frame a lane, everything else is skipped and counted.
+    async fn deliver(&self, finished: Finished) -> Result<(), Gone> {
+        let Some(unit) = self.settings.units.get(finished.unit) else { return Ok(()) };
+        let frame = Frame {
+            source: self.source,
+            link: self.settings.link.clone(),
+            body: Body::Registers { device: unit.device.clone(), blocks: finished.blocks },
+            received_at: self.clock.now(),
+            retained: false,
+            delivery: None,
+        };
+        self.intake.send(Arrival::Frame(frame)).await.map_err(|_| Gone)
+    }
+
+    async fn wait(&self, lane: Lane, until: Duration) {
+        let time = until.saturating_sub(self.now()).min(WAIT_MAX);
+        let wake = if lane == Lane::Main { &self.wake_main } else { &self.wake_side };
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = wake.notified() => {}
+        }
+    }
+
+    fn wake(&self, lane: Lane) {
+        if lane == Lane::Main { self.wake_main.notify_one() } else { self.wake_side.notify_one() }
+    }
+
+    fn now(&self) -> Duration {
+        self.started_at.elapsed()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl State {
+    /// Whether the link's state differs from what was told; takes the new one over.
+    fn judge_link(&mut self) -> Option<bool> {
+        let up = self.connected && !self.schedule.all_mute();
+        (self.reported.replace(up) != Some(up)).then_some(up)
+    }
+}

@@ -1,0 +1,505 @@
+//! The connection: connect, subscribe, hand frames over, acknowledge, wait, again.
+
+use super::backoff::Backoff;
+use super::reason::Lost;
+use super::topics::Topics;
+use super::{
+    CONNECT_MAX, DRAIN_MAX, HELD_BYTES_MAX, HELD_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES,
+    SUBSCRIBE_MAX, WIRE_BYTES_MAX, WRITE_MAX,
+};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Timestamp};
+use crate::sources::{Acks, Arrival, Intake};
+use bytes::Bytes;
+use rumqttc::{
+    Event, EventLoop, LastWill, MqttOptions, Packet, PubAck, PubRec, Publish, QoS, SubAck, Subscribe,
+    SubscribeFilter, SubscribeReasonCode,
+};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Set in a delivery's key when the message came with QoS 2 (a subscription that an older configuration left in the
+/// session): it is answered with PUBREC. Packet ids have 16 bits.
+const QOS2: u32 = 1 << 16;
+
+/// The only packet id we ever use: one SUBSCRIBE a connection.
+const SUBSCRIBE_ID: u16 = 1;
+
+/// Our place in the queue for the intake, kept while other things happen so that no other source overtakes.
+type Turn =
+    Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>> + Send>>;
+
+/// Cancelled, or nobody takes frames any more.
+struct Over;
+
+pub(super) struct Client {
+    settings: MqttSettings,
+    source: SourceIndex,
+    intake: Intake,
+    acks: Acks,
+    acks_open: bool,
+    clock: Clock,
+    metrics: Metrics,
+    cancel: CancellationToken,
+    topics: Topics,
+    /// Number of the connection, counted from 1.
+    epoch: u32,
+    /// Messages of this connection that wait for their acknowledgement.
+    outstanding: usize,
+    held: VecDeque<Arrival>,
+    held_bytes: usize,
+    turn: Option<Turn>,
+    /// What was last said about the link.
+    up: Option<bool>,
+}
+
+/// What to do next while connected.
+enum Wake {
+    Cancelled,
+    Acks(Option<Vec<Delivery>>),
+    Room(Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>),
+    Packet(Result<Event, rumqttc::ConnectionError>),
+    Ping,
+    NotSubscribed,
+}
+
+impl Client {
+    pub(super) fn new(
+        settings: MqttSettings,
+        source: SourceIndex,
+        intake: Intake,
+        acks: Acks,
+        clock: Clock,
+        metrics: Metrics,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            settings,
+            source,
+            intake,
+            acks,
+            acks_open: true,
+            clock,
+            metrics,
+            cancel,
+            topics: Topics::default(),
+            epoch: 0,
+            outstanding: 0,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            turn: None,
+            up: None,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut connection = match options(&self.settings) {
+            Ok(options) => Some(EventLoop::new(options, 1)),
+            Err(reason) => {
+                self.announce(false, reason);
+                None
+            }
+        };
+        // Settings that can never work are a link that is down until they change: nothing to retry.
+        let Some(event_loop) = &mut connection else {
+            let cancel = self.cancel.clone();
+            let _over = self.beside(cancel.cancelled()).await;
+            return self.hand_over_the_rest().await;
+        };
+        event_loop.network_options.set_connection_timeout(CONNECT_MAX.as_secs());
+        event_loop.network_options.set_tcp_nodelay(true);
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = Instant::now();
+            let lost = match self.connected(event_loop).await {
+                Ok(lost) => lost,
+                Err(Over) => break,
+            };
+            event_loop.clean();
+            event_loop.pending.clear();
+            event_loop.state.events.clear();
+            let reason = lost.reason(&self.settings);
+            let wait = backoff.next(begun.elapsed());
+            warn!(link = %self.settings.link, retry_in_ms = wait.as_millis(), "link is down: {reason}");
+            self.announce(false, reason);
+            if let Err(Over) = self.beside(tokio::time::sleep(wait)).await {
+                break;
+            }
+        }
+        self.leave(event_loop).await;
+    }
+
+    /// One connection from CONNECT to its end.
+    async fn connected(&mut self, event_loop: &mut EventLoop) -> Result<Lost, Over> {
+        let session = match self.beside(event_loop.poll()).await? {
+            Ok(Event::Incoming(Packet::ConnAck(connack))) => connack.session_present,
+            Ok(_) => return Ok(Lost::NotSubscribed),
+            Err(error) => return Ok(error.into()),
+        };
+        self.epoch = self.epoch.wrapping_add(1);
+        self.outstanding = 0;
+        self.metrics.mqtt_connects.inc();
+        info!(link = %self.settings.link, epoch = self.epoch, session, "connected to the broker");
+        if let Err(lost) = self.introduce(event_loop).await {
+            return Ok(lost);
+        }
+        self.serve(event_loop).await
+    }
+
+    /// SUBSCRIBE and the retained status.
+    async fn introduce(&mut self, event_loop: &mut EventLoop) -> Result<(), Lost> {
+        let mut packets = Vec::with_capacity(2);
+        if self.settings.filters.is_empty() {
+            self.announce(true, "connected, no topics to subscribe".to_owned());
+        } else {
+            let filters =
+                self.settings.filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
+            let mut subscribe = Subscribe::new_many(filters);
+            subscribe.pkid = SUBSCRIBE_ID;
+            packets.push(Packet::Subscribe(subscribe));
+        }
+        packets.extend(self.status(ONLINE));
+        write(event_loop, packets).await
+    }
+
+    /// QoS 0: no packet id, no window, nothing to wait for. A connection that breaks before it arrives is followed by
+    /// another that says it again.
+    fn status(&self, text: &'static str) -> Option<Packet> {
+        let topic = self.settings.will_topic.as_ref()?;
+        let mut publish = Publish::from_bytes(topic, QoS::AtMostOnce, Bytes::from_static(text.as_bytes()));
+        publish.retain = true;
+        Some(Packet::Publish(publish))
+    }
+
+    async fn serve(&mut self, event_loop: &mut EventLoop) -> Result<Lost, Over> {
+        let mut ping = tokio::time::interval(self.settings.keep_alive.max(Duration::from_secs(1)) / 2);
+        ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut subscribed = self.settings.filters.is_empty();
+        let subscribed_by = Instant::now() + SUBSCRIBE_MAX;
+        loop {
+            let full = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
+            // Acknowledgements before everything: they let the broker go on. The rest in the order of what frees memory.
+            let wake = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => Wake::Cancelled,
+                batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
+                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+                event = event_loop.poll(), if !full => Wake::Packet(event),
+                _ = ping.tick(), if full => Wake::Ping,
+                () = tokio::time::sleep_until(subscribed_by), if !subscribed && !full => Wake::NotSubscribed,
+            };
+            let done = match wake {
+                Wake::Cancelled => return Err(Over),
+                Wake::Acks(None) => {
+                    self.acks_open = false;
+                    Ok(())
+                }
+                Wake::Acks(Some(batch)) => self.acknowledge(event_loop, batch).await,
+                Wake::Room(permit) => {
+                    self.hand_over(permit)?;
+                    // While reading stood still the answer to a ping may have waited unread.
+                    event_loop.state.await_pingresp &= !full;
+                    Ok(())
+                }
+                Wake::Packet(Ok(first)) => {
+                    subscribed |= self.take(event_loop, first)?;
+                    Ok(())
+                }
+                Wake::Packet(Err(error)) => Err(error.into()),
+                Wake::Ping => write(event_loop, [Packet::PingReq]).await,
+                Wake::NotSubscribed => Err(Lost::NotSubscribed),
+            };
+            if let Err(lost) = done {
+                return Ok(lost);
+            }
+        }
+    }
+
+    /// Takes one packet and all that rumqttc has read with it. Says whether the subscription was answered.
+    fn take(&mut self, event_loop: &mut EventLoop, first: Event) -> Result<bool, Over> {
+        let now = self.clock.now();
+        let mut answered = false;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Event::Incoming(Packet::Publish(publish)) => self.message(publish, now)?,
+                Event::Incoming(Packet::SubAck(suback)) => {
+                    answered = true;
+                    self.subscribed(&suback);
+                }
+                _ => {}
+            }
+            next = event_loop.state.events.pop_front();
+        }
+        Ok(answered)
+    }
+
+    fn message(&mut self, publish: Publish, received_at: Timestamp) -> Result<(), Over> {
+        let key = match publish.qos {
+            QoS::AtMostOnce => None,
+            QoS::AtLeastOnce => Some(u32::from(publish.pkid)),
+            QoS::ExactlyOnce => Some(u32::from(publish.pkid) | QOS2),
+        };
+        let delivery = key.map(|key| Delivery { epoch: self.epoch, key, duplicate: publish.dup });
+        self.outstanding += usize::from(delivery.is_some());
+        let payload = if publish.payload.len() > self.settings.packet_bytes_max {
+            self.metrics.mqtt_oversize.inc();
+            warn!(link = %self.settings.link, topic = publish.topic, bytes = publish.payload.len(), "a message is too large");
+            // A copy, so that the large one is freed.
+            Bytes::copy_from_slice(&publish.payload[..SAMPLE_BYTES.min(self.settings.packet_bytes_max)])
+        } else {
+            publish.payload
+        };
+        let frame = Frame {
+            source: self.source,
+            link: self.settings.link.clone(),
+            body: Body::Message { topic: self.topics.intern(&publish.topic), payload },
+            received_at,
+            retained: publish.retain,
+            delivery,
+        };
+        self.put(Arrival::Frame(frame))
+    }
+
+    /// The broker may refuse single topics. That is a link that does not do its work, and must be seen.
+    fn subscribed(&mut self, suback: &SubAck) {
+        let refused: Vec<&str> = self
+            .settings
+            .filters
+            .iter()
+            .zip(&suback.return_codes)
+            .filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure))
+            .map(|(filter, _)| filter.as_str())
+            .collect();
+        if refused.is_empty() {
+            self.announce(true, "connected and subscribed".to_owned());
+        } else {
+            let reason = format!("the broker refused the topics {refused:?}: check its access list");
+            warn!(link = %self.settings.link, "{reason}");
+            self.announce(false, reason);
+        }
+    }
+
+    /// Says that the link came up or went down, only when that is new.
+    fn announce(&mut self, up: bool, reason: String) {
+        if self.up.replace(up) == Some(up) {
+            return;
+        }
+        // A flapping link must not fill the queue while nobody takes from it: only its last state matters.
+        if matches!(self.held.back(), Some(Arrival::Link(_))) {
+            self.held.pop_back();
+        }
+        self.held.push_back(Arrival::Link(LinkChange { link: self.settings.link.clone(), up, reason }));
+    }
+
+    /// Into the intake when there is room and nobody waits before, else into the queue.
+    fn put(&mut self, arrival: Arrival) -> Result<(), Over> {
+        let arrival = if self.held.is_empty() {
+            match self.intake.try_send(arrival) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Over),
+                Err(mpsc::error::TrySendError::Full(arrival)) => arrival,
+            }
+        } else {
+            arrival
+        };
+        self.held_bytes += bytes_of(&arrival);
+        self.held.push_back(arrival);
+        Ok(())
+    }
+
+    /// Our turn has come: the first of the queue with the permit, more of them while there is room.
+    fn hand_over(
+        &mut self,
+        permit: Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>,
+    ) -> Result<(), Over> {
+        self.turn = None;
+        let permit = permit.map_err(|_| Over)?;
+        if let Some(first) = self.held.pop_front() {
+            self.held_bytes -= bytes_of(&first);
+            permit.send(first);
+        }
+        while let Some(next) = self.held.pop_front() {
+            let bytes = bytes_of(&next);
+            match self.intake.try_send(next) {
+                Ok(()) => self.held_bytes -= bytes,
+                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Over),
+                Err(mpsc::error::TrySendError::Full(next)) => {
+                    self.held.push_front(next);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// PUBACK for all that waits in the channel, with one flush.
+    async fn acknowledge(&mut self, event_loop: &mut EventLoop, first: Vec<Delivery>) -> Result<(), Lost> {
+        let mut packets = Vec::with_capacity(first.len());
+        let mut next = Some(first);
+        while let Some(batch) = next {
+            for delivery in batch {
+                packets.extend(self.answer(delivery));
+            }
+            next = self.acks.try_recv().ok();
+        }
+        self.outstanding = self.outstanding.saturating_sub(packets.len());
+        write(event_loop, packets).await
+    }
+
+    fn answer(&self, delivery: Delivery) -> Option<Packet> {
+        let packet_id = u16::try_from(delivery.key & !QOS2).ok().filter(|_| delivery.epoch == self.epoch);
+        let Some(packet_id) = packet_id else {
+            self.metrics.mqtt_stale_acks.inc();
+            return None;
+        };
+        Some(if delivery.key & QOS2 == 0 {
+            Packet::PubAck(PubAck::new(packet_id))
+        } else {
+            Packet::PubRec(PubRec::new(packet_id))
+        })
+    }
+
+    /// Does something else while there is no connection: hands frames over, drops acknowledgements (all are stale).
+    async fn beside<F: Future>(&mut self, work: F) -> Result<F::Output, Over> {
+        tokio::pin!(work);
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Over),
+                output = &mut work => return Ok(output),
+                batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
+                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+            };
+            match wake {
+                Wake::Acks(Some(batch)) => {
+                    self.metrics.mqtt_stale_acks.inc_by(batch.len() as u64);
+                }
+                Wake::Acks(None) => self.acks_open = false,
+                Wake::Room(permit) => self.hand_over(permit)?,
+                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => {}
+            }
+        }
+    }
+
+    /// The orderly end: what was received is handed over, what comes back is acknowledged, then `offline` and
+    /// DISCONNECT. What is still not acknowledged stays in the broker's session and is sent again at the next start.
+    async fn leave(mut self, event_loop: &mut EventLoop) {
+        let deadline = Instant::now() + DRAIN_MAX;
+        let connected = event_loop.network.is_some();
+        while (connected && self.outstanding > 0 && self.acks_open) || !self.held.is_empty() {
+            let wake = tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(deadline) => break,
+                batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
+                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+            };
+            let gone = match wake {
+                Wake::Acks(Some(batch)) if connected => self.acknowledge(event_loop, batch).await.is_err(),
+                Wake::Acks(batch) => {
+                    self.acks_open &= batch.is_some();
+                    false
+                }
+                Wake::Room(permit) => self.hand_over(permit).is_err(),
+                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => false,
+            };
+            if gone {
+                break;
+            }
+        }
+        self.count_lost();
+        if connected {
+            let farewell = self.status(OFFLINE).into_iter().chain([Packet::Disconnect]);
+            if let Err(lost) = write(event_loop, farewell).await {
+                info!(link = %self.settings.link, "left without a farewell: {}", lost.reason(&self.settings));
+            }
+        }
+    }
+
+    async fn hand_over_the_rest(mut self) {
+        while let Some(arrival) = self.held.pop_front() {
+            if tokio::time::timeout(DRAIN_MAX, self.intake.send(arrival)).await.is_err() {
+                break;
+            }
+        }
+        self.count_lost();
+    }
+
+    /// Only QoS 0 is lost by leaving; the broker still has the others.
+    fn count_lost(&self) {
+        let lost =
+            self.held.iter().filter(|a| matches!(a, Arrival::Frame(f) if f.delivery.is_none())).count();
+        self.metrics.frames_lost.inc_by(lost as u64);
+    }
+}
+
+/// Waits for our turn at the intake; may be dropped and called again without losing the place in the queue.
+async fn turn(
+    turn: &mut Option<Turn>,
+    intake: &Intake,
+) -> Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>> {
+    turn.get_or_insert_with(|| Box::pin(intake.clone().reserve_owned())).await
+}
+
+fn bytes_of(arrival: &Arrival) -> usize {
+    match arrival {
+        Arrival::Frame(Frame { body: Body::Message { payload, .. }, .. }) => payload.len(),
+        Arrival::Frame(_) | Arrival::Link(_) => 0,
+    }
+}
+
+/// Writes packets past rumqttc's request channel, with one flush.
+async fn write(event_loop: &mut EventLoop, packets: impl IntoIterator<Item = Packet>) -> Result<(), Lost> {
+    let Some(network) = event_loop.network.as_mut() else {
+        return Err(Lost::WriteFailed("not connected".to_owned()));
+    };
+    let all = async {
+        for packet in packets {
+            network.write(packet).await?;
+        }
+        network.flush().await
+    };
+    match tokio::time::timeout(WRITE_MAX, all).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Lost::WriteFailed(error.to_string())),
+        Err(_) => Err(Lost::WriteFailed(format!("nothing for {} s", WRITE_MAX.as_secs()))),
+    }
+}
+
+/// rumqttc's options, or why these settings can never work. Checked here because rumqttc panics on some.
+fn options(settings: &MqttSettings) -> Result<MqttOptions, String> {
+    if settings.client_id.is_empty() {
+        return Err("the client id is empty: a session cannot be kept without one".to_owned());
+    }
+    if settings.keep_alive < Duration::from_secs(1) {
+        return Err("the keep-alive is shorter than a second".to_owned());
+    }
+    if let Some(filter) = settings.filters.iter().find(|f| !rumqttc::valid_filter(f)) {
+        return Err(format!("{filter:?} is no MQTT topic filter"));
+    }
+    let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
+    options.set_keep_alive(settings.keep_alive);
+    options.set_clean_session(false);
+    options.set_manual_acks(true);
+    options.set_max_packet_size(WIRE_BYTES_MAX, WIRE_BYTES_MAX);
+    if let Some((name, password)) = &settings.user {
+        options.set_credentials(name, password);
+    }
+    if let Some(topic) = &settings.will_topic {
+        if !rumqttc::valid_topic(topic) {
+            return Err(format!("{topic:?} is no MQTT topic"));
+        }
+        options.set_last_will(LastWill::new(topic, OFFLINE, QoS::AtLeastOnce, true));
+    }
+    if let Some(tls) = &settings.tls {
+        options.set_transport(super::tls::transport(tls)?);
+    }
+    Ok(options)
+}

@@ -1,0 +1,110 @@
+// The chart of one point: mean as a line, minimum to maximum as a band, limits as dashed lines, gaps as gaps.
+'use strict';
+(() => {
+  const box = document.querySelector('#chart');
+  const lang = document.body.dataset.lang;
+  const PRIORITY = { red: '#ff5247', orange: '#ff9a2e', yellow: '#ffd33d', blue: '#6db3ff' };
+  const RELOAD_EVERY = 15000;
+  let range = 3600, plot = null, serial = 0, timer = null;
+
+  const say = (text) => { if (plot) { plot.destroy(); plot = null; } const p = document.createElement('p'); p.className = 'none'; p.textContent = text; box.replaceChildren(p); };
+
+  async function load() {
+    const mine = ++serial;
+    clearTimeout(timer);
+    timer = setTimeout(load, Math.max(RELOAD_EVERY, range * 1000 / 600));
+    const to = Number(document.body.dataset.now) + performance.now() - started;
+    const width = Math.max(200, Math.min(1200, Math.floor(box.clientWidth / 2)));
+    try {
+      const answer = await fetch(`${box.dataset.series}?from=${Math.floor(to - range * 1000)}&to=${Math.floor(to)}&buckets=${width}`, { cache: 'no-store' });
+      if (!answer.ok) throw new Error('refused');
+      const series = await answer.json();
+      if (mine === serial) draw(series, width);
+    } catch (_) { if (mine === serial) say(box.dataset.failed); }
+  }
+
+  // Two neighbouring rows are joined unless the device was silent for longer than it may be.
+  function columns(s, width) {
+    const bucket = (s.to - s.from) / width;
+    const gap = s.silent_after_ms ? Math.max(s.silent_after_ms, bucket * 2) : Infinity;
+    const x = [], mean = [], min = [], max = [];
+    let last = null;
+    for (const [start, end, count, , lo, hi, avg] of s.rows) {
+      const at = (start + end) / 2000;
+      // Bad values only: the line must not run through them.
+      if (!count || avg === null) { x.push(at); mean.push(null); min.push(null); max.push(null); last = null; continue; }
+      if (last !== null && (at - last) * 1000 > gap) { x.push(last + 0.001); mean.push(null); min.push(null); max.push(null); }
+      x.push(at); mean.push(avg); min.push(lo); max.push(hi);
+      last = at;
+    }
+    return [x, mean, min, max];
+  }
+
+  function draw(s, width) {
+    if (!s.rows.length) { say(box.dataset.empty); return; }
+    const rows = columns(s, width);
+    const states = s.states.map((state) => state.name[lang]);
+    const flag = !s.numeric && !states.length;
+    const word = (v) => v === null ? '—' : s.numeric ? v.toFixed(s.decimals) : flag ? (v ? (lang === 'zh' ? '是' : 'yes') : (lang === 'zh' ? '否' : 'no')) : (states[Math.round(v)] ?? String(v));
+    const values = rows[2].concat(rows[3]).filter((v) => v !== null).concat(s.limits.map((l) => l.limit));
+    let low = Math.min(...values), high = Math.max(...values);
+    if (!s.numeric) { low = 0; high = Math.max(1, states.length - 1, high); }
+    const air = (high - low || Math.abs(high) || 1) * 0.08;
+    const beijing = (t) => new Date((t + 8 * 3600) * 1000).toISOString();
+    const axis = { stroke: '#a9b7c6', grid: { stroke: '#2f3c4b', width: 1 }, ticks: { stroke: '#2f3c4b' }, font: '14px system-ui' };
+    const stepped = s.numeric ? undefined : uPlot.paths.stepped({ align: 1 });
+    const options = {
+      width: box.clientWidth, height: 340, legend: { live: true },
+      scales: { x: { time: true, range: [s.from / 1000, s.to / 1000] }, y: { range: [low - air, high + air] } },
+      axes: [
+        { ...axis, values: (_, ts) => ts.map((t) => range > 86400 ? beijing(t).slice(5, 16).replace('T', ' ') : beijing(t).slice(11, range > 3600 ? 16 : 19)), space: 110 },
+        { ...axis, size: s.numeric ? 66 : 90, splits: s.numeric ? undefined : () => [...Array(Math.floor(high) + 1).keys()], values: (_, vs) => vs.map((v) => s.numeric ? String(+v.toFixed(6)) : word(v)) },
+      ],
+      series: [
+        { label: lang === 'zh' ? '时间' : 'Time', value: (_, t) => t ? beijing(t).slice(5, 19).replace('T', ' ') : '—' },
+        { label: s.name[lang], stroke: '#3ddc84', width: 2, spanGaps: false, paths: stepped, points: { show: rows[0].length < 60, size: 5 }, value: (_, v) => `${word(v)} ${v === null ? '' : s.unit}` },
+        { label: lang === 'zh' ? '最小' : 'Min', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
+        { label: lang === 'zh' ? '最大' : 'Max', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
+      ],
+      bands: [{ series: [3, 2], fill: '#3ddc8430' }],
+      hooks: { drawClear: [(u) => hazards(u, s)], draw: [(u) => limits(u, s)] },
+    };
+    if (plot) plot.destroy();
+    box.replaceChildren();
+    plot = new uPlot(options, rows, box);
+  }
+
+  function hazards(u, s) {
+    for (const h of s.hazards) {
+      const from = Math.max(u.bbox.left, u.valToPos(h.raised_at / 1000, 'x', true));
+      const to = Math.min(u.bbox.left + u.bbox.width, u.valToPos((h.returned_at || s.to) / 1000, 'x', true));
+      if (to <= from) continue;
+      u.ctx.fillStyle = (PRIORITY[h.priority] || '#8a97a5') + '2e';
+      u.ctx.fillRect(from, u.bbox.top, to - from, u.bbox.height);
+    }
+  }
+  function limits(u, s) {
+    const ctx = u.ctx;
+    ctx.save();
+    ctx.setLineDash([8, 6]); ctx.lineWidth = 2; ctx.font = `${14 * devicePixelRatio}px system-ui`; ctx.textAlign = 'left';
+    for (const l of s.limits) {
+      const y = u.valToPos(l.limit, 'y', true);
+      ctx.strokeStyle = ctx.fillStyle = PRIORITY[l.priority] || '#8a97a5';
+      ctx.beginPath(); ctx.moveTo(u.bbox.left, y); ctx.lineTo(u.bbox.left + u.bbox.width, y); ctx.stroke();
+      ctx.fillText(`${l.title[lang]} ${l.text}`, u.bbox.left + 8, y - 6);
+    }
+    ctx.restore();
+  }
+
+  const started = performance.now();
+  for (const button of document.querySelectorAll('[data-range]')) {
+    button.addEventListener('click', () => {
+      range = Number(button.dataset.range);
+      for (const other of document.querySelectorAll('[data-range]')) other.classList.toggle('chosen', other === button);
+      load();
+    });
+  }
+  addEventListener('resize', () => { if (plot) plot.setSize({ width: box.clientWidth, height: 340 }); });
+  say(box.dataset.loading);
+  load();
+})();

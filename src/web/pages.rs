@@ -1,0 +1,477 @@
+//! WEB · the pages. Each is a template over rows; what a person typed or a device sent is escaped by the templates.
+
+use super::api::{Before, Problem, unreadable};
+use super::auth::{InLang, Who};
+use super::rows::{self, Cards, HazardRow, Lamp, Moment, Place, PointRow, SiteRow};
+use super::sessions::Session;
+use super::texts::{Lang, Texts};
+use super::{Shared, wire};
+use crate::journal::{LogLine, Logged, StrayKind};
+use crate::model::{Cause, HazardId, Plan, PointId, Span, Timestamp};
+use askama::Template;
+use axum::Router;
+use axum::extract::{Extension, FromRequestParts, Path, Query, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use std::sync::Arc;
+
+/// The pages behind the sign-in.
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/", get(monitor))
+        .route("/fragments/hazards", get(hazards_fragment))
+        .route("/points/{device}/{point}", get(point))
+        .route("/log", get(log))
+        .route("/log.csv", get(super::csv::log))
+        .route("/history", get(history))
+        .route("/hazards/{id}", get(hazard))
+        .route("/strays", get(strays))
+        .route("/health", get(health))
+}
+
+/// What every page shows around its own part.
+pub(super) struct Chrome {
+    t: &'static Texts,
+    lang: Lang,
+    session: Session,
+    here: String,
+    now: i64,
+    no: u64,
+    lamps: Vec<Lamp>,
+    sound: &'static str,
+    demo: bool,
+}
+
+/// What a handler of a page needs.
+pub(super) struct Visit {
+    shared: Shared,
+    plan: Arc<Plan>,
+    board: Arc<super::board::Snapshot>,
+    now: Timestamp,
+    lang: Lang,
+    session: Session,
+    here: String,
+}
+
+impl FromRequestParts<Shared> for Visit {
+    type Rejection = Response;
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Response> {
+        let Ok(InLang(lang)) = InLang::from_request_parts(parts, shared).await;
+        let Extension(Who(session)) =
+            Extension::from_request_parts(parts, shared).await.map_err(IntoResponse::into_response)?;
+        Ok(Self {
+            plan: shared.plan(),
+            board: shared.board.snapshot(),
+            now: shared.room.clock.now(),
+            here: parts.uri.path().to_owned(),
+            shared: shared.clone(),
+            lang,
+            session,
+        })
+    }
+}
+
+impl Visit {
+    fn chrome(&self) -> Chrome {
+        Chrome {
+            t: self.lang.texts(),
+            lang: self.lang,
+            session: self.session.clone(),
+            here: self.here.clone(),
+            now: self.now.as_millis(),
+            no: self.board.no,
+            lamps: rows::lamps(&self.board, self.lang),
+            sound: self.board.sound().name(),
+            demo: self.shared.room.demo,
+        }
+    }
+
+    fn cards(&self) -> Cards {
+        rows::cards(&self.plan, &self.board, self.now, self.lang)
+    }
+
+    fn broken(&self, problem: &Problem) -> Response {
+        let t = self.lang.texts();
+        let page = Message { c: self.chrome(), title: t.broken, why: t.broken_why };
+        (problem.status, render(&page)).into_response()
+    }
+}
+
+fn render(page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => Html(html).into_response(),
+        Err(error) => {
+            tracing::error!(error = %error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignIn<'a> {
+    t: &'static Texts,
+    lang: Lang,
+    failure: &'a str,
+    person: &'a str,
+}
+
+/// The sign-in page, with why the last attempt failed.
+pub fn sign_in(lang: Lang, problem: Option<&Problem>, person: &str) -> Response {
+    let failure = problem.map_or("", |problem| if lang == Lang::Zh { problem.zh } else { problem.en });
+    render(&SignIn { t: lang.texts(), lang, failure, person })
+}
+
+/// `GET /sign-in`.
+pub async fn sign_in_page(InLang(lang): InLang) -> Response {
+    sign_in(lang, None, "")
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message {
+    c: Chrome,
+    title: &'static str,
+    why: &'static str,
+}
+
+/// Everything else.
+pub async fn not_found() -> Response {
+    Problem::missing().into_response()
+}
+
+#[derive(Template)]
+#[template(path = "monitor.html")]
+struct Monitor {
+    c: Chrome,
+    cards: Cards,
+    sites: Vec<SiteRow>,
+}
+
+async fn monitor(visit: Visit) -> Response {
+    let sites = rows::sites(&visit.plan, &visit.board, visit.now, visit.lang);
+    render(&Monitor { c: visit.chrome(), cards: visit.cards(), sites })
+}
+
+#[derive(Template)]
+#[template(path = "hazards.html")]
+struct HazardsFragment {
+    c: Chrome,
+    cards: Cards,
+}
+
+/// The fire strip and the cards again, when one of them changed: one template for the first look and for every later one.
+async fn hazards_fragment(visit: Visit) -> Response {
+    render(&HazardsFragment { c: visit.chrome(), cards: visit.cards() })
+}
+
+#[derive(Template)]
+#[template(path = "point.html")]
+struct PointPage {
+    c: Chrome,
+    place: Place,
+    id: String,
+    silent_after: i64,
+    row: PointRow,
+    rules: Vec<RuleRow>,
+    hazards: Vec<HazardRow>,
+}
+
+struct RuleRow {
+    title: String,
+    signal: &'static str,
+    signal_label: &'static str,
+    priority: &'static str,
+    limit: String,
+    basis: String,
+}
+
+async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Response {
+    let lang = visit.lang;
+    let found = PointId::parse(&format!("{device}/{name}")).ok();
+    let found = found.as_ref().and_then(|id| Some((id, visit.plan.point(id)?)));
+    let Some((id, (_, _, device, point))) = found else {
+        let t = lang.texts();
+        let page = Message { c: visit.chrome(), title: t.not_found, why: t.not_on_plan };
+        return (StatusCode::NOT_FOUND, render(&page)).into_response();
+    };
+    let open: Vec<_> = visit.board.on_point(id).collect();
+    let priority = open.first().map_or("", |open| open.hazard.priority.name());
+    let rules = point.rules.iter().map(|rule| RuleRow {
+        title: lang.pick(&rule.title).to_owned(),
+        signal: rule.signal.name(),
+        signal_label: rows::signal_label(rule.signal, lang),
+        priority: rule.priority.name(),
+        limit: rule.condition.limit_text(point.unit()),
+        basis: rule.basis.to_string(),
+    });
+    render(&PointPage {
+        c: visit.chrome(),
+        place: Place::of(&visit.plan, id),
+        id: id.to_string(),
+        silent_after: device.silent_after.map_or(0, Span::as_millis),
+        row: rows::point_row(point, visit.board.last.get(id), priority, visit.now, lang),
+        rules: rules.collect(),
+        hazards: open
+            .iter()
+            .map(|open| HazardRow::new(&open.hazard, open.recorded, visit.now, lang))
+            .collect(),
+    })
+}
+
+/// One line of the duty log in words; the CSV writes the same.
+pub(super) struct LogRow {
+    pub(super) no: u64,
+    pub(super) at: Moment,
+    pub(super) time: Timestamp,
+    pub(super) signal: &'static str,
+    pub(super) signal_label: &'static str,
+    pub(super) what: String,
+    pub(super) place: Place,
+    pub(super) why: String,
+    pub(super) who: String,
+    pub(super) note: String,
+    pub(super) hazard: String,
+}
+
+impl LogRow {
+    pub(super) fn new(plan: &Plan, line: &LogLine, lang: Lang) -> Self {
+        let at = line.at;
+        match &line.what {
+            Logged::Note(note) => Self {
+                no: line.no,
+                at: at.into(),
+                time: at,
+                signal: "",
+                signal_label: "",
+                what: lang.pick(&note.text).to_owned(),
+                place: Place::default(),
+                why: String::new(),
+                who: String::new(),
+                note: String::new(),
+                hazard: String::new(),
+            },
+            Logged::Transition(change) => {
+                let hazard = &change.hazard;
+                let word = if lang == Lang::Zh { change.change.zh() } else { change.change.name() };
+                let (who, note) = match &change.cause {
+                    Cause::Operator(by) => (by.by.to_string(), by.note.to_string()),
+                    Cause::Reading { .. } | Cause::Deadline | Cause::Silence { .. } | Cause::Plan => {
+                        Default::default()
+                    }
+                };
+                let raised =
+                    matches!(change.change, crate::model::Change::Raised | crate::model::Change::RaisedAgain);
+                let why = match (&change.cause, raised, lang) {
+                    (Cause::Operator(_), ..) => String::new(),
+                    (_, true, Lang::Zh) => hazard.evidence.zh(),
+                    (_, true, Lang::En) => hazard.evidence.en(),
+                    (cause, false, _) => lang.pick(&wire::cause_text(cause)).to_owned(),
+                };
+                Self {
+                    no: line.no,
+                    at: at.into(),
+                    time: at,
+                    signal: hazard.signal.name(),
+                    signal_label: rows::signal_label(hazard.signal, lang),
+                    what: format!("{} {word}", lang.pick(&hazard.title)),
+                    place: Place::of(plan, &hazard.point),
+                    why,
+                    who,
+                    note,
+                    hazard: hazard.id.to_string(),
+                }
+            }
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "log.html")]
+struct LogPage {
+    c: Chrome,
+    lines: Vec<LogRow>,
+    /// Where the next older page starts; 0: nowhere.
+    older: u64,
+    paged: bool,
+}
+
+async fn log(visit: Visit, Query(page): Query<Before>) -> Response {
+    let lines = match visit.shared.room.journal.duty_log(page.no(), page.limit()).await {
+        Ok(lines) => lines,
+        Err(error) => return visit.broken(&unreadable(error)),
+    };
+    let full = lines.len() >= page.limit();
+    let older = if full { lines.last().map_or(0, |line| line.no) } else { 0 };
+    let lines = lines.iter().map(|line| LogRow::new(&visit.plan, line, visit.lang)).collect();
+    render(&LogPage { c: visit.chrome(), lines, older, paged: page.before.is_some() })
+}
+
+#[derive(Template)]
+#[template(path = "history.html")]
+struct HistoryPage {
+    c: Chrome,
+    hazards: Vec<(HazardRow, Place)>,
+    older: i64,
+    paged: bool,
+}
+
+async fn history(visit: Visit, Query(page): Query<Before>) -> Response {
+    let before = page.before.map(Timestamp::from_millis);
+    let closed = match visit.shared.room.journal.closed_hazards(before, page.limit()).await {
+        Ok(closed) => closed,
+        Err(error) => return visit.broken(&unreadable(error)),
+    };
+    let full = closed.len() >= page.limit();
+    let oldest = closed.last().and_then(|hazard| hazard.closed.as_ref()).map_or(0, |by| by.at.as_millis());
+    let hazards = closed.iter().map(|hazard| {
+        let end = hazard.closed.as_ref().map_or(visit.now, |by| by.at);
+        (HazardRow::new(hazard, true, end, visit.lang), Place::of(&visit.plan, &hazard.point))
+    });
+    let hazards = hazards.collect();
+    render(&HistoryPage {
+        c: visit.chrome(),
+        hazards,
+        older: if full { oldest } else { 0 },
+        paged: before.is_some(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "hazard.html")]
+struct HazardPage {
+    c: Chrome,
+    row: HazardRow,
+    place: Place,
+    lines: Vec<LogRow>,
+}
+
+async fn hazard(visit: Visit, Path(id): Path<String>) -> Response {
+    let id = HazardId::from_text(&id);
+    let history = match visit.shared.room.journal.history(&id).await {
+        Ok(history) => history,
+        Err(error) => return visit.broken(&unreadable(error)),
+    };
+    let open = visit.board.open.get(&id);
+    let newest =
+        open.map(|open| (&open.hazard, open.recorded)).or(history.last().map(|last| (&last.hazard, true)));
+    let Some((hazard, recorded)) = newest else {
+        let t = visit.lang.texts();
+        let page = Message { c: visit.chrome(), title: t.not_found, why: "" };
+        return (StatusCode::NOT_FOUND, render(&page)).into_response();
+    };
+    let lines = history.iter().map(|change| {
+        let line = LogLine { no: 0, at: change.at, what: Logged::Transition(Box::new(change.clone())) };
+        LogRow::new(&visit.plan, &line, visit.lang)
+    });
+    render(&HazardPage {
+        c: visit.chrome(),
+        row: HazardRow::new(hazard, recorded, visit.now, visit.lang),
+        place: Place::of(&visit.plan, &hazard.point),
+        lines: lines.collect(),
+    })
+}
+
+#[derive(Template)]
+#[template(path = "strays.html")]
+struct StraysPage {
+    c: Chrome,
+    unknown: Vec<StrayRow>,
+    unreadable: Vec<StrayRow>,
+}
+
+struct StrayRow {
+    key: String,
+    device: String,
+    reason: String,
+    sample: String,
+    count: u64,
+    first_at: Moment,
+    last_at: Moment,
+}
+
+async fn strays(visit: Visit) -> Response {
+    let mut strays = match visit.shared.room.journal.strays().await {
+        Ok(strays) => strays,
+        Err(error) => return visit.broken(&unreadable(error)),
+    };
+    strays.sort_by_key(|stray| std::cmp::Reverse(stray.last_at));
+    let rows = |kind: StrayKind| {
+        let of_kind = strays.iter().filter(|stray| stray.kind == kind);
+        of_kind
+            .map(|stray| StrayRow {
+                key: stray.key.to_string(),
+                device: stray.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+                reason: stray.reason.to_string(),
+                sample: wire::sample_text(&stray.sample),
+                count: stray.count,
+                first_at: stray.first_at.into(),
+                last_at: stray.last_at.into(),
+            })
+            .collect()
+    };
+    let (unknown, unreadable) = (rows(StrayKind::Unknown), rows(StrayKind::Unreadable));
+    render(&StraysPage { c: visit.chrome(), unknown, unreadable })
+}
+
+#[derive(Template)]
+#[template(path = "health.html")]
+struct HealthPage {
+    c: Chrome,
+    links: Vec<(super::LinkHealth, Moment)>,
+    sinks: Vec<super::SinkHealth>,
+    writable: bool,
+    journal_error: String,
+    head: u64,
+    megabytes: String,
+    clock: bool,
+    uptime: String,
+    counters: Vec<(String, String)>,
+}
+
+async fn health(State(shared): State<Shared>, visit: Visit) -> Response {
+    let room = &shared.room;
+    let health = room.health.borrow().clone();
+    let journal = room.journal.health();
+    render(&HealthPage {
+        c: visit.chrome(),
+        links: health
+            .links
+            .into_iter()
+            .map(|link| {
+                let since = link.since.into();
+                (link, since)
+            })
+            .collect(),
+        sinks: health.sinks,
+        writable: journal.writable,
+        journal_error: journal.last_error.map(|error| error.to_string()).unwrap_or_default(),
+        head: journal.head,
+        megabytes: format!(
+            "{:.1} MB",
+            f64::from(u32::try_from(journal.bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
+        ),
+        clock: room.clock.is_believable(),
+        uptime: rows::span_text(visit.now.since(shared.started_at), visit.lang),
+        counters: counters(&room.metrics.render()),
+    })
+}
+
+/// Each counter of the Prometheus text with its own description, without the histograms.
+fn counters(text: &str) -> Vec<(String, String)> {
+    let mut counters = Vec::new();
+    let (mut described, mut help) = (String::new(), String::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, words) = rest.split_once(' ').unwrap_or((rest, ""));
+            (described, help) = (name.to_owned(), words.to_owned());
+        } else if let Some((name, value)) = line.split_once(' ')
+            && (name == described || name.strip_suffix("_total") == Some(&described))
+        {
+            counters.push((help.trim_end_matches('.').to_owned(), value.to_owned()));
+        }
+    }
+    counters
+}

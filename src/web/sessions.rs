@@ -1,0 +1,196 @@
+//! WEB · who is signed in: random tokens, kept as SHA-256 in the journal so that a restart signs nobody out.
+
+use crate::clock::Clock;
+use crate::journal::Journal;
+use crate::model::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::sync::Mutex;
+
+/// The cookie's name.
+pub const COOKIE: &str = "fengsui_session";
+
+/// A session that nobody used for this long ends. An open live stream counts as use: a duty screen stays signed in.
+pub const IDLE_MAX: Span = Span::from_secs(12 * 3600);
+
+/// A session ends after this long whatever happens; a live stream that is open then keeps showing alarms, for a
+/// screen that goes dark at night hides a fire, but commands and new pages ask for a sign-in.
+pub const AGE_MAX: Span = Span::from_secs(30 * 86_400);
+
+/// How often a session's last use is written down: a write wears the flash, so once an hour, a twelfth of [`IDLE_MAX`].
+const KEEP_EVERY: Span = Span::from_secs(3600);
+
+/// Sessions kept; the one unused for longest ends first. A township's duty room has a handful of screens.
+const SESSIONS_MAX: usize = 256;
+
+/// The longest name of a person, in characters.
+pub const NAME_CHARS_MAX: usize = 32;
+
+const DOCUMENT: &str = "session";
+
+/// Who sits before the screen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// The account he signed in with.
+    pub account: String,
+    /// His name, as it is written into the duty log.
+    pub person: String,
+    /// Where the fire brigade can call him back; may be empty.
+    pub phone: String,
+    created_at: i64,
+    seen_at: i64,
+}
+
+impl Session {
+    fn is_over(&self, at: Timestamp) -> bool {
+        let (created, seen) = (Timestamp::from_millis(self.created_at), Timestamp::from_millis(self.seen_at));
+        at.since(created) > AGE_MAX || at.since(seen) > IDLE_MAX
+    }
+}
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub struct Sessions(Mutex<HashMap<String, Kept>>, Mutex<VecDeque<String>>);
+
+#[derive(Debug)]
+struct Kept {
+    session: Session,
+    written_at: Timestamp,
+}
+
+impl Sessions {
+    /// Those that the journal holds. One that cannot be read is as good as signed out.
+    pub async fn load(journal: &Journal) -> Self {
+        let documents = match journal.documents(DOCUMENT).await {
+            Ok(documents) => documents,
+            Err(error) => {
+                tracing::warn!(error = %error, "sessions could not be read; everybody signs in again");
+                Vec::new()
+            }
+        };
+        let kept = documents.into_iter().filter_map(|(key, body)| {
+            let session: Session = serde_json::from_str(&body).ok()?;
+            let written_at = Timestamp::from_millis(session.seen_at);
+            Some((key, Kept { session, written_at }))
+        });
+        Self(Mutex::new(kept.collect()), Mutex::default())
+    }
+
+    /// Signs a person in; the token goes into his cookie and is not kept. `None`: the system gave no random bytes.
+    pub async fn begin(
+        &self,
+        journal: &Journal,
+        clock: &Clock,
+        account: &str,
+        person: &str,
+        phone: &str,
+    ) -> Option<String> {
+        let mut bytes = [0u8; 32];
+        getrandom::fill(&mut bytes).ok()?;
+        let token = hex(&bytes);
+        let now = clock.now();
+        let session = Session {
+            account: account.into(),
+            person: person.into(),
+            phone: phone.into(),
+            created_at: now.as_millis(),
+            seen_at: now.as_millis(),
+        };
+        let key = key(&token);
+        let ended = {
+            let mut all = self.lock();
+            all.insert(key.clone(), Kept { session: session.clone(), written_at: now });
+            sweep(&mut all, now)
+        };
+        keep(journal, &key, Some(&session), now).await;
+        for ended in ended {
+            keep(journal, &ended, None, now).await;
+        }
+        Some(token)
+    }
+
+    /// Whose token this is, and that he is here now.
+    pub async fn find(&self, journal: &Journal, clock: &Clock, token: &str) -> Option<Session> {
+        let (now, key) = (clock.now(), key(token));
+        let (session, write) = {
+            let mut all = self.lock();
+            let kept = all.get_mut(&key)?;
+            if kept.session.is_over(now) {
+                all.remove(&key);
+                (None, true)
+            } else {
+                kept.session.seen_at = now.as_millis();
+                let write = now.since(kept.written_at) >= KEEP_EVERY;
+                if write {
+                    kept.written_at = now;
+                }
+                (Some(kept.session.clone()), write)
+            }
+        };
+        if write {
+            keep(journal, &key, session.as_ref(), now).await;
+        }
+        session
+    }
+
+    /// Signs out.
+    pub async fn end(&self, journal: &Journal, clock: &Clock, token: &str) {
+        let key = key(token);
+        if self.lock().remove(&key).is_some() {
+            {
+                let mut ended = self.1.lock().expect("no holder of this lock panics");
+                ended.truncate(SESSIONS_MAX - 1);
+                ended.push_front(key.clone());
+            }
+            keep(journal, &key, None, clock.now()).await;
+        }
+    }
+
+    /// Whether a person signed this session out, as opposed to its age; only the last [`SESSIONS_MAX`] are known.
+    pub fn was_ended(&self, token: &str) -> bool {
+        self.1.lock().expect("no holder of this lock panics").contains(&key(token))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Kept>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Ends what is over, and the least used when there are too many; returns their keys.
+fn sweep(all: &mut HashMap<String, Kept>, now: Timestamp) -> Vec<String> {
+    let mut ended: Vec<String> =
+        all.iter().filter(|(_, kept)| kept.session.is_over(now)).map(|(key, _)| key.clone()).collect();
+    ended.iter().for_each(|key| {
+        all.remove(key);
+    });
+    while all.len() > SESSIONS_MAX {
+        let Some(oldest) =
+            all.iter().min_by_key(|(_, kept)| kept.session.seen_at).map(|(key, _)| key.clone())
+        else {
+            break;
+        };
+        all.remove(&oldest);
+        ended.push(oldest);
+    }
+    ended
+}
+
+async fn keep(journal: &Journal, key: &str, session: Option<&Session>, at: Timestamp) {
+    let body = session.and_then(|session| serde_json::to_string(session).ok());
+    if let Err(error) = journal.put_document(DOCUMENT, key, body.as_deref(), at).await {
+        tracing::warn!(error = %error, "a session could not be kept; it ends with the next restart");
+    }
+}
+
+fn key(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}

@@ -1,0 +1,240 @@
+//! WEB · the words on the screen, Chinese first, English as the second language: all in this one table.
+
+/// Which language a person reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lang {
+    /// 中文: what a duty room reads.
+    #[default]
+    Zh,
+    /// English.
+    En,
+}
+
+impl Lang {
+    /// The language of that tag.
+    pub fn parse(tag: &str) -> Option<Self> {
+        match tag {
+            "zh" => Some(Self::Zh),
+            "en" => Some(Self::En),
+            _ => None,
+        }
+    }
+
+    /// The tag in the cookie and in `<html lang>`.
+    pub fn tag(self) -> &'static str {
+        match self {
+            Self::Zh => "zh",
+            Self::En => "en",
+        }
+    }
+
+    /// The words of this language.
+    pub fn texts(self) -> &'static Texts {
+        match self {
+            Self::Zh => &ZH,
+            Self::En => &EN,
+        }
+    }
+
+    /// The one of the two that this language reads.
+    pub fn pick<'a>(self, text: &'a crate::model::Text) -> &'a str {
+        match self {
+            Self::Zh => &text.zh,
+            Self::En => &text.en,
+        }
+    }
+}
+
+macro_rules! texts {
+    ($($key:ident: $zh:literal, $en:literal;)*) => {
+        /// Every word of the screen in one language.
+        #[derive(Debug)]
+        #[expect(missing_docs, reason = "each field is the words themselves")]
+        pub struct Texts { $(pub $key: &'static str,)* }
+
+        const ZH: Texts = Texts { $($key: $zh,)* };
+        const EN: Texts = Texts { $($key: $en,)* };
+
+        #[cfg(test)]
+        const ALL: &[(&str, &str, &str)] = &[$((stringify!($key), $zh, $en),)*];
+    };
+}
+
+texts! {
+    product: "物联网远程监控", "IoT remote monitoring";
+    monitor: "监控", "Monitor";
+    log: "值班日志", "Duty log";
+    history: "历史报警", "Past alarms";
+    strays: "待接入", "Not connected";
+    health: "运行状况", "Health";
+    sign_in: "登录", "Sign in";
+    sign_out: "退出", "Sign out";
+    account: "账号", "Account";
+    password: "密码", "Password";
+    person: "值班员姓名", "Your name";
+    phone: "回拨电话（选填）", "Call-back phone (optional)";
+    person_why: "您的姓名会写进值班日志", "Your name goes into the duty log";
+    first_password: "首次启动时的密码打印在网关的控制台上", "The first password was printed by the gateway when it first started";
+    other_lang: "English", "中文";
+    on_duty: "值班", "On duty";
+    // the monitor
+    current: "当前报警", "Open alarms";
+    none_open: "当前没有未处理的报警", "No open alarms";
+    none_open_why: "有新报警时，这里会立即显示并发出声音", "A new alarm appears here at once, with sound";
+    first_fire: "首火警", "First fire";
+    newest_fire: "最新火警", "Newest fire";
+    fires_in_all: "火警总数", "Fires in all";
+    since: "发生", "Since";
+    lasting: "已持续", "for";
+    times: "次", "times";
+    active: "正在报警", "Active";
+    returned: "已恢复 未复位", "Returned, not reset";
+    late: "迟报", "Late report";
+    device_time: "设备时间", "Device time";
+    unrecorded: "未记录", "Not recorded";
+    unrecorded_why: "日志无法写入，重启后将丢失", "The journal cannot be written; a restart forgets this";
+    unacknowledged: "未确认", "Not acknowledged";
+    acknowledged_by: "已确认", "Acknowledged";
+    silenced_by: "已消音", "Silenced";
+    acknowledge: "确认", "Acknowledge";
+    silence: "消音", "Silence";
+    reset: "复位", "Reset";
+    also: "同一监测点的其他报警", "Also on this point";
+    contacts: "联系人", "Contacts";
+    no_contacts: "现场计划中没有联系人", "The site plan names no contact";
+    call_119: "报 119 五要素", "The five facts for a 119 call";
+    fact_address: "地址", "Address";
+    fact_place: "起火部位", "Where it burns";
+    fact_what: "着火物", "What burns";
+    fact_what_value: "待现场核实", "To be checked on site";
+    fact_size: "火势", "How big";
+    fact_caller: "报警人", "Caller";
+    detectors_alarming: "个探测点报火警", "detecting points in alarm";
+    not_on_plan: "不在现场计划中", "Not on the site plan";
+    more_open: "条未显示，请先处理以上报警", "more are not shown; deal with these first";
+    sites: "监测点", "Sites";
+    devices: "设备", "devices";
+    online: "在线", "online";
+    offline: "离线", "offline";
+    stale: "数据过期", "Stale";
+    never_heard: "从未收到", "Never heard";
+    no_value: "尚无数据", "No value yet";
+    quality_bad: "不可信", "Bad";
+    quality_uncertain: "存疑", "Doubtful";
+    open_count: "条报警", "alarms";
+    chart: "曲线", "Chart";
+    empty_plan: "现场计划中没有任何设备", "The site plan has no devices";
+    empty_plan_why: "请在现场计划文件中加入单位、分区和设备；未登记的设备会出现在“待接入”", "Add sites, zones and devices to the site plan file; unknown devices are listed under Not connected";
+    // point page
+    range_1h: "1 小时", "1 h";
+    range_24h: "24 小时", "24 h";
+    range_7d: "7 天", "7 d";
+    range_30d: "30 天", "30 d";
+    now_value: "当前值", "Now";
+    rules: "报警规则", "Alarm rules";
+    limit: "限值", "Limit";
+    basis: "依据", "Basis";
+    point_hazards: "该点的报警", "Alarms of this point";
+    nothing: "无", "None";
+    loading: "正在读取", "Loading";
+    chart_empty: "这段时间没有数据", "No values in this range";
+    chart_band: "浅色带为最小值—最大值，空白处没有数据", "The band is minimum to maximum; gaps have no values";
+    back: "返回监控", "Back to the monitor";
+    reports: "上报", "Reports";
+    // log
+    when: "时间", "Time";
+    what: "事项", "What";
+    site: "单位", "Site";
+    position: "位置", "Place";
+    device: "设备", "Device";
+    why: "原因", "Why";
+    who: "人员", "Who";
+    note: "备注", "Note";
+    number: "序号", "No.";
+    older: "更早", "Older";
+    newest: "最新", "Newest";
+    csv: "下载 CSV", "Download CSV";
+    log_empty: "还没有记录", "Nothing recorded yet";
+    history_empty: "还没有已关闭的报警", "No alarm has been closed yet";
+    closed: "关闭", "Closed";
+    raised: "发生", "Raised";
+    occurrences: "次数", "Times";
+    grade: "等级", "Priority";
+    class: "类别", "Class";
+    timeline: "处理经过", "What happened";
+    // strays
+    strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条被丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
+    unknown_devices: "未登记的设备", "Unknown devices";
+    unreadable: "读不懂的报文", "Unreadable messages";
+    topic: "主题或地址", "Topic or address";
+    reason: "原因", "Reason";
+    sample: "报文样例", "Sample";
+    count: "次数", "Count";
+    last_seen: "最近一次", "Last seen";
+    first_seen: "首次", "First seen";
+    strays_none: "没有待接入的设备", "Nothing waits to be connected";
+    // health
+    links: "设备链路", "Links";
+    link_up: "正常", "Up";
+    link_down: "中断", "Down";
+    journal: "日志存储", "Journal";
+    journal_ok: "可写入", "Writable";
+    journal_broken: "不能写入：报警仍会显示，但不会保存", "Cannot be written: alarms are still shown but not kept";
+    journal_head: "最新序号", "Newest number";
+    journal_size: "占用", "Size";
+    journal_oldest: "最早记录", "Oldest record";
+    sinks: "数据去向", "Outgoing";
+    sink_lag: "待送", "Waiting";
+    sink_ok: "正常", "Normal";
+    clock: "时钟", "Clock";
+    clock_ok: "可信", "Believable";
+    clock_bad: "不可信：设备可能没有校时，记录时间会有错", "Not believable: the box's clock is not set; recorded times are wrong";
+    counters: "计数", "Counters";
+    none_configured: "没有配置", "None configured";
+    uptime: "已运行", "Running for";
+    // connection, sound
+    lost: "与网关的连接中断 — 屏幕上的内容不是最新的", "The connection to the gateway is lost — this screen is not up to date";
+    expired: "登录已失效，请重新登录", "You were signed out; sign in again";
+    sound_locked: "声音未启用，点击启用", "Sound is off. Click to switch it on";
+    sound_on: "声音已启用", "Sound is on";
+    clock_off: "网关时钟不可信", "The gateway's clock is not believable";
+    journal_off: "日志无法写入，新记录不会保存", "The journal cannot be written; new records are not kept";
+    links_off: "条链路中断", "links are down";
+    no_script: "浏览器没有运行脚本：画面不会自动更新，也没有声音", "Scripts are off: this page neither updates nor sounds";
+    // dialogs
+    cancel: "取消", "Cancel";
+    reset_ask: "复位后这条报警关闭。请写明谁到现场看过、结果如何。", "A reset closes this alarm. Say who looked at the place and what was found.";
+    done: "已执行", "Done";
+    done_unrecorded: "已执行，但日志无法写入，未记录", "Done, but the journal cannot be written: not recorded";
+    failed: "未能执行，请再试一次", "It did not work; try again";
+    second: "秒", "s";
+    minute: "分", "min";
+    hour: "小时", "h";
+    day: "天", "d";
+    ago: "前", " ago";
+    // demo
+    demo: "演示", "Demo";
+    demo_restart: "从头演示", "Restart";
+    demo_lead: "模拟设备，点一下就发生", "Simulated devices: click to make it happen";
+    // sign-in failures
+    wrong: "账号或密码不对", "Wrong account or password";
+    locked: "失败次数过多，请 15 分钟后再试", "Too many failures; try again in 15 minutes";
+    busy: "登录的人太多，请稍后再试", "Too many people are signing in; try again soon";
+    name_needed: "请填写值班员姓名（不超过 32 个字）", "Type your name (at most 32 characters)";
+    not_found: "没有这个页面", "There is no such page";
+    broken: "读取日志失败", "The journal could not be read";
+    broken_why: "请看运行状况页；现场报警仍会在监控页显示", "See the health page; live alarms are still shown on the monitor";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_has_both_languages() {
+        for (key, zh, en) in ALL {
+            assert!(!zh.is_empty() && !en.is_empty(), "{key} lacks a language");
+        }
+        assert!(ALL.len() > 100);
+    }
+}
