@@ -191,8 +191,11 @@ async fn a_message_the_journal_never_takes_gets_no_puback_and_ends_the_connectio
     rig.acknowledge(&frame).await;
     until("the late acknowledgement is counted", || rig.metrics.mqtt_stale_acks.get() == 1).await;
     let mut socket = connected(&rig, "raw").await;
-    socket.write_all(&publish("site/a/up", 7)).await.unwrap();
+    let mut repeated = publish("site/a/up", 7);
+    repeated[0] |= 0x08;
+    socket.write_all(&repeated).await.unwrap();
     let again = rig.frame().await;
+    assert!(again.delivery.unwrap().duplicate && !frame.delivery.unwrap().duplicate);
     rig.acknowledge(&again).await;
     let mut puback = [0; 4];
     soon("the PUBACK", socket.read_exact(&mut puback)).await.unwrap();

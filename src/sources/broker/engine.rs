@@ -302,7 +302,8 @@ impl BrokerEventHandler for Connection {
                 return PublishAction::Continue;
             };
             if let Some(place) = self.pending.place().await {
-                let kept = ingest.take(message.topic, message.payload).await;
+                let duplicate = self.pending.is_duplicate(packet_id);
+                let kept = ingest.take(message.topic, message.payload, duplicate).await;
                 self.pending.add(packet_id, kept, ingest.ack_wait_max, place);
             }
             PublishAction::Continue

@@ -7,7 +7,7 @@
 //! of the client id pass meanwhile.
 
 use bytes::{Buf, BytesMut};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -28,6 +28,7 @@ const CHUNK: usize = 8192;
 /// The longest acknowledgement that is held. One of MQTT 3.1.1 has 4 bytes; one of MQTT 5 may carry a reason.
 const ACK_BYTES_MAX: usize = 1024;
 
+const PUBLISH: u8 = 3;
 const PUBACK: u8 = 4;
 const PUBREC: u8 = 5;
 
@@ -42,6 +43,8 @@ struct UnderWay {
 /// The messages of one connection that wait for the journal, in the order of their coming.
 pub(super) struct Pending {
     messages: Mutex<VecDeque<UnderWay>>,
+    /// Packet ids whose sender says that he may have sent them before.
+    duplicates: Mutex<HashSet<u16>>,
     places: Arc<Semaphore>,
 }
 
@@ -49,6 +52,7 @@ impl Pending {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             messages: Mutex::new(VecDeque::new()),
+            duplicates: Mutex::new(HashSet::new()),
             places: Arc::new(Semaphore::new(usize::from(UNDER_WAY_MAX))),
         })
     }
@@ -56,6 +60,21 @@ impl Pending {
     /// Waits until fewer than [`UNDER_WAY_MAX`] are under way.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+
+    /// Notes whether the message now coming in with that packet id is sent again.
+    fn note(&self, packet_id: u16, duplicate: bool) {
+        let mut duplicates = self.duplicates.lock().expect("no holder of this lock panics");
+        if duplicate {
+            duplicates.insert(packet_id);
+        } else {
+            duplicates.remove(&packet_id);
+        }
+    }
+
+    /// Whether the message with that packet id was sent again.
+    pub(super) fn is_duplicate(&self, packet_id: u16) -> bool {
+        self.duplicates.lock().expect("no holder of this lock panics").contains(&packet_id)
     }
 
     /// Notes a message, before the broker inside can acknowledge it.
@@ -101,13 +120,9 @@ pub(super) async fn pair() -> io::Result<(TcpStream, TcpStream)> {
 /// Relays until one side closes, or a message was not kept in time: then the client is left without its PUBACK.
 pub(super) async fn relay(client: TcpStream, inside: TcpStream, pending: Arc<Pending>) -> io::Result<()> {
     client.set_nodelay(true)?;
-    let (mut from_client, to_client) = client.into_split();
-    let (from_inside, mut to_inside) = inside.into_split();
-    let inward = async {
-        tokio::io::copy(&mut from_client, &mut to_inside).await?;
-        // The client said all it had to say; what the broker answers still goes out.
-        to_inside.shutdown().await
-    };
+    let (from_client, to_client) = client.into_split();
+    let (from_inside, to_inside) = inside.into_split();
+    let inward = inward(from_client, to_inside, &pending);
     let outward = outward(from_inside, to_client, &pending);
     tokio::pin!(inward, outward);
     tokio::select! {
@@ -115,6 +130,41 @@ pub(super) async fn relay(client: TcpStream, inside: TcpStream, pending: Arc<Pen
         done = &mut inward => done?,
     }
     outward.await
+}
+
+async fn inward(mut client: OwnedReadHalf, mut inside: OwnedWriteHalf, pending: &Pending) -> io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(CHUNK);
+    let mut pass: usize = 0;
+    while client.read_buf(&mut buffer).await? > 0 {
+        let out = noted(&mut buffer, &mut pass, pending)?;
+        inside.write_all(&out).await?;
+    }
+    // The client said all it had to say; what the broker answers still goes out.
+    inside.write_all(&buffer).await?;
+    inside.shutdown().await
+}
+
+/// What may go in now, after the DUP flags were noted that the hook of the broker inside is not told.
+fn noted(buffer: &mut BytesMut, pass: &mut usize, pending: &Pending) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    loop {
+        let now = (*pass).min(buffer.len());
+        out.extend_from_slice(&buffer[..now]);
+        buffer.advance(now);
+        *pass -= now;
+        let Some((kind, header, rest)) = header(buffer)? else { return Ok(out) };
+        let (duplicate, with_id) = (buffer[0] & 0x08 != 0, buffer[0] & 0x06 != 0);
+        if kind == PUBLISH && with_id && rest >= 4 {
+            let Some(length) = buffer.get(header..header + 2) else { return Ok(out) };
+            let at = header + 2 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            // A topic longer than its packet: the broker inside says what it thinks of that.
+            if at + 2 <= header + rest {
+                let Some(id) = buffer.get(at..at + 2) else { return Ok(out) };
+                pending.note(u16::from_be_bytes([id[0], id[1]]), duplicate);
+            }
+        }
+        *pass = header + rest;
+    }
 }
 
 async fn outward(mut inside: OwnedReadHalf, mut client: OwnedWriteHalf, pending: &Pending) -> io::Result<()> {
@@ -238,6 +288,27 @@ mod tests {
             held.front_mut().unwrap().0 = None;
             let more = ready(&mut held, &mut buffer, &mut pass, &pending).unwrap();
             assert_eq!(more, [0x40, 2, 0, 1], "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_in_is_unchanged_wherever_it_is_cut_and_repetitions_are_noted() {
+        let first = [0x32, 6, 0, 1, b't', 0, 5, b'x'];
+        let again = [0x3a, 6, 0, 1, b't', 0, 6, b'x'];
+        let broken = [0x32, 5, 0xff, 0xff, b't', 0, 7];
+        let stream =
+            [&[0x10, 2, 0, 0][..], &first, &[0x30, 3, 0, 1, b't'], &again, &broken, &[0xc0, 0]].concat();
+        for cut in 0..stream.len() {
+            let pending = Pending::new();
+            let (mut buffer, mut pass, mut out) = (BytesMut::new(), 0, Vec::new());
+            for part in [&stream[..cut], &stream[cut..]] {
+                buffer.extend_from_slice(part);
+                out.extend(noted(&mut buffer, &mut pass, &pending).unwrap());
+            }
+            assert_eq!(out, stream, "cut at {cut}");
+            assert!(pending.is_duplicate(6) && !pending.is_duplicate(5));
+            pending.note(6, false);
+            assert!(!pending.is_duplicate(6), "the id was used for something new");
         }
     }
 
