@@ -1,3 +1,4 @@
 //! What several tests share.
 
 pub(crate) mod modbus_unit;
+pub(crate) mod victoria;
