@@ -5,3 +5,4 @@ pub(crate) mod duty_room;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;
+pub(crate) mod victoria;
