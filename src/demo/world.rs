@@ -66,7 +66,7 @@ impl World {
 }
 
 /// The signal that switches a device off.
-pub const MUTE: &str = "mute";
+pub(super) const MUTE: &str = "mute";
 
 #[cfg(test)]
 mod tests {

@@ -19,17 +19,17 @@ use crate::hazard::Engine;
 use crate::journal::{AppendError, Entry, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
 use crate::metrics::Metrics;
 use crate::model::{
-    Body, Change, DeviceId, Event, Flaw, Frame, LinkChange, Outcome, PointId, Quality, Reading, SourceIndex,
+    Body, Change, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId, Quality, Reading, SourceIndex,
     Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Sealed};
 use futures::future::BoxFuture;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Arrivals taken at once. Enough that a commit under load carries hundreds of readings; few enough that decoding
@@ -84,6 +84,19 @@ pub struct Parts {
     pub metrics: Metrics,
     /// When to commit.
     pub rhythm: Rhythm,
+    /// Where the state of the links is told, for the health page.
+    pub links: watch::Sender<BTreeMap<LinkId, LinkState>>,
+}
+
+/// How a link is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// Whether it works.
+    pub up: bool,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// Why, in English.
+    pub reason: String,
 }
 
 /// The loop.
@@ -94,6 +107,7 @@ pub struct Pipeline {
     clock: Clock,
     metrics: Metrics,
     rhythm: Rhythm,
+    links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     acks: Vec<mpsc::Sender<Vec<crate::model::Delivery>>>,
     owed: Vec<Vec<crate::model::Delivery>>,
     receipts: HashSet<u64>,
@@ -121,6 +135,7 @@ impl Pipeline {
             clock: parts.clock,
             metrics: parts.metrics,
             rhythm: parts.rhythm,
+            links: parts.links,
             acks: parts.acks,
             owed,
             receipts_order: parts.receipts.iter().copied().collect(),
@@ -334,6 +349,9 @@ impl Pipeline {
             )
         };
         self.note(NoteKind::Link, change.link.as_str(), text);
+        self.links.send_modify(|links| {
+            links.insert(change.link.clone(), LinkState { up: change.up, since: at, reason: change.reason.clone() });
+        });
         let state = if change.up { "up" } else { "down" };
         self.own_reading(&format!("link-{}/state", change.link), Value::Code(state.into()), at);
     }
@@ -482,7 +500,7 @@ impl Pipeline {
         if let Err(error) = result {
             tracing::error!(%error, "the journal could not be written; it will be tried again");
             self.retry_at = Some(now + self.retry_after);
-            self.retry_after = (self.retry_after + self.retry_after).min(RETRY_MAX);
+            self.retry_after = Span::from_millis(self.retry_after.as_millis() * 2).min(RETRY_MAX);
             if !self.degraded {
                 self.degrade(&format!("日志无法写入：{error}"), &format!("the journal cannot be written: {error}"));
             }
