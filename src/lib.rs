@@ -14,3 +14,4 @@ pub mod commands;
 pub mod clock;
 pub mod metrics;
 pub mod config;
+pub mod cli;

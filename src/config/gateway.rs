@@ -1,4 +1,4 @@
-//! `gateway.toml` → [`Gateway`]: links, journal, web, sinks. Everything has a limit and a default that is written here.
+//! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
 use crate::model::{LinkId, Span};
 use std::fmt;
@@ -161,4 +161,25 @@ pub enum LinkKind {
     Mqtt,
     /// Modbus TCP.
     Modbus,
+}
+
+impl LinkKind {
+    /// The protocol's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mqtt => "MQTT",
+            Self::Modbus => "Modbus",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let login = Login { user: "gw".into(), password: Secret::new("hunter2") };
+        assert!(!format!("{login:?}").contains("hunter2"));
+    }
 }

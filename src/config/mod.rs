@@ -8,11 +8,14 @@ pub mod gateway;
 pub mod site_plan;
 pub mod library;
 pub mod render;
+pub mod system;
+mod gateway_file;
+mod overrides;
 mod reader;
 
 pub use gateway::{
-    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
-    Secret,
+    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LinkKind, LogFormat, Login, ModbusSettings,
+    MqttSettings, Secret,
 };
 pub use library::Library;
 pub use site_plan::Binding;
@@ -44,12 +47,20 @@ pub struct Config {
 }
 
 /// What was found while reading: the problems, and the texts they point into, so that the place can be shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Report {
     /// Errors and warnings, in the order they were found. Warnings alone leave a usable [`Config`].
     pub problems: Vec<Problem>,
     /// Every text that was read, by the name its problems carry.
     pub texts: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+/// The names of the texts, not the texts.
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files: Vec<_> = self.texts.keys().collect();
+        f.debug_struct("Report").field("problems", &self.problems).field("files", &files).finish()
+    }
 }
 
 impl Report {
@@ -95,5 +106,104 @@ impl Config {
             Some(config) if report.errors() == 0 => Ok((config, report)),
             _ => Err(report),
         }
+    }
+}
+
+fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -> Option<Config> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let text = read_text(path, files, report, "--config 指向它 / point --config at it")?;
+    let surroundings = gateway_file::Surroundings { folder, files, env };
+    let gateway = gateway_file::parse(&name_of(path), &text, &surroundings, &mut report.problems);
+    // The plan is checked even when gateway.toml has errors, as far as its links are known: all errors at once.
+    let partial = gateway?;
+    let library = library::read(partial.gateway.profiles_dir.as_deref(), files, report)?;
+    let plan_file = &partial.gateway.plan_file;
+    let help = format!("写在 / it is named in {} (plan = …)", path.display());
+    let plan_text = read_text(plan_file, files, report, &help)?;
+    let built = site_plan::build(
+        &site_plan::Source {
+            file: &name_of(plan_file),
+            text: &plan_text,
+            gateway: &partial.gateway,
+            links_complete: partial.complete,
+            library: &library,
+        },
+        &mut report.problems,
+    )?;
+    Some(Config {
+        gateway: partial.gateway,
+        plan: Arc::new(built.plan),
+        bindings: built.bindings,
+        library: Arc::new(library),
+    })
+}
+
+fn name_of(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+/// Reads a file and keeps its text for the report; says so when it cannot be read.
+fn read_text(path: &Path, files: &dyn Files, report: &mut Report, help: &str) -> Option<Arc<str>> {
+    let name = name_of(path);
+    match files.text(path) {
+        Ok(text) => {
+            let text: Arc<str> = text.into();
+            report.texts.insert(name, text.clone());
+            Some(text)
+        }
+        Err(error) => {
+            let message = format!("读不了这个文件 / cannot read this file: {error}");
+            report.problems.push(Problem::error(&name, None, message, help));
+            None
+        }
+    }
+}
+
+/// The files of this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Disk;
+
+impl Files for Disk {
+    fn text(&self, path: &Path) -> io::Result<String> {
+        let size = std::fs::metadata(path)?.len();
+        if size > FILE_SIZE_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{size} bytes, at most {FILE_SIZE_MAX} are read"),
+            ));
+        }
+        std::fs::read_to_string(path)
+    }
+
+    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut folders = vec![(folder.to_owned(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in std::fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() && depth < OVERLAY_DEPTH_MAX {
+                    folders.push((path, depth + 1));
+                } else if path.extension().is_some_and(|extension| extension == "toml") {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
+
+/// How deep the overlay folder is searched: `<vendor>/<model>.toml` needs one level; a link that points back up
+/// must not turn into an endless walk.
+const OVERLAY_DEPTH_MAX: usize = 2;
+
+impl Files for BTreeMap<PathBuf, String> {
+    fn text(&self, path: &Path) -> io::Result<String> {
+        self.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let is_toml = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "toml");
+        Ok(self.keys().filter(|path| path.starts_with(folder)).filter(is_toml).cloned().collect())
     }
 }

@@ -86,7 +86,7 @@ fn unknown_key_help(message: &str) -> String {
 }
 
 /// `did you mean "x"?`, or nothing when no known word is near.
-pub(super) fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let is_near = |edits: usize, word: &str| {
         let letters = word.chars().count();
         // Never more than half of it: "on" is no correction of "xy".

@@ -16,11 +16,13 @@ mod poll;
 mod registers;
 mod schema;
 mod schema_point;
+mod schema_register;
 mod topic;
 mod vocabulary;
 
 pub use catalogue::{Catalogue, profile_id};
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
+pub use draft::suggest;
 pub use example::{Example, ExampleFailure, ExampleInput};
 pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
 pub use registers::{WordOrder, WordType};

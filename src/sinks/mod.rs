@@ -1,1 +1,54 @@
-//! JOURNAL → THE WORLD. Each sink owns one cursor and one `step`.
+//! JOURNAL → WORLD: each sink reads from its own cursor and moves it when the far side has confirmed.
+//!
+//! After the journal in the flow. A sink takes no data from a channel: it is told that there are new entries, and reads
+//! them. So its start, its catching up after an outage and its normal running are the same code, and back-pressure is
+//! a cursor that lags.
+
+pub mod influx;
+
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// What one step of a worker came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// The far side has confirmed this much, and the cursor stands behind it.
+    Delivered {
+        /// Journal entries.
+        entries: usize,
+        /// What the far side counts: lines, messages.
+        lines: usize,
+    },
+    /// Nothing is waiting.
+    Idle,
+    /// The far side cannot or does not want to take it now. Everything is kept.
+    BackOff {
+        /// How long to leave it in peace.
+        wait: Duration,
+        /// Why and, where a person can do something, what.
+        reason: String,
+    },
+}
+
+/// A follower of the journal that delivers to somebody.
+pub trait Worker: Send {
+    /// Delivers what is waiting, up to a limit. Cancel-safe: what was not confirmed is delivered again.
+    fn step(&mut self) -> impl Future<Output = Progress> + Send;
+
+    /// Waits until there may be something to deliver.
+    fn woken(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// Steps a worker until it is cancelled.
+pub async fn run(mut worker: impl Worker, cancel: CancellationToken) {
+    let work = async {
+        loop {
+            match worker.step().await {
+                Progress::Delivered { .. } => {}
+                Progress::Idle => worker.woken().await,
+                Progress::BackOff { wait, .. } => tokio::time::sleep(wait).await,
+            }
+        }
+    };
+    cancel.run_until_cancelled(work).await;
+}

@@ -124,7 +124,7 @@ impl Gaps {
         if part.count > 1 && self.splits_left > 0 {
             self.splits_left -= 1;
             // Even, so that a 32-bit value aligned with the read is not torn.
-            let half = if part.count < 4 { 1 } else { part.count / 2 & !1 };
+            let half = if part.count < 4 { 1 } else { (part.count / 2) & !1 };
             let left = Stretch { start: part.start, count: half };
             let right = Stretch { start: part.start + half, count: part.count - half };
             self.parts[index] = (left, State::Untried);
@@ -179,4 +179,97 @@ fn append(list: &mut Vec<Stretch>, part: Stretch, longest: u16, join: bool) {
         return;
     }
     list.push(part);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    const TABLE: RegisterTable = RegisterTable::Holding;
+
+    fn at(start: u16, count: u16) -> Stretch {
+        Stretch { start, count }
+    }
+
+    /// One round against a unit without these addresses; returns how many questions it took.
+    fn round(gaps: &mut Gaps, missing: &BTreeSet<u16>, now: Duration) -> usize {
+        let (mut asks, _) = gaps.plan(now);
+        let mut questions = 0;
+        while let Some(ask) = asks.pop() {
+            questions += 1;
+            if missing.iter().any(|address| ask.holds(at(*address, 1))) {
+                asks.extend(gaps.refused(ask, now));
+            } else {
+                gaps.answered(ask);
+            }
+        }
+        gaps.settle(now);
+        questions
+    }
+
+    #[test]
+    fn a_unit_that_refuses_everything_for_a_while_is_asked_whole_again() {
+        let mut gaps = Gaps::new(TABLE, 0, 20);
+        let everything = (0..20).collect();
+        assert!(round(&mut gaps, &everything, Duration::ZERO) <= 1 + 2 * usize::from(SPLITS_MAX));
+        assert_eq!(gaps.plan(Duration::from_secs(1)).0, []);
+        assert_eq!(gaps.plan(UNREADY_REST).0, [at(0, 20)]);
+        round(&mut gaps, &BTreeSet::new(), UNREADY_REST);
+        assert_eq!(gaps.plan(UNREADY_REST), (vec![at(0, 20)], vec![]));
+    }
+
+    #[test]
+    fn a_hole_that_was_none_is_found_again() {
+        let mut gaps = Gaps::new(TABLE, 0, 20);
+        round(&mut gaps, &BTreeSet::from([5]), Duration::ZERO);
+        assert_eq!(gaps.plan(Duration::ZERO).0, [at(0, 5), at(6, 14)]);
+        round(&mut gaps, &BTreeSet::new(), HOLE_REST);
+        assert_eq!(gaps.plan(HOLE_REST), (vec![at(0, 20)], vec![]));
+    }
+
+    #[test]
+    fn a_unit_that_refuses_to_cross_a_border_is_asked_on_both_sides_of_it() {
+        let mut gaps = Gaps::new(TABLE, 0, 8);
+        assert_eq!(gaps.refused(at(0, 8), Duration::ZERO), [at(0, 4), at(4, 4)]);
+        gaps.answered(at(0, 4));
+        gaps.answered(at(4, 4));
+        assert_eq!(gaps.plan(Duration::ZERO).0, [at(0, 8)], "joined as soon as both are there");
+        assert_eq!(gaps.refused(at(0, 8), Duration::ZERO), [at(0, 4), at(4, 4)]);
+        assert_eq!(gaps.plan(Duration::ZERO).0, [at(0, 4), at(4, 4)], "and never again");
+    }
+
+    #[test]
+    fn the_last_address_is_not_passed() {
+        assert_eq!(Gaps::new(TABLE, 0xFFFE, 100).plan(Duration::ZERO).0, [at(0xFFFE, 2)]);
+        assert_eq!(Gaps::new(TABLE, 5, 0).plan(Duration::ZERO).0, []);
+    }
+
+    proptest! {
+        #[test]
+        fn every_word_is_asked_for_or_said_to_be_missing(
+            start in 0u16..1000, count in 1u16..125, holes in prop::collection::btree_set(0u16..125, 0..4),
+        ) {
+            let missing: BTreeSet<u16> =
+                holes.into_iter().filter(|hole| *hole < count).map(|hole| start + hole).collect();
+            prop_assume!(missing.len() < usize::from(count));
+            let mut gaps = Gaps::new(TABLE, start, count);
+            let first = round(&mut gaps, &missing, Duration::ZERO);
+            prop_assert!(first <= 1 + 2 * usize::from(SPLITS_MAX));
+            let (asks, blocks) = gaps.plan(Duration::from_secs(1));
+            let asked: Vec<u16> = asks.iter().flat_map(|ask| ask.start..ask.start + ask.count).collect();
+            let told: Vec<u16> = blocks.iter().flat_map(|block| block.start..block.start + block.count).collect();
+            let mut all = [asked.clone(), told.clone()].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (start..start + count).collect::<Vec<_>>());
+            prop_assert_eq!(told, missing.iter().copied().collect::<Vec<_>>());
+            // One question for each run of words between the holes.
+            let runs = (start..start + count)
+                .filter(|at| !missing.contains(at) && (*at == start || missing.contains(&(at - 1))))
+                .count();
+            prop_assert_eq!(asks.len(), runs);
+            prop_assert_eq!(round(&mut gaps, &missing, Duration::from_secs(1)), runs);
+        }
+    }
 }

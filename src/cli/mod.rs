@@ -1,0 +1,3 @@
+//! The sub-commands, one file each. The only place that prints.
+
+pub mod check;

@@ -1,0 +1,431 @@
+//! Reads `gateway.toml` into [`Gateway`]. Every limit and default is written here, with its reason.
+
+use super::gateway::{
+    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
+    Secret,
+};
+use super::reader::{Page, Table};
+use super::{Env, Files};
+use crate::model::{LinkId, Problem, Span};
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// How long readings are gathered, ms. A commit costs about 13 kB of flash whatever is in it: one a second is
+/// 1.1 GB a day, ten a second would wear a small card out in a year. Hazards and commands never wait for it.
+const COMMIT_WINDOW_MS_DEFAULT: i64 = 1000;
+const COMMIT_WINDOW_MS_MIN: i64 = 10;
+const COMMIT_WINDOW_MS_MAX: i64 = 10_000;
+/// The journal's folder, beside gateway.toml.
+const JOURNAL_DIR_DEFAULT: &str = "journal";
+/// The database, MiB. 64 is the least that holds a day of a small site; 1 TiB is beyond any box this runs on.
+const JOURNAL_MIB_DEFAULT: i64 = 2048;
+const JOURNAL_MIB_MIN: i64 = 64;
+const JOURNAL_MIB_MAX: i64 = 1024 * 1024;
+/// Ten years.
+const KEEP_DAYS_MAX: i64 = 3650;
+/// One Modbus answer, ms. A serial bus behind a gateway at 9600 baud needs about 270 ms for 125 registers.
+const MODBUS_TIMEOUT_MS_DEFAULT: i64 = 1000;
+const MODBUS_TIMEOUT_MS_MIN: i64 = 50;
+const MODBUS_TIMEOUT_MS_MAX: i64 = 30_000;
+/// mosquitto's `max_inflight_messages` when it is not set.
+const INFLIGHT_WINDOW_DEFAULT: u16 = 20;
+/// Each link has a device `link-<name>` in the plan, whose id has at most 64 characters.
+const LINK_NAME_MAX: usize = crate::model::id::ID_LENGTH_MAX - "link-".len();
+
+/// What gateway.toml stands among: its folder, the other files, the environment.
+pub(super) struct Surroundings<'a> {
+    pub(super) folder: &'a Path,
+    pub(super) files: &'a dyn Files,
+    pub(super) env: Env<'a>,
+}
+
+/// What could be read of gateway.toml, so that the plan can be checked in the same run.
+pub(super) struct Parsed {
+    pub(super) gateway: Gateway,
+    /// False when a link could not be read: a device that names an unknown link is then no news.
+    pub(super) complete: bool,
+}
+
+/// Reads gateway.toml. `None` only when it is no TOML at all.
+pub(super) fn parse(
+    file: &str,
+    text: &str,
+    around: &Surroundings<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<Parsed> {
+    let page = Page::new(file);
+    let parsed =
+        page.parse(text, |root| Reader { around, page: &page, names: RefCell::default() }.gateway(root));
+    problems.extend(page.into_problems());
+    parsed
+}
+
+struct Reader<'a> {
+    around: &'a Surroundings<'a>,
+    page: &'a Page,
+    /// Link names and store names seen so far.
+    names: RefCell<Vec<String>>,
+}
+
+impl Reader<'_> {
+    fn gateway(&self, root: &Table<'_>) -> Parsed {
+        let plan = root.required("plan", "plan.toml").map_or("plan.toml", Spanned::into_inner);
+        let profiles_dir = root.text("profiles_dir").map(|dir| self.path(dir.get_ref()));
+        let window = root.table("commit").map(|commit| {
+            let window = commit.integer("window_ms", COMMIT_WINDOW_MS_MIN..=COMMIT_WINDOW_MS_MAX);
+            commit.finish();
+            window
+        });
+        let window = window.flatten().map_or(COMMIT_WINDOW_MS_DEFAULT, Spanned::into_inner);
+        let broker_table = root.table("broker");
+        let mqtt_tables = root.tables("mqtt");
+        let modbus_tables = root.tables("modbus");
+        let links_written = usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len();
+        let gateway = Gateway {
+            plan_file: self.path(plan),
+            profiles_dir,
+            journal: self.journal(root.table("journal")),
+            web_listen: self.web(root.table("web")),
+            broker: broker_table.and_then(|table| self.broker(table)),
+            mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
+            modbus: modbus_tables.into_iter().filter_map(|table| self.modbus(table)).collect(),
+            influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
+            commit_window: Span::from_millis(window),
+            log: self.log(root.table("log")),
+        };
+        let complete = gateway.links().count() == links_written;
+        Parsed { gateway, complete }
+    }
+
+    /// A relative path is relative to the folder of gateway.toml.
+    fn path(&self, text: &str) -> PathBuf {
+        self.around.folder.join(text)
+    }
+
+    fn journal(&self, table: Option<Table<'_>>) -> JournalSettings {
+        let mut journal = JournalSettings {
+            dir: self.path(JOURNAL_DIR_DEFAULT),
+            size_max_bytes: mib(JOURNAL_MIB_DEFAULT),
+            keep: None,
+        };
+        let Some(table) = table else { return journal };
+        if let Some(dir) = table.text("dir") {
+            journal.dir = self.path(dir.get_ref());
+        }
+        if let Some(size) = table.integer("size_max_mib", JOURNAL_MIB_MIN..=JOURNAL_MIB_MAX) {
+            journal.size_max_bytes = mib(size.into_inner());
+        }
+        journal.keep = table
+            .integer("keep_days", 1..=KEEP_DAYS_MAX)
+            .map(|days| Span::from_secs(days.into_inner() * 86_400));
+        table.finish();
+        journal
+    }
+
+    fn web(&self, table: Option<Table<'_>>) -> Option<SocketAddr> {
+        let default = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let Some(table) = table else { return Some(default) };
+        let enabled = table.flag("enabled").unwrap_or(true);
+        let listen = self.listen(&table, default);
+        table.finish();
+        enabled.then_some(listen)
+    }
+
+    fn listen(&self, table: &Table<'_>, default: SocketAddr) -> SocketAddr {
+        let Some(text) = table.text("listen") else { return default };
+        text.get_ref().parse().unwrap_or_else(|_| {
+            self.page.error(
+                text.span(),
+                format!("不是 地址:端口 / {:?} is no address and port", text.get_ref()),
+                format!("例如 / for example: listen = \"{default}\""),
+            );
+            default
+        })
+    }
+
+    fn log(&self, table: Option<Table<'_>>) -> LogFormat {
+        let Some(table) = table else { return LogFormat::default() };
+        let format = match table.text("format") {
+            None => LogFormat::default(),
+            Some(text) => match *text.get_ref() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => {
+                    let message = format!("未知的日志格式 / unknown log format {other:?}");
+                    self.page.error(text.span(), message, "format = \"text\" | \"json\"");
+                    LogFormat::default()
+                }
+            },
+        };
+        table.finish();
+        format
+    }
+
+    fn broker(&self, table: Table<'_>) -> Option<BrokerSettings> {
+        let link = match table.text("name") {
+            Some(_) => self.link(&table)?,
+            None => self.unique_link(LinkId::parse("broker").ok()?, table.span.clone())?,
+        };
+        let listen = self.listen(&table, SocketAddr::from(([127, 0, 0, 1], 1883)));
+        let anonymous = table.flag("anonymous").unwrap_or(false);
+        let file = table.text("credentials_file");
+        let logins = file.as_ref().map_or_else(Vec::new, |file| self.logins(file));
+        if file.is_none() && !anonymous {
+            self.page.error(
+                table.span.clone(),
+                "谁可以连接？ / who may connect?",
+                "credentials_file = \"broker.users\"（每行 user:password），或 / or anonymous = true",
+            );
+        }
+        if anonymous && !listen.ip().is_loopback() {
+            self.page.warning(
+                table.span_of("anonymous"),
+                format!("{listen}：网络上任何人都能发布读数 / anybody on the network can publish readings"),
+                "anonymous = false + credentials_file",
+            );
+        }
+        table.finish();
+        Some(BrokerSettings { link, listen, anonymous, logins })
+    }
+
+    fn logins(&self, file: &Spanned<&str>) -> Vec<Login> {
+        let Some(text) = self.secret_text(file) else { return Vec::new() };
+        let mut logins: Vec<Login> = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            match line.split_once(':') {
+                Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+                    logins.push(Login { user: user.to_owned(), password: Secret::new(password) });
+                }
+                // The line itself is not shown: it may hold a password.
+                _ => self.page.error(
+                    file.span(),
+                    format!("{} 第 {} 行不是 user:password / line {} is not", file.get_ref(), at + 1, at + 1),
+                    "每行一个 user:password / one user:password a line",
+                ),
+            }
+        }
+        logins
+    }
+
+    fn mqtt(&self, table: Table<'_>) -> Option<MqttSettings> {
+        let link = self.link(&table);
+        let url = self.url(&table, "mqtt://192.168.1.10:1883", &[("mqtt", 1883), ("mqtts", 8883)]);
+        let client_id = table.text("client_id").map(|id| (*id.get_ref()).to_owned());
+        let user = table.text("user");
+        let password = self.secret(&table, "password_file", "password_env");
+        let window = table.integer("inflight_window", 1..=i64::from(u16::MAX));
+        let window = window.and_then(|window| u16::try_from(window.into_inner()).ok());
+        if user.is_none() && (table.has("password_file") || table.has("password_env")) {
+            let help = "user = \"…\"";
+            self.page.error(table.span.clone(), "有密码却没有用户 / a password without a user", help);
+        }
+        if user.is_some() && !(table.has("password_file") || table.has("password_env")) {
+            let help = "password_file = \"…\" 或 / or password_env = \"…\"";
+            self.page.error(table.span.clone(), "有用户却没有密码 / a user without a password", help);
+        }
+        let login =
+            user.zip(password).map(|(user, password)| Login { user: (*user.get_ref()).to_owned(), password });
+        table.finish();
+        let (link, url) = (link?, url?);
+        let client_id = client_id.unwrap_or_else(|| format!("fengsui-{link}"));
+        Some(MqttSettings {
+            host: url.host,
+            port: url.port,
+            tls: url.scheme == "mqtts",
+            client_id,
+            login,
+            inflight_window: window.unwrap_or(INFLIGHT_WINDOW_DEFAULT),
+            link,
+        })
+    }
+
+    fn modbus(&self, table: Table<'_>) -> Option<ModbusSettings> {
+        let link = self.link(&table);
+        let url = self.url(&table, "tcp://192.168.1.20:502", &[("tcp", 502)]);
+        let timeout = table.integer("timeout_ms", MODBUS_TIMEOUT_MS_MIN..=MODBUS_TIMEOUT_MS_MAX);
+        table.finish();
+        let (link, url) = (link?, url?);
+        let timeout = Span::from_millis(timeout.map_or(MODBUS_TIMEOUT_MS_DEFAULT, Spanned::into_inner));
+        Some(ModbusSettings { link, host: url.host, port: url.port, timeout })
+    }
+
+    fn influx(&self, table: Table<'_>) -> Option<InfluxSettings> {
+        let name = match table.text("name") {
+            Some(text) => table.parse_id::<LinkId>("name", &text).map(|id| id.into_inner().to_string()),
+            None => Some("influx".to_owned()),
+        };
+        let url = self.url(&table, "http://127.0.0.1:8086", &[("http", 80), ("https", 443)]);
+        let org = table.required("org", "fengsui");
+        let bucket = table.required("bucket", "telemetry");
+        let token = self.secret(&table, "token_file", "token_env");
+        let span = table.span_of("name");
+        table.finish();
+        let (name, url) = (self.unique(name?, span)?, url?);
+        Some(InfluxSettings {
+            name,
+            url: url.text,
+            org: (*org?.get_ref()).to_owned(),
+            bucket: (*bucket?.get_ref()).to_owned(),
+            token,
+        })
+    }
+
+    fn link(&self, table: &Table<'_>) -> Option<LinkId> {
+        let id: Spanned<LinkId> = table.id("name", "hall")?;
+        let span = id.span();
+        self.unique_link(id.into_inner(), span)
+    }
+
+    fn unique_link(&self, link: LinkId, span: Range<usize>) -> Option<LinkId> {
+        if link.as_str().len() > LINK_NAME_MAX {
+            let message = format!("名称太长 / {link} is longer than {LINK_NAME_MAX} characters");
+            self.page.error(span, message, "");
+            return None;
+        }
+        self.unique(link.to_string(), span).map(|_| link)
+    }
+
+    fn unique(&self, name: String, span: Range<usize>) -> Option<String> {
+        if self.names.borrow().contains(&name) {
+            let message = format!("名称重复 / the name {name:?} is used twice");
+            self.page.error(span, message, "每个连接一个名称 / one name for each connection: name = \"…\"");
+            return None;
+        }
+        self.names.borrow_mut().push(name.clone());
+        Some(name)
+    }
+
+    fn url(&self, table: &Table<'_>, example: &str, schemes: &[(&'static str, u16)]) -> Option<Url> {
+        let text = table.required("url", example)?;
+        let url = Url::parse(text.get_ref(), schemes);
+        if url.is_none() {
+            self.page.error(
+                text.span(),
+                format!("看不懂的地址 / {:?} is no address of this kind", text.get_ref()),
+                format!("例如 / for example: url = {example:?}；密码不写在这里 / no password in it"),
+            );
+        }
+        url
+    }
+
+    /// A secret from a file or from the environment; both keys together are an error.
+    fn secret(&self, table: &Table<'_>, file_key: &'static str, env_key: &'static str) -> Option<Secret> {
+        let (file, variable) = (table.text(file_key), table.text(env_key));
+        match (file, variable) {
+            (None, None) => None,
+            (Some(_), Some(variable)) => {
+                let message =
+                    format!("{file_key} 和 {env_key} 只能写一个 / only one of the two may be given");
+                self.page.error(variable.span(), message, "");
+                None
+            }
+            (Some(file), None) => {
+                let text = self.secret_text(&file)?;
+                let text = text.trim_end_matches(['\r', '\n']);
+                if text.is_empty() {
+                    self.page.error(file.span(), "这个文件是空的 / this file is empty", "");
+                    return None;
+                }
+                Some(Secret::new(text))
+            }
+            (None, Some(variable)) => {
+                let name = *variable.get_ref();
+                let value = (self.around.env)(name).filter(|value| !value.is_empty());
+                if value.is_none() {
+                    self.page.error(
+                        variable.span(),
+                        format!("环境变量没有设置 / the environment variable {name} is not set"),
+                        format!("{name}=… fengsui run"),
+                    );
+                }
+                value.map(|value| Secret::new(&value))
+            }
+        }
+    }
+
+    fn secret_text(&self, file: &Spanned<&str>) -> Option<String> {
+        let path = self.path(file.get_ref());
+        match self.around.files.text(&path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let message = format!("读不了 {} / cannot read it: {error}", path.display());
+                self.page.error(file.span(), message, "");
+                None
+            }
+        }
+    }
+}
+
+const fn mib(count: i64) -> u64 {
+    count.unsigned_abs() * 1024 * 1024
+}
+
+/// `scheme://host[:port]`, nothing more: no user, no password, no path.
+#[derive(Debug, PartialEq)]
+struct Url {
+    scheme: &'static str,
+    host: String,
+    port: u16,
+    text: String,
+}
+
+impl Url {
+    fn parse(text: &str, schemes: &[(&'static str, u16)]) -> Option<Self> {
+        let (written, rest) = text.split_once("://")?;
+        let &(scheme, default_port) = schemes.iter().find(|(scheme, _)| *scheme == written)?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // An IPv6 address stands in brackets, because of its own colons.
+        let (host, port) = match rest.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) = rest.split_once(']')?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, if after.is_empty() { None } else { Some(after.strip_prefix(':')?) })
+            }
+            None => match rest.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (rest, None),
+            },
+        };
+        let strange = |c: char| c.is_whitespace() || c.is_control() || "/?#@".contains(c);
+        if host.is_empty() || host.contains(strange) {
+            return None;
+        }
+        let port = match port {
+            None => default_port,
+            Some(port) => port.parse().ok().filter(|port| *port != 0)?,
+        };
+        Some(Self { scheme, host: host.to_owned(), port, text: text.trim_end_matches('/').to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_scheme_a_host_and_a_port() {
+        let schemes = [("mqtt", 1883), ("mqtts", 8883)];
+        let parse = |text: &str| Url::parse(text, &schemes).map(|url| (url.scheme, url.host, url.port));
+        assert_eq!(parse("mqtt://hall"), Some(("mqtt", "hall".into(), 1883)));
+        assert_eq!(parse("mqtts://10.0.0.1:1884/"), Some(("mqtts", "10.0.0.1".into(), 1884)));
+        assert_eq!(parse("mqtt://[::1]:1885"), Some(("mqtt", "::1".into(), 1885)));
+        for bad in [
+            "hall",
+            "tcp://hall",
+            "mqtt://",
+            "mqtt://a:b",
+            "mqtt://a:0",
+            "mqtt://u:p@hall:1",
+            "mqtt://[::1]x",
+        ] {
+            assert_eq!(parse(bad), None, "{bad} was accepted");
+        }
+    }
+}

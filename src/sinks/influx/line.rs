@@ -1,0 +1,75 @@
+//! JOURNAL → WORLD, pure: journal entries as line protocol.
+//!
+//! # Schema
+//! | | a reading | a hazard's change |
+//! |---|---|---|
+//! | measurement | the point's class, such as `residual_current` | `hazard` |
+//! | tags | `site`, `zone`, `device`, `point` | `site`, `zone`, `device`, `point`, `rule`, `signal`, `priority` |
+//! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences` |
+//! | time | the device's own, else that of reception, ms | when it changed, ms |
+//!
+//! A reading without a value writes its quality only. There are no strings among the fields: VictoriaMetrics would
+//! store them as 0. Readings of points that the plan no longer has go to the measurement `unplanned`.
+
+use crate::journal::Entry;
+use crate::model::{Plan, PointId, Quality, Reading, Transition, Value};
+use influxdb2::models::data_point::{DataPoint, DataPointBuilder, WriteDataPoint};
+
+/// The lines of one entry, each with its line feed.
+pub(super) fn lines(entry: &Entry, plan: &Plan) -> Vec<String> {
+    let readings = entry.readings.iter().map(|reading| reading_line(reading, plan));
+    let transitions = entry.transitions.iter().map(|transition| hazard_line(transition, plan));
+    readings.chain(transitions).flatten().collect()
+}
+
+fn reading_line(reading: &Reading, plan: &Plan) -> Option<String> {
+    let point = plan.point(&reading.point).map(|(.., point)| point);
+    let class = point.map_or("unplanned", |point| point.class.as_str());
+    let line = placed(DataPoint::builder(class), &reading.point, plan);
+    let state_index = |code: &str| {
+        let index = point?.states.iter().position(|(name, _)| &**name == code)?;
+        i64::try_from(index).ok()
+    };
+    let line = match &reading.value {
+        Value::Number(number) => line.field("value", number.get()),
+        Value::Flag(flag) => line.field("state", i64::from(*flag)),
+        Value::Code(code) => match state_index(code) {
+            Some(index) => line.field("state", index),
+            None => line,
+        },
+        Value::Absent => line,
+    };
+    let quality: i64 = match reading.quality {
+        Quality::Good => 0,
+        Quality::Uncertain => 1,
+        Quality::Bad => 2,
+    };
+    finish(line.field("quality", quality).timestamp(reading.time().as_millis()))
+}
+
+fn hazard_line(transition: &Transition, plan: &Plan) -> Option<String> {
+    let hazard = &transition.hazard;
+    let line = placed(DataPoint::builder("hazard"), &hazard.point, plan)
+        .tag("rule", hazard.rule.as_str())
+        .tag("signal", hazard.signal.name())
+        .tag("priority", hazard.priority.name())
+        .field("open", i64::from(hazard.closed.is_none()))
+        .field("acknowledged", i64::from(hazard.acknowledged.is_some()))
+        .field("occurrences", i64::from(hazard.occurrences));
+    finish(line.timestamp(transition.at.as_millis()))
+}
+
+fn placed(line: DataPointBuilder, point: &PointId, plan: &Plan) -> DataPointBuilder {
+    let line = line.tag("device", point.device()).tag("point", point.name());
+    match plan.device(point.device()) {
+        Some((site, zone, _)) => line.tag("site", site.id.as_str()).tag("zone", zone.id.as_str()),
+        None => line,
+    }
+}
+
+/// `None` never happens: every line has a field, and writing to memory does not fail.
+fn finish(line: DataPointBuilder) -> Option<String> {
+    let mut text = Vec::with_capacity(160);
+    line.build().ok()?.write_data_point_to(&mut text).ok()?;
+    String::from_utf8(text).ok()
+}
