@@ -47,11 +47,14 @@ pub(super) fn span_text(span: Span, lang: Lang) -> String {
 pub(super) struct Moment {
     pub(super) millis: i64,
     pub(super) text: String,
+    /// Without the date.
+    pub(super) hms: String,
 }
 
 impl From<Timestamp> for Moment {
     fn from(at: Timestamp) -> Self {
-        Self { millis: at.as_millis(), text: clock_text(at) }
+        let text = clock_text(at);
+        Self { millis: at.as_millis(), hms: text.get(6..).unwrap_or("").to_owned(), text }
     }
 }
 

@@ -148,7 +148,7 @@
         if (answers.some((answer) => answer && !answer.ok)) throw new Error('refused');
         if (answers[0]) {
           const html = await answers[0].text();
-          $('#hazards').replaceChildren(...new DOMParser().parseFromString(html, 'text/html').body.childNodes);
+          exchange($('#hazards'), new DOMParser().parseFromString(html, 'text/html').body);
         }
         colour((await answers[1].json()).hazards);
       } while (again);
@@ -156,6 +156,20 @@
       setTimeout(refreshHazards, FRAGMENT_RETRY);
     } finally { refreshing = false; }
     tick();
+  }
+  // What the officer has opened and where he is stays as it was.
+  function exchange(box, fresh) {
+    for (const old of all('details[id]', box)) {
+      const same = fresh.querySelector(`#${escape(old.id)}`);
+      if (same) same.open = old.open;
+    }
+    const focus = document.activeElement, verb = box.contains(focus) && focus.dataset.verb;
+    const hazard = verb && focus.closest('[data-hazard]').dataset.hazard;
+    box.replaceChildren(...fresh.childNodes);
+    if (verb) {
+      const next = box.querySelector(`[data-hazard="${escape(hazard)}"] [data-verb="${verb}"]`) || box.querySelector(`[data-hazard="${escape(hazard)}"] [data-verb]`);
+      if (next) next.focus({ preventScroll: true });
+    }
   }
   function colour(hazards) {
     const strip = (element) => { element.className = element.className.replace(/\s*\b(sig|pri)-\w+/g, '').replace(/\s*\balarm\b/, ''); };
