@@ -87,7 +87,7 @@ metrics! {
     frames_lost: Counter = Counter::default();
     /// Clients connected to the embedded broker.
     broker_clients: Gauge = Gauge::default();
-    /// Messages the embedded broker refused.
+    /// Connections, sign-ins and messages that the embedded broker refused.
     broker_refused: Counter = Counter::default();
     /// Points the Influx sink delivered.
     influx_points: Counter = Counter::default();

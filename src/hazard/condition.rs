@@ -90,3 +90,114 @@ fn is_met(phase: Phase) -> bool {
         Phase::Normal | Phase::Clearing { .. } | Phase::Returned => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{PointId, Priority, RuleId, Span, Text, Timestamp};
+
+    fn rule(signal: SignalClass, condition: Condition) -> Rule {
+        Rule {
+            id: RuleId::parse("r").unwrap(),
+            condition,
+            signal,
+            priority: Priority::Red,
+            on_delay: Span::ZERO,
+            off_delay: Span::ZERO,
+            latching: true,
+            title: Text::new("", ""),
+            basis: "".into(),
+        }
+    }
+
+    fn reading(value: Value, quality: Quality, flaw: Option<Flaw>) -> Reading {
+        let point = PointId::parse("d/p").unwrap();
+        let received_at = Timestamp::EPOCH;
+        Reading { point, value, quality, flaw, sampled_at: None, received_at, late: false }
+    }
+
+    fn number(value: f64) -> Number {
+        Number::new(value).unwrap()
+    }
+
+    fn good(value: f64) -> Reading {
+        reading(Value::Number(number(value)), Quality::Good, None)
+    }
+
+    #[test]
+    fn a_limit_is_reached_in_full_and_left_only_beyond_the_deadband() {
+        let high = rule(
+            SignalClass::Supervisory,
+            Condition::AtLeast { limit: number(300.0), deadband: number(20.0) },
+        );
+        let low =
+            rule(SignalClass::Supervisory, Condition::Below { limit: number(0.14), deadband: number(0.01) });
+        let due = Timestamp::EPOCH;
+        for phase in [Phase::Normal, Phase::Clearing { due }, Phase::Returned] {
+            let verdicts = [299.9, 300.0].map(|value| judge(&high, &good(value), phase));
+            assert_eq!(verdicts, [Verdict::NotMet, Verdict::Met], "{phase:?}");
+            let verdicts = [0.14, 0.139].map(|value| judge(&low, &good(value), phase));
+            assert_eq!(verdicts, [Verdict::NotMet, Verdict::Met], "{phase:?}");
+        }
+        for phase in [Phase::Arming { due }, Phase::Active, Phase::Rearming { due }] {
+            let verdicts = [279.9, 280.0, 300.0].map(|value| judge(&high, &good(value), phase));
+            assert_eq!(verdicts, [Verdict::NotMet, Verdict::Held, Verdict::Met], "{phase:?}");
+            let verdicts = [0.151, 0.149, 0.1].map(|value| judge(&low, &good(value), phase));
+            assert_eq!(verdicts, [Verdict::NotMet, Verdict::Held, Verdict::Met], "{phase:?}");
+        }
+    }
+
+    #[test]
+    fn off_the_scale_alarms_only_for_fire_and_only_on_the_dangerous_side() {
+        let high = Condition::AtLeast { limit: number(70.0), deadband: Number::ZERO };
+        let low = Condition::Below { limit: number(10.0), deadband: Number::ZERO };
+        for signal in SignalClass::ALL {
+            for (condition, dangerous) in [(&high, Flaw::OffScaleHigh), (&low, Flaw::OffScaleLow)] {
+                for flaw in Flaw::ALL {
+                    let extreme = if flaw == Flaw::OffScaleLow { -999.0 } else { 999.0 };
+                    for value in [Value::Number(number(extreme)), Value::Absent] {
+                        let reading = reading(value, Quality::Bad, Some(flaw));
+                        let alarms = signal == SignalClass::Fire && flaw == dangerous;
+                        let wanted = if alarms { Verdict::Met } else { Verdict::Unknown };
+                        let verdict = judge(&rule(signal, condition.clone()), &reading, Phase::Active);
+                        assert_eq!(verdict, wanted, "{signal} {condition:?} {reading:?}");
+                    }
+                }
+            }
+        }
+        // Off its scale, yet short of the limit: it says nothing.
+        let short = reading(Value::Number(number(60.0)), Quality::Bad, Some(Flaw::OffScaleHigh));
+        assert_eq!(judge(&rule(SignalClass::Fire, high), &short, Phase::Normal), Verdict::Unknown);
+    }
+
+    #[test]
+    fn unusable_is_every_bad_reading_but_not_a_sensor_declared_absent() {
+        let broken = rule(SignalClass::Fault, Condition::Unusable);
+        for flaw in Flaw::ALL {
+            let wanted = if flaw == Flaw::NotFitted { Verdict::Unknown } else { Verdict::Met };
+            let bad = reading(Value::Absent, Quality::Bad, Some(flaw));
+            assert_eq!(judge(&broken, &bad, Phase::Normal), wanted, "{flaw:?}");
+        }
+        let doubtful = reading(Value::Flag(true), Quality::Uncertain, Some(Flaw::ClockSuspect));
+        assert_eq!(judge(&broken, &doubtful, Phase::Active), Verdict::NotMet);
+    }
+
+    #[test]
+    fn a_value_of_another_kind_says_nothing() {
+        let values = [Value::Number(Number::ZERO), Value::Flag(true), Value::Code("x".into()), Value::Absent];
+        let conditions = [
+            (Condition::AtLeast { limit: Number::ZERO, deadband: Number::ZERO }, 0),
+            (Condition::Below { limit: number(1.0), deadband: Number::ZERO }, 0),
+            (Condition::Is(true), 1),
+            (Condition::OneOf(vec!["x".into()]), 2),
+        ];
+        for (condition, fitting) in conditions {
+            for (index, value) in values.iter().enumerate() {
+                let wanted = if index == fitting { Verdict::Met } else { Verdict::Unknown };
+                let reading = reading(value.clone(), Quality::Good, None);
+                let rule = rule(SignalClass::Fire, condition.clone());
+                assert_eq!(judge(&rule, &reading, Phase::Normal), wanted, "{condition:?} {value}");
+            }
+        }
+    }
+}

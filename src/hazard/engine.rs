@@ -42,7 +42,7 @@ pub(super) enum Deadline {
 
 impl Engine {
     /// Starts with what the journal knows: its rows, and the newest stored reading of each point. Silence counts
-    /// from `at`: before it, the gateway itself was deaf. Rows that the plan no longer has are kept while they hold
+    /// from `at`: before it, the gateway itself was deaf. Links count as up until it is told otherwise. Rows that the plan no longer has are kept while they hold
     /// an open hazard; others are handed out as `Normal` with the first [`Engine::handle`].
     pub fn restore(plan: Arc<Plan>, facts: Vec<Fact>, last: &[Reading], at: Timestamp) -> Self {
         let mut board = Board::new(plan, at);
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// Tells what happened at `at`, to be written in journal entry `no`. First every deadline up to `at` runs out,
-    /// in order, each dated at its own time. Appends to `out`; the caller clears it.
+    /// in order, each dated at its own time; for [`Event::ClockStepped`], `at` is in the new time. Appends to `out`; the caller clears it.
     ///
     /// Each row that changed is handed out once, as it is at the end. A closed hazard is in its transition; its row
     /// is then `Normal` and empty.
@@ -123,6 +123,10 @@ impl Engine {
         };
         if self.board.slots[slot].silence.is_some() {
             return; // Judged by the clock, not by what was said.
+        }
+        if reading.flaw == Some(Flaw::NoAnswer) && self.down.contains(&self.board.devices[watch.device].link)
+        {
+            return; // The link is broken: that is one fault, not one for each register behind it.
         }
         let rule = &watch.rule;
         let verdict = judge(rule, reading, self.board.slots[slot].phase);

@@ -9,6 +9,8 @@
 mod board;
 mod condition;
 mod engine;
+#[cfg(test)]
+mod generated;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_tests;

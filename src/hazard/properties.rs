@@ -1,213 +1,11 @@
 //! What holds for every log of events, checked on generated ones.
 
+use super::generated::*;
 use super::order::{Order, order};
 use super::{BY_ITSELF, Engine};
 use crate::model::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-
-const START: Timestamp = Timestamp::from_secs(1_768_435_200);
-/// One number for all entries, so that ids do not depend on how many ticks there were.
-const NO: u64 = 7;
-
-fn number(value: f64) -> Number {
-    Number::new(value).unwrap()
-}
-
-fn rule(id: &str, signal: SignalClass, condition: Condition, on: i64, off: i64, latching: bool) -> Arc<Rule> {
-    Arc::new(Rule {
-        id: RuleId::parse(id).unwrap(),
-        condition,
-        signal,
-        priority: Priority::Red,
-        on_delay: Span::from_secs(on),
-        off_delay: Span::from_secs(off),
-        latching,
-        title: Text::new(id, id),
-        basis: "test".into(),
-    })
-}
-
-fn device(
-    id: &str,
-    link: &str,
-    silent: Option<i64>,
-    points: Vec<(&str, Quantity, Vec<Arc<Rule>>)>,
-) -> Device {
-    let id = DeviceId::parse(id).unwrap();
-    let point = |(name, quantity, rules)| Point {
-        id: PointId::new(&id, name).unwrap(),
-        class: ClassId::parse("test").unwrap(),
-        name: Text::new(name, name),
-        quantity,
-        range: None,
-        states: Vec::new(),
-        decimals: 0,
-        rules,
-    };
-    Device {
-        name: "".into(),
-        place: "".into(),
-        profile: ProfileId::parse("test/test").unwrap(),
-        model: Text::new("", ""),
-        link: LinkId::parse(link).unwrap(),
-        silent_after: silent.map(Span::from_secs),
-        points: points.into_iter().map(point).collect(),
-        id: id.clone(),
-    }
-}
-
-/// Fire and supervisory limits on one point, states, flags, bad sensors, silence; `limit` tells two plans apart.
-fn plan(silence: bool, limit: f64, with_pressure: bool) -> Arc<Plan> {
-    use SignalClass::{Fault, Fire, Offline, Supervisory};
-    let hot = Condition::AtLeast { limit: number(limit), deadband: number(5.0) };
-    let burning = Condition::AtLeast { limit: number(70.0), deadband: Number::ZERO };
-    let mut a = vec![
-        (
-            "smoke",
-            Quantity::State,
-            vec![rule("fire", Fire, Condition::OneOf(vec!["alarm".into()]), 0, 0, false)],
-        ),
-        (
-            "temp",
-            Quantity::Temperature,
-            vec![
-                rule("burning", Fire, burning, 3, 2, false),
-                rule("hot", Supervisory, hot, 10, 5, false),
-                rule("broken", Fault, Condition::Unusable, 4, 4, false),
-            ],
-        ),
-    ];
-    let silent = Condition::Silent { after: Span::from_secs(20) };
-    if silence {
-        a.push(("link", Quantity::Flag, vec![rule("offline", Offline, silent, 0, 3, false)]));
-    }
-    let low = Condition::Below { limit: number(50.0), deadband: number(5.0) };
-    let mut b =
-        vec![("tamper", Quantity::Flag, vec![rule("tamper", Fault, Condition::Is(true), 0, 0, false)])];
-    if with_pressure {
-        b.push(("pressure", Quantity::Pressure, vec![rule("low", Supervisory, low, 0, 6, true)]));
-    }
-    let devices = vec![device("a", "broker", silence.then_some(20), a), device("b", "bus", None, b)];
-    let zone = Zone { id: ZoneId::parse("z").unwrap(), name: "".into(), devices };
-    Arc::new(Plan::new(vec![Site {
-        id: SiteId::parse("s").unwrap(),
-        name: "".into(),
-        address: "".into(),
-        contacts: Vec::new(),
-        zones: vec![zone],
-    }]))
-}
-
-/// One thing that happens, before it is known which hazards stand.
-#[derive(Debug, Clone)]
-enum Act {
-    Reading { point: usize, value: usize, flaw: usize, late: bool, age: Option<i64> },
-    Command { which: usize, kind: usize, note: bool },
-    Link { link: usize, up: bool },
-    Clock { by: i64 },
-    Plan(usize),
-    Tick,
-}
-
-/// How a log is generated: which acts may occur.
-#[derive(Debug, Clone, Copy)]
-struct Kinds {
-    silence: bool,
-    clock: bool,
-    plans: bool,
-}
-
-const ALL: Kinds = Kinds { silence: true, clock: true, plans: true };
-
-fn act(kinds: Kinds) -> impl Strategy<Value = (i64, Act)> {
-    let reading = (0..5usize, 0..4usize, 0..12usize, prop::bool::weighted(0.1), prop::option::of(0..8i64));
-    let reading = reading
-        .prop_map(|(point, value, flaw, late, age)| Act::Reading { point, value, flaw, late, age })
-        .boxed();
-    let command = (0..6usize, 0..3usize, any::<bool>());
-    let command = command.prop_map(|(which, kind, note)| Act::Command { which, kind, note }).boxed();
-    let mut acts = vec![(12, reading), (8, command), (1, Just(Act::Tick).boxed())];
-    if kinds.silence {
-        acts.push((1, (0..2usize, any::<bool>()).prop_map(|(link, up)| Act::Link { link, up }).boxed()));
-    }
-    if kinds.clock {
-        acts.push((1, (-100_000..100_000i64).prop_map(|by| Act::Clock { by }).boxed()));
-    }
-    if kinds.plans {
-        acts.push((1, (0..3usize).prop_map(Act::Plan).boxed()));
-    }
-    (0..9i64, prop::strategy::Union::new_weighted(acts))
-}
-
-fn acts(kinds: Kinds) -> impl Strategy<Value = Vec<(i64, Act)>> {
-    prop::collection::vec(act(kinds), 1..60)
-}
-
-const POINTS: [&str; 5] = ["a/smoke", "a/temp", "b/tamper", "b/pressure", "c/unknown"];
-
-fn reading(at: Timestamp, act: &Act) -> Option<Reading> {
-    let &Act::Reading { point, value, flaw, late, age } = act else { return None };
-    let values = match point {
-        0 => ["normal", "alarm", "normal", "alarm"].map(|code| Value::Code(code.into())),
-        2 => [true, false, true, false].map(Value::Flag),
-        _ => [20.0, 48.0, 52.0, 90.0].map(|value| Value::Number(number(value))),
-    };
-    // Most readings are good.
-    let (quality, flaw) = match Flaw::ALL.get(flaw) {
-        Some(Flaw::ClockSuspect) => (Quality::Uncertain, Some(Flaw::ClockSuspect)),
-        Some(&flaw) => (Quality::Bad, Some(flaw)),
-        None => (Quality::Good, None),
-    };
-    Some(Reading {
-        point: PointId::parse(POINTS[point]).unwrap(),
-        value: values[value].clone(),
-        quality,
-        flaw,
-        sampled_at: age.map(|age| at - Span::from_secs(age)),
-        received_at: at,
-        late,
-    })
-}
-
-/// Makes a log: plays it once, so that commands name hazards that stand.
-fn log(kinds: Kinds, acts: &[(i64, Act)]) -> Vec<(Timestamp, Event)> {
-    let mut engine = Engine::restore(plan(kinds.silence, 50.0, true), Vec::new(), &[], START);
-    let (mut at, mut log, mut out) = (START, Vec::new(), Outcome::default());
-    for (wait, act) in acts {
-        at = at + Span::from_secs(*wait);
-        let event = match act {
-            Act::Reading { .. } => Event::Reading(reading(at, act).unwrap()),
-            Act::Command { which, kind, note } => {
-                let open: Vec<_> = engine.facts().into_iter().filter_map(|fact| fact.hazard).collect();
-                let id = open.get(which % open.len().max(1)).map(|hazard| hazard.id.clone());
-                Event::Command(Command {
-                    hazard: id.unwrap_or_else(|| HazardId::from_text("none")),
-                    kind: CommandKind::ALL[*kind],
-                    by: "zhang".into(),
-                    note: if *note { "到场核实" } else { "" }.into(),
-                })
-            }
-            Act::Link { link, up } => {
-                Event::Link { link: LinkId::parse(["broker", "bus"][*link]).unwrap(), up: *up }
-            }
-            Act::Clock { by } => {
-                at = at + Span::from_secs(*by);
-                Event::ClockStepped { by: Span::from_secs(*by) }
-            }
-            Act::Plan(which) => Event::Plan(plan(kinds.silence, [50.0, 50.0, 60.0][*which], *which == 0)),
-            Act::Tick => Event::Tick,
-        };
-        engine.handle(at, NO, &event, &mut out);
-        log.push((at, event));
-    }
-    log
-}
-
-fn fresh(kinds: Kinds) -> Engine {
-    Engine::restore(plan(kinds.silence, 50.0, true), Vec::new(), &[], START)
-}
 
 /// The answers to a whole log, and the engine after it.
 fn run(mut engine: Engine, log: &[(Timestamp, Event)]) -> (Vec<Transition>, Vec<Option<Refusal>>, Engine) {
@@ -269,16 +67,18 @@ proptest! {
         for cut in 0..log.len() {
             let (_, _, engine) = run(fresh(kinds), &log[..cut]);
             let mut last: HashMap<PointId, Reading> = HashMap::new();
+            let mut in_force = plan(kinds.silence, 50.0, true);
             for (_, event) in &log[..cut] {
                 if let Event::ClockStepped { by } = event {
                     last.values_mut().for_each(|reading| reading.received_at = reading.received_at + *by);
                 }
                 if let Event::Plan(plan) = event {
+                    in_force = plan.clone();
                     last.retain(|point, _| plan.point(point).is_some()); // The engine forgets what is not planned.
                 }
                 let Event::Reading(reading) = event else { continue };
                 let seen = last.get(&reading.point).map(super::board::Seen::of);
-                if order(seen.as_ref(), reading) != Order::Stale {
+                if in_force.point(&reading.point).is_some() && order(seen.as_ref(), reading) != Order::Stale {
                     last.insert(reading.point.clone(), reading.clone());
                 }
             }
@@ -346,6 +146,15 @@ proptest! {
                         matches!(event, Event::Reading(r) if r.point == t.hazard.point) && *at == begun
                     });
                     prop_assert!(began, "no reading of {} at {begun}", t.hazard.point);
+                    // In between nothing said that it was over.
+                    let over = log.iter().filter(|(at, _)| begun < *at && *at < t.at).any(|(_, event)| {
+                        let Event::Reading(r) = event else { return false };
+                        let live = r.quality != Quality::Bad && !r.late && r.sampled_at.is_none();
+                        let low = r.value == Value::Number(number(20.0));
+                        let limit = t.hazard.evidence.condition.limit().is_some();
+                        r.point == t.hazard.point && live && low && limit
+                    });
+                    prop_assert!(!over, "raised although it was over in between: {:?}", t);
                 }
                 if let Cause::Silence { last_heard } = t.cause && t.change == Change::Raised {
                     let since = last_heard.unwrap_or(START);
@@ -510,4 +319,45 @@ fn the_generated_logs_reach_every_change_refusal_and_phase() {
     assert_eq!(changes.len(), Change::ALL.len(), "{changes:?}");
     assert_eq!(refusals.len(), 6, "{refusals:?}");
     assert_eq!(phases.len(), 5, "{phases:?}");
+}
+
+fn smoke(at: Timestamp, value: usize) -> Event {
+    let act = Act::Reading { point: 0, value, flaw: Flaw::ALL.len(), late: false, age: None };
+    Event::Reading(reading(at, &act).unwrap())
+}
+
+#[test]
+fn a_hazard_that_comes_back_keeps_its_first_time_and_shows_its_last() {
+    let (mut engine, mut out) = (fresh(ALL), Outcome::default());
+    let times = [0, 5, 9].map(|seconds| START + Span::from_secs(seconds));
+    for (at, value) in times.into_iter().zip([1, 0, 1]) {
+        engine.handle(at, NO, &smoke(at, value), &mut out);
+    }
+    let hazard = engine.facts().remove(0).hazard.unwrap();
+    assert_eq!((hazard.raised_at, hazard.last_raised_at, hazard.occurrences), (times[0], times[2], 2));
+    assert_eq!(out.transitions.len(), 3, "what came of three calls is appended, not overwritten");
+}
+
+#[test]
+fn time_never_runs_backwards_without_a_clock_step() {
+    let (mut engine, mut out) = (fresh(ALL), Outcome::default());
+    engine.handle(START + Span::from_secs(9), NO, &Event::Tick, &mut out);
+    engine.handle(START, NO, &smoke(START, 1), &mut out);
+    assert_eq!(out.transitions[0].at, START + Span::from_secs(9));
+}
+
+#[test]
+fn of_several_remembered_readings_the_newest_counts() {
+    let alarm = |seconds: i64, value: usize| {
+        let Event::Reading(reading) = smoke(START + Span::from_secs(seconds), value) else { unreachable!() };
+        reading
+    };
+    let last = [alarm(1, 0), alarm(3, 1), alarm(2, 0)];
+    let at = START + Span::from_secs(10);
+    let mut engine = Engine::restore(plan(false, 50.0, true), Vec::new(), &last, at);
+    // A kept message that says what the newest said is no news.
+    let mut out = Outcome::default();
+    let retained = Reading { late: true, received_at: at, ..alarm(10, 1) };
+    engine.handle(at, NO, &Event::Reading(retained), &mut out);
+    assert_eq!(out.transitions, Vec::new());
 }

@@ -39,7 +39,7 @@ impl Engine {
         moment: Moment<'_>,
         out: &mut Outcome,
     ) {
-        let cause = self.cause(number, moment);
+        let cause = Self::cause(moment);
         let raised = if change == Change::Raised { self.raise(number, moment) } else { None };
         let slot = &mut self.board.slots[number];
         let Some(mut hazard) = raised.map(Box::new).or_else(|| slot.hazard.take()) else { return };
@@ -49,12 +49,11 @@ impl Engine {
         self.set_phase(number, phase);
     }
 
-    fn cause(&self, number: usize, moment: Moment<'_>) -> Cause {
+    fn cause(moment: Moment<'_>) -> Cause {
         match moment.because {
             Because::Reading(reading, _) => {
                 Cause::Reading { value: reading.value.clone(), flaw: reading.flaw }
             }
-            Because::Deadline if self.board.slots[number].watch.is_none() => Cause::Plan,
             Because::Deadline | Because::Link => Cause::Deadline,
             Because::Silence(last_heard) => Cause::Silence { last_heard },
             Because::Heard => Cause::Silence { last_heard: Some(moment.at) },

@@ -5,7 +5,7 @@
 use super::engine::{Deadline, Engine, after};
 use super::lifecycle::Signal;
 use super::record::{Because, Moment};
-use crate::model::{LinkId, Outcome, Phase, Span, Timestamp};
+use crate::model::{Condition, Flaw, LinkId, Outcome, Phase, Span, Timestamp};
 
 impl Engine {
     pub(super) fn heard(&mut self, device: usize, at: Timestamp, no: u64, out: &mut Outcome) {
@@ -68,16 +68,30 @@ impl Engine {
 
     pub(super) fn link_down(&mut self, link: &LinkId, at: Timestamp, no: u64, out: &mut Outcome) {
         self.down.insert(link.clone());
-        for number in self.silence_slots(link) {
-            let slot = &mut self.board.slots[number];
-            let Some(silence) = &mut slot.silence else { continue };
-            // What stands keeps standing; what was only arming cannot be blamed on the device any more.
-            if matches!(slot.phase, Phase::Arming { .. } | Phase::Rearming { .. }) {
-                silence.silent = false;
-                let moment = Moment { at, no, because: Because::Link };
-                let _none = self.apply(number, Signal::NotMet { due: None }, moment, out);
+        for number in 0..self.board.slots.len() {
+            if !self.is_only_mute(number, link) {
+                continue;
             }
+            if let Some(silence) = &mut self.board.slots[number].silence {
+                silence.silent = false;
+            }
+            let moment = Moment { at, no, because: Because::Link };
+            let _none = self.apply(number, Signal::NotMet { due: None }, moment, out);
         }
+    }
+
+    /// Whether this rule is about to blame a device of this link for not answering. What stands keeps standing; what
+    /// was only arming cannot be blamed on the device once the link itself is broken.
+    fn is_only_mute(&self, number: usize, link: &LinkId) -> bool {
+        let slot = &self.board.slots[number];
+        let Some(watch) = &slot.watch else { return false };
+        let arming = matches!(slot.phase, Phase::Arming { .. } | Phase::Rearming { .. });
+        let unanswered = || {
+            let seen = self.board.points[watch.point].seen.as_ref();
+            watch.rule.condition == Condition::Unusable
+                && seen.is_some_and(|seen| seen.sample.flaw == Some(Flaw::NoAnswer))
+        };
+        arming && self.board.devices[watch.device].link == *link && (slot.silence.is_some() || unanswered())
     }
 
     pub(super) fn link_up(&mut self, link: &LinkId, at: Timestamp) {

@@ -1,5 +1,6 @@
 //! What the journal may use, how it is, and what can go wrong with it.
 
+use super::store::is_damage;
 use crate::model::{Span, Timestamp};
 
 /// What the journal may use. The defaults suit a box with an 8 GB card.
@@ -138,6 +139,9 @@ pub enum ReadError {
     /// The disk or the file failed.
     #[error("the journal could not be read: {0}")]
     Failed(String),
+    /// The file is damaged: the next start checks it and saves what can be saved.
+    #[error("the journal is damaged: {0}: restart the gateway; it will save what can be read")]
+    Damaged(String),
     /// The gateway is stopping.
     #[error("the journal is closed")]
     Closed,
@@ -145,7 +149,8 @@ pub enum ReadError {
 
 impl From<rusqlite::Error> for ReadError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error.to_string())
+        let text = error.to_string();
+        if is_damage(&error) { Self::Damaged(text) } else { Self::Failed(text) }
     }
 }
 

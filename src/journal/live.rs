@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use super::{Entry, JournalHealth, Limits, readings_codec};
-use crate::model::{Code, PointId, Reading};
+use crate::model::{Code, PointId, Reading, Value};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
@@ -22,13 +22,17 @@ pub(super) struct Live {
 pub(super) struct Names {
     points: HashMap<u32, PointId>,
     codes: HashMap<u32, Code>,
+    point_numbers: HashMap<PointId, u32>,
+    code_numbers: HashMap<Code, u32>,
 }
 
 impl Names {
     pub(super) fn add_point(&mut self, id: u32, point: PointId) {
+        self.point_numbers.insert(point.clone(), id);
         self.points.insert(id, point);
     }
     pub(super) fn add_code(&mut self, id: u32, code: Code) {
+        self.code_numbers.insert(code.clone(), id);
         self.codes.insert(id, code);
     }
 }
@@ -103,6 +107,38 @@ impl Live {
     pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
         let names = self.names.read().expect(UNPOISONED);
         readings_codec::decode(blob, |id| names.points.get(&id).cloned(), |id| names.codes.get(&id).cloned())
+    }
+
+    /// Packs readings whose names are all known; `None` when one is not.
+    pub(super) fn encode(&self, readings: &[Reading]) -> Option<Vec<u8>> {
+        let names = self.names.read().expect(UNPOISONED);
+        let known = readings.iter().all(|reading| {
+            let code_known = match &reading.value {
+                Value::Code(code) => names.code_numbers.contains_key(code),
+                Value::Number(_) | Value::Flag(_) | Value::Absent => true,
+            };
+            code_known && names.point_numbers.contains_key(&reading.point)
+        });
+        const CHECKED: &str = "every name was found just above";
+        known.then(|| {
+            readings_codec::encode(
+                readings,
+                |point| *names.point_numbers.get(point).expect(CHECKED),
+                |code| *names.code_numbers.get(code).expect(CHECKED),
+            )
+        })
+    }
+
+    pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.names.read().expect(UNPOISONED).point_numbers.get(point).copied()
+    }
+
+    pub(super) fn code_number(&self, code: &str) -> Option<u32> {
+        self.names.read().expect(UNPOISONED).code_numbers.get(code).copied()
+    }
+
+    pub(super) fn code(&self, number: u32) -> Option<Code> {
+        self.names.read().expect(UNPOISONED).codes.get(&number).cloned()
     }
 
     /// Where a follower is. One that was never seen starts at 0 and holds entries back from now on.

@@ -32,7 +32,7 @@ pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub(crate) use store::{from_sql, to_sql};
 
 use crate::metrics::Metrics;
-use crate::model::{Fact, Hazard, HazardId, Text, Timestamp, Transition};
+use crate::model::{Code, Fact, Hazard, HazardId, PointId, Reading, Text, Timestamp, Transition};
 use queue::{Job, Queue};
 use readers::Readers;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -54,7 +54,7 @@ struct Inner {
     metrics: Metrics,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held as long as the writer runs; released after it has ended.
-    _lock: File,
+    lock: File,
 }
 
 /// What the journal knew when it was opened.
@@ -86,9 +86,9 @@ impl Journal {
             .name("journal".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| refused(error.to_string()))?;
-        let readers = Readers::new(path);
+        let readers = Readers::new(place);
         let writer = Mutex::new(Some(thread));
-        Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, _lock: lock })), restored))
+        Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, lock })), restored))
     }
 
     fn restore(
@@ -125,9 +125,11 @@ impl Journal {
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// Shows live followers an entry that could not be written; it should say `recorded: false`. Its number is the one
+    /// Shows live followers an entry that could not be written, marked `recorded: false`. Its number is the one
     /// that it will be appended under: see the module's text on numbers.
     pub fn publish_unrecorded(&self, entry: Arc<Entry>) {
+        let entry =
+            if entry.recorded { Arc::new(Entry { recorded: false, ..(*entry).clone() }) } else { entry };
         self.0.live.show(entry);
     }
 
@@ -322,9 +324,38 @@ impl Journal {
         self.0.readers.ask(question).await
     }
 
-    /// For the series: where damage is counted.
-    pub(crate) fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+    /// For the series: chunks that failed their check.
+    pub(crate) fn count_damaged(&self, chunks: u64) {
+        self.0.metrics.journal_damaged.inc_by(chunks);
+    }
+
+    /// For the series: one reading as the blob that an entry would hold.
+    pub(crate) fn encode_reading(&self, reading: &Reading) -> Option<Vec<u8>> {
+        self.0.live.encode(std::slice::from_ref(reading))
+    }
+
+    /// For the series: the reading of such a blob.
+    pub(crate) fn decode_reading(&self, blob: &[u8]) -> Option<Reading> {
+        let decoded = self.0.live.decode(blob);
+        if decoded.is_err() {
+            self.0.metrics.journal_damaged.inc();
+        }
+        decoded.ok().and_then(|mut readings| readings.pop())
+    }
+
+    /// For the series: the number that stands for a point in the database; every recorded point has one.
+    pub(crate) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.0.live.point_number(point)
+    }
+
+    /// For the series: the number that stands for a state; every recorded state has one.
+    pub(crate) fn code_number(&self, code: &str) -> Option<u32> {
+        self.0.live.code_number(code)
+    }
+
+    /// For the series: the state of a number.
+    pub(crate) fn code(&self, number: u32) -> Option<Code> {
+        self.0.live.code(number)
     }
 }
 
@@ -345,5 +376,12 @@ impl Drop for Inner {
         {
             tracing::error!("the journal's writer had panicked");
         }
+        // Closing the file alone is not enough: a child process that is just being started has a copy of it.
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(%error, "the lock goes with the process");
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

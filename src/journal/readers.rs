@@ -1,8 +1,8 @@
 //! Read connections, used on tokio's blocking threads: a question never waits for the writer, nor it for a question.
 
+use super::store::Place;
 use super::{ReadError, store};
 use rusqlite::Connection;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
@@ -10,14 +10,14 @@ use tokio::sync::Semaphore;
 const READERS_MAX: usize = 4;
 
 pub(super) struct Readers {
-    path: PathBuf,
+    place: Place,
     idle: Mutex<Vec<Connection>>,
     room: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { path, idle: Mutex::default(), room: Arc::new(Semaphore::new(READERS_MAX)) })
+    pub(super) fn new(place: Place) -> Arc<Self> {
+        Arc::new(Self { place, idle: Mutex::default(), room: Arc::new(Semaphore::new(READERS_MAX)) })
     }
 
     /// Asks the database, in one snapshot.
@@ -32,11 +32,13 @@ impl Readers {
             let idle = readers.lock().pop();
             let mut conn = match idle {
                 Some(conn) => conn,
-                None => store::connect_reader(&readers.path)?,
+                None => store::connect_reader(&readers.place.database())?,
             };
-            let snapshot = conn.transaction()?;
-            let answer = question(&snapshot)?;
-            snapshot.finish()?;
+            let answer = in_snapshot(&mut conn, question).inspect_err(|error| {
+                if matches!(error, ReadError::Damaged(_)) {
+                    readers.place.mark_suspect();
+                }
+            })?;
             // After an error the connection is dropped instead: the next question opens a new one.
             readers.lock().push(conn);
             Ok(answer)
@@ -47,4 +49,14 @@ impl Readers {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.idle.lock().expect("no holder of this lock panics")
     }
+}
+
+fn in_snapshot<T>(
+    conn: &mut Connection,
+    question: impl FnOnce(&Connection) -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let snapshot = conn.transaction()?;
+    let answer = question(&snapshot)?;
+    snapshot.finish()?;
+    Ok(answer)
 }

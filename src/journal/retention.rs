@@ -91,8 +91,8 @@ impl Retention {
             self.moved = true;
             return Ok(());
         }
-        let chunks = "DELETE FROM chunk WHERE (point, t0, id) IN
-                      (SELECT point, t0, id FROM chunk ORDER BY t1 LIMIT ?1)";
+        let chunks = "DELETE FROM chunk WHERE (point, t0) IN
+                      (SELECT point, t0 FROM chunk ORDER BY t1 LIMIT ?1)";
         if conn.prepare_cached(chunks)?.execute([ROWS_PER_COMMIT])? > 0 {
             return Ok(());
         }

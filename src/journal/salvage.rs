@@ -6,8 +6,8 @@ use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 use std::path::Path;
 
-/// Rows copied from each table: table, columns. In the order of their worth.
-const TABLES: [(&str, &str); 7] = [
+/// Table and columns, in the order of their worth. A person's work first.
+const LEDGER: [(&str, &str); 7] = [
     ("hazard", "id, point, signal, raised_at, closed_at, json"),
     ("fact", "point, rule, phase, due, hazard"),
     ("document", "kind, key, json, at"),
@@ -16,6 +16,19 @@ const TABLES: [(&str, &str); 7] = [
     ("receipt", "fingerprint"),
     ("stray", "kind, key, device, reason, sample, first_at, last_at, count"),
 ];
+/// The names that blobs refer to by number. Unless all of them can be read, no blob may be copied: its numbers would
+/// be given to other points.
+const NAMES: [(&str, &str); 2] = [("point", "id, name"), ("code", "id, name")];
+/// What refers to names, and the cursors over it.
+const BLOBS: [(&str, &str); 4] = [
+    ("entry", "no, at, readings"),
+    ("cursor", "name, no"),
+    ("chunk", "point, t0, t1, n, valued, bad, min, max, sum, last, blob"),
+    ("last", "point, sealed_no, reading"),
+];
+/// Blobs of a larger file are left behind: copying them would keep the gateway from starting for minutes (256 MiB at
+/// 10 MB/s on a card are half a minute).
+const BLOBS_COPIED_BYTES_MAX: u64 = 256 << 20;
 /// Numbers left free after the highest one found: the damaged part may have held newer entries, and a hazard's name
 /// must never be given twice. A hundred thousand is a day at one commit a second.
 const GAP: u64 = 100_000;
@@ -50,13 +63,27 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
     let Ok(source) = Connection::open_with_flags(damaged, flags) else { return Ok(saved) };
     let target = fresh.transaction()?;
     let mut highest = 0;
-    for (table, columns) in TABLES {
-        let copied = copy(&source, &target, table, columns)?;
+    for (table, columns) in LEDGER {
+        let (copied, _) = copy(&source, &target, table, columns)?;
         saved.rows += copied;
         match table {
             "fact" => saved.facts = copied,
             "hazard" => saved.hazards = copied,
             _ => {}
+        }
+    }
+    let small = std::fs::metadata(damaged).is_ok_and(|found| found.len() <= BLOBS_COPIED_BYTES_MAX);
+    let mut named = true;
+    for (table, columns) in NAMES {
+        let (copied, complete) = copy(&source, &target, table, columns)?;
+        saved.rows += copied;
+        named &= complete;
+    }
+    if !named {
+        target.execute_batch("DELETE FROM point; DELETE FROM code")?;
+    } else if small {
+        for (table, columns) in BLOBS {
+            saved.rows += copy(&source, &target, table, columns)?.0;
         }
     }
     for question in [
@@ -80,20 +107,35 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
     Ok(saved)
 }
 
-fn copy(source: &Connection, target: &Connection, table: &str, columns: &str) -> rusqlite::Result<usize> {
+/// How many rows were copied, and whether these are all there were.
+fn copy(
+    source: &Connection,
+    target: &Connection,
+    table: &str,
+    columns: &str,
+) -> rusqlite::Result<(usize, bool)> {
     let count = columns.split(',').count();
     let holes = vec!["?"; count].join(", ");
     let mut insert =
         target.prepare(&format!("INSERT OR IGNORE INTO \"{table}\" ({columns}) VALUES ({holes})"))?;
-    let Ok(mut select) = source.prepare(&format!("SELECT {columns} FROM \"{table}\"")) else { return Ok(0) };
-    let Ok(mut rows) = select.query([]) else { return Ok(0) };
-    let mut copied = 0;
-    // The first error is the end of what can be read of this table.
-    while let Ok(Some(row)) = rows.next() {
-        let cells: Result<Vec<Cell>, _> = (0..count).map(|index| row.get(index)).collect();
-        let Ok(cells) = cells else { continue };
-        // A row of a wrong type is refused by the strict table: it is not worth failing for.
-        copied += insert.execute(params_from_iter(cells)).unwrap_or(0);
+    let Ok(mut select) = source.prepare(&format!("SELECT {columns} FROM \"{table}\"")) else {
+        return Ok((0, false));
+    };
+    let Ok(mut rows) = select.query([]) else { return Ok((0, false)) };
+    let (mut copied, mut complete) = (0, true);
+    loop {
+        match rows.next() {
+            Ok(None) => return Ok((copied, complete)),
+            // The first error is the end of what can be read of this table.
+            Err(_) => return Ok((copied, false)),
+            Ok(Some(row)) => {
+                let cells: Result<Vec<Cell>, _> = (0..count).map(|index| row.get(index)).collect();
+                // A row of a wrong type is refused by the strict table: it is not worth failing for.
+                let kept =
+                    cells.ok().and_then(|cells| insert.execute(params_from_iter(cells)).ok()).unwrap_or(0);
+                copied += kept;
+                complete &= kept == 1;
+            }
+        }
     }
-    Ok(copied)
 }

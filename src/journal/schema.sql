@@ -52,12 +52,14 @@ CREATE TABLE document (
 CREATE TABLE point (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE code (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 
--- The series: sealed chunks, and each point's newest reading at its last sealing.
+-- The series. A point's chunks never overlap in time; the columns are the summary of the samples in the blob (`valued`:
+-- those that have a value), so that a chart of years decodes only the chunks at its buckets' edges.
 CREATE TABLE chunk (
-  point INTEGER NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL, id INTEGER NOT NULL, n INTEGER NOT NULL,
-  bad INTEGER NOT NULL, min REAL, max REAL, sum REAL NOT NULL, blob BLOB NOT NULL, PRIMARY KEY (point, t0, id)
+  point INTEGER NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL, n INTEGER NOT NULL, valued INTEGER NOT NULL,
+  bad INTEGER NOT NULL, min REAL, max REAL, sum REAL NOT NULL, last REAL, blob BLOB NOT NULL, PRIMARY KEY (point, t0)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX chunk_end ON chunk (t1);
+-- Each point's newest reading at its last sealing; its samples of entries up to `sealed_no` are in chunks.
 CREATE TABLE last (point INTEGER PRIMARY KEY, sealed_no INTEGER NOT NULL, reading BLOB NOT NULL) STRICT;
 
 -- `base`: the number before the first entry of this file, when it was begun after a damaged one.

@@ -39,7 +39,11 @@ impl Writer {
     ) -> rusqlite::Result<Self> {
         let retention = Retention::new(&conn, &limits)?;
         let laid = place.lay_ballast(limits.ballast_bytes);
-        live.health().ballast = laid;
+        {
+            let mut health = live.health();
+            health.ballast = laid;
+            health.oldest = retention.oldest_at();
+        }
         let ballast_gone_since = (!laid).then(Instant::now);
         let writer = Self {
             conn,

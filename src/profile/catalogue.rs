@@ -13,8 +13,8 @@ const VOCABULARY_FILE: &str = "vocabulary.toml";
 /// Everything the folder `device-profiles/` says.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
-    /// The point classes; `None` when its file is missing or broken, and then there are no profiles either.
-    pub vocabulary: Option<Arc<Vocabulary>>,
+    /// The point classes; empty when its file is missing or broken, and then there are no profiles either.
+    pub vocabulary: Arc<Vocabulary>,
     /// The profiles that are right, by id.
     pub profiles: BTreeMap<ProfileId, Arc<Profile>>,
 }
@@ -25,26 +25,28 @@ impl Catalogue {
     /// goes on. Files that are not TOML are left alone.
     pub fn parse(files: impl Iterator<Item = (String, String)>) -> (Self, Vec<Problem>) {
         let files: Vec<(String, String)> = files.filter(|(path, _)| path.ends_with(".toml")).collect();
-        let mut catalogue = Self { vocabulary: None, profiles: BTreeMap::new() };
         let (vocabularies, profiles): (Vec<_>, Vec<_>) =
             files.iter().partition(|(path, _)| path.rsplit(['/', '\\']).next() == Some(VOCABULARY_FILE));
         let mut problems = Vec::new();
+        let mut vocabulary = None;
         for (path, text) in vocabularies {
             match Vocabulary::parse(path, text) {
-                Ok(vocabulary) => catalogue.vocabulary = Some(Arc::new(vocabulary)),
+                Ok(parsed) => vocabulary = Some(Arc::new(parsed)),
                 Err(wrong) => problems.extend(wrong),
             }
         }
-        let Some(vocabulary) = catalogue.vocabulary.clone() else {
+        let mut catalogue = Self { vocabulary: vocabulary.unwrap_or_default(), profiles: BTreeMap::new() };
+        if catalogue.vocabulary.classes().next().is_none() {
+            // Every profile would only complain of unknown classes.
             if problems.is_empty() {
                 let mut missing = Problems::new(VOCABULARY_FILE);
                 missing.whole_file("the vocabulary is missing", "put vocabulary.toml into device-profiles/");
                 problems.extend(missing.list);
             }
             return (catalogue, problems);
-        };
+        }
         for (path, text) in profiles {
-            match profile_id(path).and_then(|id| Profile::parse(id, path, text, &vocabulary)) {
+            match profile_id(path).and_then(|id| Profile::parse(id, path, text, &catalogue.vocabulary)) {
                 Ok(profile) => {
                     catalogue.profiles.insert(profile.id.clone(), Arc::new(profile));
                 }

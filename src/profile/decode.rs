@@ -4,7 +4,7 @@ use super::device_time::{Taken, TimeUnit, judge};
 use super::json::{self, Paths};
 use super::meaning::{Raw, Read};
 use super::schema::{Field, Profile, ProfilePoint, Source};
-use super::schema_point::table_name;
+use super::schema_register::table_name;
 use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
 use std::borrow::Cow;
 

@@ -6,7 +6,7 @@ use super::device_time::parse_iso8601;
 use super::draft::{Problems, suggest};
 use super::meaning::{Kind, Scale, Sense};
 use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
-use super::schema_point::parse_table;
+use super::schema_register::parse_table;
 use crate::model::{Flaw, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -284,8 +284,9 @@ impl Profile {
                 point.name
             ));
         }
-        if let Kind::State { codes, .. } = &point.meaning.kind {
-            let states: BTreeSet<&str> = codes.iter().map(|(_, code)| &**code).collect();
+        if let Kind::State { codes, otherwise } = &point.meaning.kind {
+            let states: BTreeSet<&str> =
+                codes.iter().map(|(_, code)| code).chain(otherwise).map(|code| &**code).collect();
             unseen.extend(
                 states
                     .into_iter()

@@ -16,6 +16,7 @@ mod poll;
 mod registers;
 mod schema;
 mod schema_point;
+mod schema_register;
 mod topic;
 mod vocabulary;
 

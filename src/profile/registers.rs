@@ -194,6 +194,7 @@ fn half(bits: u16) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the cut is what is tested")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

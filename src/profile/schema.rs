@@ -6,11 +6,11 @@ use super::draft::{Problems, TextFile, read, suggest_or_list};
 use super::example::{Example, ExampleFile, build_examples};
 use super::json::Paths;
 use super::meaning::Meaning;
-use super::poll::BITS_PER_READ_MAX;
-use super::registers::WordOrder;
+use super::registers::{WordOrder, WordType};
 use super::schema_point::{PointFile, build_point};
+use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::topic::TopicPattern;
-use super::vocabulary::{Vocabulary, parse_word};
+use super::vocabulary::Vocabulary;
 use crate::model::{ClassId, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -103,7 +103,7 @@ pub(super) struct Field {
     pub(super) table: RegisterTable,
     /// Counted from 0, as on the wire.
     pub(super) address: u16,
-    pub(super) kind: super::registers::WordType,
+    pub(super) kind: WordType,
     pub(super) order: WordOrder,
     /// Shift right, then mask: for bits of a register.
     pub(super) bits: Option<(u32, u64)>,
@@ -173,18 +173,6 @@ struct MqttFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ModbusFile {
-    poll_every_secs: Spanned<f64>,
-    word_order: Option<Spanned<String>>,
-    #[serde(default)]
-    hole_limit: u16,
-    read_max: Option<Spanned<u16>>,
-    #[serde(default)]
-    address_base: Option<Spanned<u16>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct TimeFile {
     json: Spanned<String>,
     unit: Spanned<String>,
@@ -195,13 +183,6 @@ pub(super) struct Surroundings<'v> {
     pub(super) vocabulary: &'v Vocabulary,
     pub(super) topics: Option<usize>,
     pub(super) modbus: Option<ModbusDefaults>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) struct ModbusDefaults {
-    pub(super) every: Span,
-    pub(super) order: Option<WordOrder>,
-    pub(super) address_base: u16,
 }
 
 fn build(
@@ -297,7 +278,10 @@ fn build_link<'v>(
                 Surroundings { vocabulary, topics: Some(mqtt.topics.get_ref().len()), modbus: None };
             Some((ProfileLink::Mqtt { topics }, surroundings))
         }
-        (None, Some(modbus)) => Some(build_modbus(modbus, vocabulary, problems)),
+        (None, Some(modbus)) => {
+            let (link, defaults) = build_modbus(modbus, problems);
+            Some((link, Surroundings { vocabulary, topics: None, modbus: Some(defaults) }))
+        }
         _ => {
             problems.whole_file(
                 "a profile has either [mqtt] or [modbus]",
@@ -306,46 +290,6 @@ fn build_link<'v>(
             None
         }
     }
-}
-
-fn build_modbus<'v>(
-    file: &ModbusFile,
-    vocabulary: &'v Vocabulary,
-    problems: &mut Problems,
-) -> (ProfileLink, Surroundings<'v>) {
-    let every = every(&file.poll_every_secs, problems).unwrap_or(Span::from_secs(1));
-    let order = file.word_order.as_ref().and_then(|written| {
-        parse_word(written, WordOrder::parse, WordOrder::ALL.map(WordOrder::name), problems)
-    });
-    let read_max = file.read_max.as_ref().map_or(BITS_PER_READ_MAX, |written| {
-        let most = *written.get_ref();
-        // Four registers: the widest number has to fit one read.
-        if !(4..=BITS_PER_READ_MAX).contains(&most) {
-            problems.error(written.span(), format!("read_max = {most}"), "use 4 to 2000");
-        }
-        most
-    });
-    let address_base = file.address_base.as_ref().map_or(0, |written| {
-        if *written.get_ref() > 1 {
-            problems.error(written.span(), "address_base is 0 or 1", "as the manual counts its registers");
-        }
-        (*written.get_ref()).min(1)
-    });
-    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base };
-    let defaults = ModbusDefaults { every, order, address_base };
-    (link, Surroundings { vocabulary, topics: None, modbus: Some(defaults) })
-}
-
-/// A polling period in seconds, fractions allowed.
-#[expect(clippy::cast_possible_truncation, reason = "checked to be within a day")]
-pub(super) fn every(written: &Spanned<f64>, problems: &mut Problems) -> Option<Span> {
-    let secs = *written.get_ref();
-    // 50 ms: what a 9600 baud bus needs for one small read. A day: nobody watches a fire device less often.
-    if !(0.05..=86_400.0).contains(&secs) {
-        problems.error(written.span(), format!("{secs} s is no polling period"), "use 0.05 to 86400");
-        return None;
-    }
-    Some(Span::from_millis((secs * 1000.0).round() as i64))
 }
 
 fn build_topic_plans(

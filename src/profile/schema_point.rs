@@ -3,10 +3,10 @@
 use super::draft::{Problems, TextFile, suggest, suggest_or_list};
 use super::json::Paths;
 use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
-use super::registers::{WordOrder, WordType};
-use super::schema::{Field, ModbusDefaults, ProfilePoint, Source, Surroundings, every};
+use super::schema::{ProfilePoint, Source, Surroundings};
+use super::schema_register::build_register;
 use super::vocabulary::{PointClass, parse_word};
-use crate::model::{Code, DeviceId, Flaw, Quantity, RegisterTable};
+use crate::model::{Code, DeviceId, Flaw, Quantity};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
@@ -32,20 +32,20 @@ pub(super) struct PointFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct FromFile {
-    json: Option<String>,
-    topic: Option<usize>,
+pub(super) struct FromFile {
+    pub(super) json: Option<String>,
+    pub(super) topic: Option<usize>,
     #[serde(default)]
-    text: bool,
-    table: Option<Spanned<String>>,
-    address: Option<Spanned<u32>>,
+    pub(super) text: bool,
+    pub(super) table: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<u32>>,
     #[serde(rename = "type")]
-    kind: Option<Spanned<String>>,
-    order: Option<Spanned<String>>,
-    bits: Option<Spanned<String>>,
-    bit: Option<Spanned<u32>>,
-    mask: Option<Spanned<u64>>,
-    every_secs: Option<Spanned<f64>>,
+    pub(super) kind: Option<Spanned<String>>,
+    pub(super) order: Option<Spanned<String>>,
+    pub(super) bits: Option<Spanned<String>>,
+    pub(super) bit: Option<Spanned<u32>>,
+    pub(super) mask: Option<Spanned<u64>>,
+    pub(super) every_secs: Option<Spanned<f64>>,
 }
 
 #[derive(Deserialize)]
@@ -68,23 +68,6 @@ const SENSES: [(&str, Sense); 3] = [
     ("sensor_fault", Sense::Flaw(Flaw::SensorFault)),
     ("unreported", Sense::Unreported),
 ];
-
-const TABLES: [(&str, RegisterTable); 4] = [
-    ("coil", RegisterTable::Coil),
-    ("discrete", RegisterTable::Discrete),
-    ("holding", RegisterTable::Holding),
-    ("input", RegisterTable::Input),
-];
-
-/// The table of that name in a profile.
-pub(super) fn parse_table(name: &str) -> Option<RegisterTable> {
-    TABLES.into_iter().find(|(known, _)| *known == name).map(|(_, table)| table)
-}
-
-/// The name of a table in a profile and in problems.
-pub(super) fn table_name(table: RegisterTable) -> &'static str {
-    TABLES.into_iter().find(|(_, known)| *known == table).map_or("", |(name, _)| name)
-}
 
 pub(super) fn build_point(
     file: &PointFile,
@@ -316,128 +299,4 @@ fn build_source(
             None
         }
     }
-}
-
-fn build_register(
-    from: &Spanned<FromFile>,
-    defaults: ModbusDefaults,
-    problems: &mut Problems,
-) -> Option<Field> {
-    let file = from.get_ref();
-    let (Some(table), Some(address)) = (&file.table, &file.address) else {
-        problems.error(from.span(), "a register needs table and address", "add them");
-        return None;
-    };
-    let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
-    let wire = address.get_ref().checked_sub(u32::from(defaults.address_base));
-    let Some(wire) = wire.and_then(|wire| u16::try_from(wire).ok()) else {
-        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
-        return None;
-    };
-    let table = table?;
-    let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
-    let kind = match &file.kind {
-        Some(written) if is_bit_table => {
-            problems.error(written.span(), "coils and discrete inputs are single bits", "remove `type`");
-            return None;
-        }
-        Some(written) => parse_word(written, WordType::parse, WordType::ALL.map(WordType::name), problems)?,
-        None if is_bit_table => WordType::U16,
-        None => {
-            problems.error(
-                from.span(),
-                "a register needs its type",
-                "add type = \"u16\", \"i16\", \"f32\" …",
-            );
-            return None;
-        }
-    };
-    let order = build_order(from, kind, defaults, problems)?;
-    if usize::from(wire) + usize::from(kind.words()) > usize::from(u16::MAX) + 1 {
-        problems.error(address.span(), "the value reaches beyond register 65535", "check the address");
-    }
-    let bits = build_bits(from, kind, is_bit_table, problems)?;
-    let every = match &file.every_secs {
-        Some(written) => every(written, problems)?,
-        None => defaults.every,
-    };
-    Some(Field { table, address: wire, kind, order, bits, every })
-}
-
-fn build_order(
-    from: &Spanned<FromFile>,
-    kind: WordType,
-    defaults: ModbusDefaults,
-    problems: &mut Problems,
-) -> Option<WordOrder> {
-    if let Some(written) = &from.get_ref().order {
-        return parse_word(written, WordOrder::parse, WordOrder::ALL.map(WordOrder::name), problems);
-    }
-    if let Some(order) = defaults.order {
-        return Some(order);
-    }
-    if kind.words() > 1 {
-        problems.error(
-            from.span(),
-            "a value of several registers needs its order",
-            "add word_order = \"ABCD\" (or CDAB, BADC, DCBA) to [modbus]",
-        );
-        return None;
-    }
-    Some(WordOrder::Abcd)
-}
-
-/// `bit = 5`, `bits = "0..3"` (both ends included, bit 0 is the lowest) or `mask = 0x00F0`. All end at bit 0.
-fn build_bits(
-    from: &Spanned<FromFile>,
-    kind: WordType,
-    is_bit_table: bool,
-    problems: &mut Problems,
-) -> Option<Option<(u32, u64)>> {
-    let file = from.get_ref();
-    let width = u32::from(kind.words()) * 16;
-    let (span, first, last) = match (&file.bit, &file.bits, &file.mask) {
-        (None, None, None) => return Some(None),
-        (Some(bit), None, None) => (bit.span(), *bit.get_ref(), *bit.get_ref()),
-        (None, Some(bits), None) => {
-            let ends = bits
-                .get_ref()
-                .split_once("..")
-                .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
-            let Some((first, last)) = ends else {
-                problems.error(bits.span(), "bits are written \"0..3\"", "first and last bit, both included");
-                return None;
-            };
-            (bits.span(), first, last)
-        }
-        (None, None, Some(mask)) => {
-            let bits = *mask.get_ref();
-            if bits == 0 {
-                problems.error(mask.span(), "the mask picks no bit", "write mask = 0x00F0");
-                return None;
-            }
-            if !kind.has_bits() || is_bit_table || bits.leading_zeros() < 64 - width {
-                problems.error(
-                    mask.span(),
-                    "the mask does not fit the type",
-                    "masks go with u16, u32 and u64",
-                );
-                return None;
-            }
-            return Some(Some((bits.trailing_zeros(), bits >> bits.trailing_zeros())));
-        }
-        _ => {
-            problems.error(from.span(), "only one of bit, bits and mask", "remove the others");
-            return None;
-        }
-    };
-    if !kind.has_bits() || is_bit_table || first > last || last >= width {
-        problems.error(
-            span,
-            "the bits do not fit the type",
-            "bits go with u16, u32 and u64; bit 0 is the lowest",
-        );
-        return None;
-    }
-    Some(Some((first, u64::MAX >> (63 - (last - first)))))
 }

@@ -16,8 +16,8 @@ const FORMAT: u32 = 1;
 /// gives the whole way to the centre.
 const FIRE_ON_DELAY_MAX: Span = Span::from_secs(5);
 
-/// The closed list of what a point can be.
-#[derive(Debug, Clone, PartialEq)]
+/// The closed list of what a point can be. The default one is empty.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
     classes: Vec<PointClass>,
 }

@@ -32,7 +32,9 @@ pub struct Open {
     pub hazard: Hazard,
     /// Its phase.
     pub phase: Phase,
-    /// False when its newest change is not in the journal. 未记录.
+    /// The entry of its newest change.
+    pub no: u64,
+    /// False while that entry is not in the journal. 未记录.
     pub recorded: bool,
 }
 
@@ -112,7 +114,12 @@ impl Snapshot {
             if hazard.closed.is_some() {
                 self.open.remove(&hazard.id);
             } else {
-                let open = Open { hazard: hazard.clone(), phase: transition.phase, recorded: entry.recorded };
+                let open = Open {
+                    hazard: hazard.clone(),
+                    phase: transition.phase,
+                    no: entry.no,
+                    recorded: entry.recorded,
+                };
                 self.open.insert(hazard.id.clone(), open);
             }
         }
@@ -151,7 +158,7 @@ impl Board {
             .into_iter()
             .filter_map(|fact| Some((fact.phase, fact.hazard?)))
             .filter(|(_, hazard)| hazard.closed.is_none())
-            .map(|(phase, hazard)| (hazard.id.clone(), Open { hazard, phase, recorded: true }))
+            .map(|(phase, hazard)| (hazard.id.clone(), Open { hazard, phase, no, recorded: true }))
             .collect();
         let now = RwLock::new(Arc::new(Snapshot { no, last, open }));
         Self { now, frames: broadcast::channel(FRAMES_WAITING_MAX).0, plan }
@@ -201,6 +208,20 @@ impl Board {
         self.frames.send(Arc::new(frame)).ok();
     }
 
+    /// The journal has caught up to this number: what was shown before it was written is no longer 未记录.
+    pub fn settle(&self, recorded: u64) {
+        let waits = |open: &Open| !open.recorded && open.no <= recorded;
+        let snapshot = {
+            let mut now = self.now.write().expect("no holder of this lock panics");
+            if !now.open.values().any(waits) {
+                return;
+            }
+            Arc::make_mut(&mut now).open.values_mut().for_each(|open| open.recorded |= open.no <= recorded);
+            now.clone()
+        };
+        self.frames.send(Arc::new(self.frame(&[], &snapshot))).ok();
+    }
+
     /// The frame that tells of these entries; lamps and sound are as they are now.
     pub fn frame(&self, entries: &[Arc<Entry>], snapshot: &Snapshot) -> Frame {
         let plan = self.plan.borrow().clone();
@@ -209,8 +230,11 @@ impl Board {
 
     /// Follows the journal until cancelled. A journal that cannot be read is tried again; screens keep what they have.
     pub async fn follow(&self, journal: &Journal, cancel: &CancellationToken) {
-        let mut head = journal.head();
+        let (mut head, recorded) = (journal.head(), journal.recorded());
         loop {
+            // The head is sent for every commit, also when its number was shown before.
+            head.borrow_and_update();
+            self.settle(*recorded.borrow());
             match journal.read_after(self.snapshot().no, BATCH_MAX).await {
                 Ok(entries) if entries.is_empty() => {
                     tokio::select! {

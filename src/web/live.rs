@@ -110,7 +110,8 @@ impl Stream {
                 biased;
                 () = self.shared.cancel.cancelled() => return None,
                 frame = self.frames.recv() => match frame {
-                    Ok(frame) if frame.no > self.sent => {
+                    // Not less than what was sent: a frame may mark anew what is shown.
+                    Ok(frame) if frame.no >= self.sent => {
                         self.sent = frame.no;
                         self.waiting.push_back(change(&frame));
                     }

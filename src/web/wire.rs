@@ -231,6 +231,8 @@ pub(super) fn frame(plan: &Plan, entries: &[Arc<Entry>], snapshot: &Snapshot) ->
         "no": snapshot.no,
         "points": points.values().map(|standing| reading(plan, standing)).collect::<Vec<_>>(),
         "hazards": hazards,
+        // Nothing new happened, but what is shown is marked otherwise: the cards are to be read again.
+        "settled": entries.is_empty(),
         "lamps": lamps(snapshot),
         "sound": snapshot.sound().name(),
     })

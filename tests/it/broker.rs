@@ -1,5 +1,7 @@
 //! Tests of: the embedded broker, with mosquitto's publisher and subscriber and raw sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 use crate::support::mosquitto::Peer;
 use crate::support::ports::{soon, until};
 use fengsui::clock::Clock;
@@ -189,8 +191,11 @@ async fn a_message_the_journal_never_takes_gets_no_puback_and_ends_the_connectio
     rig.acknowledge(&frame).await;
     until("the late acknowledgement is counted", || rig.metrics.mqtt_stale_acks.get() == 1).await;
     let mut socket = connected(&rig, "raw").await;
-    socket.write_all(&publish("site/a/up", 7)).await.unwrap();
+    let mut repeated = publish("site/a/up", 7);
+    repeated[0] |= 0x08;
+    socket.write_all(&repeated).await.unwrap();
     let again = rig.frame().await;
+    assert!(again.delivery.unwrap().duplicate && !frame.delivery.unwrap().duplicate);
     rig.acknowledge(&again).await;
     let mut puback = [0; 4];
     soon("the PUBACK", socket.read_exact(&mut puback)).await.unwrap();
@@ -198,25 +203,49 @@ async fn a_message_the_journal_never_takes_gets_no_puback_and_ends_the_connectio
 }
 
 #[tokio::test]
-async fn messages_of_one_connection_come_one_by_one_and_those_of_others_meanwhile() {
+async fn twenty_in_flight_go_through_one_commit_and_pings_are_answered_meanwhile() {
     let mut rig = Rig::start().await;
     let mut socket = connected(&rig, "concentrator").await;
     for id in 1..=20 {
         socket.write_all(&publish("site/a/up", id)).await.unwrap();
     }
-    let first = rig.frame().await;
-    // Nineteen more are in flight, yet the next to arrive is another client's.
-    let other = rig.publish(&["-t", "site/b/up", "-m", "other"]).await;
-    assert_eq!(message(&other).1, "other");
-    rig.acknowledge(&first).await;
-    for _ in 2..=20 {
-        let frame = rig.frame().await;
-        rig.acknowledge(&frame).await;
+    let mut deliveries = Vec::new();
+    for _ in 1..=20 {
+        deliveries.push(rig.frame().await.delivery.unwrap());
     }
+    socket.write_all(&[0xc0, 0]).await.unwrap();
+    let mut pong = [0; 2];
+    soon("the PINGRESP", socket.read_exact(&mut pong)).await.unwrap();
+    assert_eq!(pong, [0xd0, 0], "no PUBACK came before it");
+    rig.acks.send(deliveries).await.unwrap();
     let mut pubacks = [0; 80];
     soon("twenty PUBACKs", socket.read_exact(&mut pubacks)).await.unwrap();
     let expected: Vec<u8> = (1..=20).flat_map(|id| [0x40, 2, 0, id]).collect();
     assert_eq!(pubacks.to_vec(), expected);
+}
+
+#[tokio::test]
+async fn a_publisher_without_a_window_is_held_back_and_loses_nothing() {
+    let mut rig = Rig::start().await;
+    let mut socket = connected(&rig, "greedy").await;
+    for id in 1..=250 {
+        socket.write_all(&publish("site/a/up", id)).await.unwrap();
+    }
+    let mut first = Vec::new();
+    for _ in 0..100 {
+        first.push(rig.frame().await.delivery.unwrap());
+    }
+    // Another client's message shows that the broker had the time to take more of the first, and did not.
+    let other = rig.publish(&["-t", "site/b/up", "-m", "other"]).await;
+    assert_eq!(message(&other).1, "other");
+    rig.acks.send(first).await.unwrap();
+    for _ in 100..250 {
+        let frame = rig.frame().await;
+        rig.acknowledge(&frame).await;
+    }
+    let mut pubacks = vec![0; 1000];
+    soon("all PUBACKs", socket.read_exact(&mut pubacks)).await.unwrap();
+    assert_eq!(pubacks[996..], [0x40, 2, 0, 250]);
 }
 
 #[tokio::test]

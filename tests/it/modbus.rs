@@ -253,6 +253,19 @@ async fn a_connection_closed_in_mid_answer_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_closes_an_idle_connection_is_not_a_broken_link() {
+    let server = ModbusServer::start().await;
+    for unit in 1..=4 {
+        server.set(unit, Manner::CloseAfterAnswer);
+    }
+    let mut poller = Poller::start(server.address, four_units());
+    poller.until("ten rounds", |poller| (1..=4).all(|unit| poller.rounds(unit) >= 10)).await;
+    assert_eq!(poller.links, [true]);
+    assert!((1..=4).all(|unit| poller.troubles(unit).is_empty()));
+    assert!(server.connections() >= 40, "each answer was the last of its connection");
+}
+
+#[tokio::test]
 async fn a_mute_unit_is_asked_less_and_less() {
     let server = ModbusServer::start().await;
     server.set(3, Manner::Mute);

@@ -1,12 +1,14 @@
 //! Tests of: the MQTT client source, against a real mosquitto.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 use crate::support::mosquitto::{Mosquitto, Peer};
 use crate::support::ports::{free_port, soon, until};
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
 use fengsui::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex};
 use fengsui::sources::Arrival;
-use fengsui::sources::mqtt::{HELD_MAX, MqttSettings, SAMPLE_BYTES, run};
+use fengsui::sources::mqtt::{HELD_MAX, MqttSettings, SAMPLE_BYTES, TlsSettings, run};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -425,6 +427,39 @@ async fn an_orderly_stop_hands_over_acknowledges_and_leaves_the_rest_at_the_brok
     let frame = again.any_frame().await;
     assert_eq!(text(&frame), "3");
     assert!(frame.delivery.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn a_packet_larger_than_can_be_read_is_a_fault_with_pauses_and_not_a_hot_loop() {
+    let mut broker = Scripted::listen().await;
+    let mut rig = Rig::new(broker.port);
+    let begun = tokio::time::Instant::now();
+    for _ in 0..4 {
+        broker.greet(&[0x90, 3, 0, 1, 1]).await;
+        // A PUBLISH that announces 100 MB, and its beginning.
+        broker.send(&[0x32, 0x80, 0xc2, 0xd7, 0x2f, 0, 4, b's', b'i', b't', b'e', 0, 1, b'x']).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(870), "{:?}", begun.elapsed());
+    rig.up().await;
+    let reason = rig.down().await;
+    assert!(reason.contains("100000000 bytes"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_broker_with_tls_is_checked_against_the_named_authority() {
+    let broker = Mosquitto::tls().await;
+    let mut trusting = settings(broker.port);
+    trusting.host = "localhost".to_owned();
+    let mut doubting = trusting.clone();
+    doubting.client_id = "another".to_owned();
+    trusting.tls = Some(TlsSettings { ca: Some(broker.authority()) });
+    doubting.tls = Some(TlsSettings { ca: Some(Mosquitto::tls().await.authority()) });
+    let mut rig = Rig::with(trusting, 10);
+    rig.up().await;
+    let mut refusing = Rig::with(doubting, 10);
+    let reason = refusing.down().await;
+    assert!(reason.contains("TLS failed"), "{reason}");
+    assert_eq!(refusing.metrics.mqtt_connects.get(), 0);
 }
 
 /// A broker that does exactly what the test says.

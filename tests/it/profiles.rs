@@ -1,13 +1,17 @@
 //! The shipped vocabulary and profiles, and the reader of both: what is accepted, what is refused and how it is said,
 //! and that nothing that arrives on a wire makes a decoder fail.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod noise;
+mod readme;
+mod vectors;
 
 use fengsui::model::{
-    Condition, Flaw, Problem, ProfileId, Quality, Quantity, RegisterBlock, RegisterTable, SignalClass, Span,
-    Timestamp, Trouble, Value,
+    Condition, Flaw, Problem, ProfileId, Quality, RegisterBlock, RegisterTable, SignalClass, Span, Timestamp,
+    Trouble, Value,
 };
 use fengsui::profile::{
-    BITS_PER_READ_MAX, Catalogue, ExampleInput, PAYLOAD_BYTES_MAX, Profile, ProfileLink,
-    REGISTERS_PER_READ_MAX, Vocabulary, WordOrder, WordType,
+    BITS_PER_READ_MAX, Catalogue, PAYLOAD_BYTES_MAX, Profile, REGISTERS_PER_READ_MAX, Vocabulary,
 };
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -51,7 +55,7 @@ fn files() -> Vec<(String, String)> {
 }
 
 fn vocabulary() -> &'static Vocabulary {
-    CATALOGUE.vocabulary.as_ref().unwrap()
+    &CATALOGUE.vocabulary
 }
 
 fn shipped(id: &str) -> &'static Profile {
@@ -507,203 +511,10 @@ proptest! {
     }
 }
 
-// ---- anything at all ----
-
-/// One of the shipped profiles' own messages, damaged; or noise.
-fn payloads() -> impl Strategy<Value = Vec<u8>> {
-    let real: Vec<String> = CATALOGUE
-        .profiles
-        .values()
-        .flat_map(|profile| &profile.examples)
-        .filter_map(|example| match &example.input {
-            ExampleInput::Message(text) => Some(text.clone()),
-            ExampleInput::Registers(_) => None,
-        })
-        .collect();
-    let damaged = (proptest::sample::select(real), any::<usize>(), any::<u8>(), any::<bool>()).prop_map(
-        |(text, place, byte, cut)| {
-            let mut bytes = text.into_bytes();
-            let place = place % (bytes.len() + 1);
-            if cut {
-                bytes.truncate(place);
-            } else if let Some(old) = bytes.get_mut(place) {
-                *old = byte;
-            }
-            bytes
-        },
-    );
-    prop_oneof![2 => damaged, 1 => proptest::collection::vec(any::<u8>(), 0..300)]
-}
-
-fn blocks() -> impl Strategy<Value = Vec<RegisterBlock>> {
-    let table = proptest::sample::select(vec![
-        RegisterTable::Coil,
-        RegisterTable::Discrete,
-        RegisterTable::Holding,
-        RegisterTable::Input,
-    ]);
-    let start = prop_oneof![3 => 0u16..80, 1 => any::<u16>()];
-    let words = proptest::option::of(proptest::collection::vec(any::<u16>(), 0..90));
-    let block = (table, start, any::<u8>(), words).prop_map(|(table, start, count, words)| RegisterBlock {
-        table,
-        start,
-        count: count.into(),
-        words: words.ok_or(Trouble::WrongAnswer),
-    });
-    proptest::collection::vec(block, 0..5)
-}
-
-fn check_bounded(profile: &Profile, decoded: &fengsui::profile::Decoded) -> Result<(), TestCaseError> {
-    prop_assert!(decoded.samples.len() <= profile.points.len());
-    prop_assert!(decoded.problems.len() <= 16);
-    prop_assert!(decoded.problems.iter().all(|problem| problem.chars().count() < 300));
-    prop_assert!(decoded.understood || !decoded.problems.is_empty());
-    for sample in &decoded.samples {
-        prop_assert_eq!(sample.quality == Quality::Good, sample.flaw.is_none());
-        prop_assert!(sample.value != Value::Absent || sample.quality == Quality::Bad);
-        let quantity = profile.points[sample.point].quantity;
-        match &sample.value {
-            Value::Number(_) => prop_assert!(quantity.is_numeric()),
-            Value::Flag(_) => prop_assert_eq!(quantity, Quantity::Flag),
-            Value::Code(_) => prop_assert_eq!(quantity, Quantity::State),
-            Value::Absent => {}
-        }
-    }
-    Ok(())
-}
-
-proptest! {
-    #[test]
-    fn no_message_makes_any_shipped_profile_fail(payload in payloads(), millis: i64) {
-        for profile in CATALOGUE.profiles.values() {
-            for kind in 0..profile.topics().len() {
-                let decoded = profile.decode_message(kind, &payload, Timestamp::from_millis(millis));
-                check_bounded(profile, &decoded)?;
-            }
-        }
-    }
-
-    #[test]
-    fn no_registers_make_any_shipped_profile_fail(blocks in blocks()) {
-        for profile in CATALOGUE.profiles.values() {
-            if matches!(profile.link, ProfileLink::Modbus { .. }) {
-                check_bounded(profile, &profile.decode_registers(&blocks, NOW))?;
-            }
-        }
-    }
-
-    #[test]
-    fn no_text_makes_the_readers_fail(place: usize, junk in "[\\PC\n]{0,20}") {
-        let mut text = PROFILE.to_owned();
-        let at = (0..=text.len()).rev().map(|back| (place.wrapping_add(back)) % (text.len() + 1))
-            .find(|at| text.is_char_boundary(*at)).unwrap();
-        text.insert_str(at, &junk);
-        for problem in parse(&text).err().unwrap_or_default() {
-            prop_assert!(problem.span.is_none_or(|span| text.get(span).is_some()));
-        }
-    }
-}
-
 #[test]
 fn the_longest_message_and_the_deepest_one_are_read_in_one_go() {
     let deep = "[".repeat(PAYLOAD_BYTES_MAX / 2 - 50);
     let message = format!(r#"{{"junk":{deep}{},"smoke":1}}"#, "]".repeat(deep.len()));
     assert!(message.len() <= PAYLOAD_BYTES_MAX);
     assert_eq!(decoded(message.as_bytes()).samples[0].value, Value::Code("alarm".into()));
-}
-
-// ---- against another project's test vectors ----
-
-/// The folder with third-party test data, when it is there: named by the environment, or found beside the project.
-fn fixture(name: &str) -> Option<String> {
-    let named = std::env::var_os("FENGSUI_FIXTURES").map(|folder| PathBuf::from(folder).join(name));
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|folder| folder.join("shared/fixtures").join(name))
-        .find(|path| path.exists());
-    std::fs::read_to_string(named.or(beside)?).ok()
-}
-
-/// The type and order of one vector in our words; `None` for what we do not have (text).
-fn ours(kind: &str, order: &str, words: usize, is_old_style: bool) -> Option<(WordType, WordOrder)> {
-    let order = match order {
-        "" | "AB" | "ABCD" | "ABCDEFGH" => WordOrder::Abcd,
-        "CDAB" | "GHEFCDAB" => WordOrder::Cdab,
-        "BA" | "BADC" | "BADCFEHG" => WordOrder::Badc,
-        "DCBA" | "HGFEDCBA" => WordOrder::Dcba,
-        other => panic!("order {other}"),
-    };
-    // The old style calls scaled integers FIXED and UFIXED; both styles agree on the IEEE types.
-    let kind = match (kind.trim_end_matches("-IEEE"), words) {
-        ("UINT8H", _) => WordType::U8High,
-        ("UINT8L", _) => WordType::U8Low,
-        ("INT8H", _) => WordType::I8High,
-        ("INT8L", _) => WordType::I8Low,
-        ("FIXED", 1) | ("INT16", _) => WordType::I16,
-        ("FIXED", 2) | ("INT32", _) => WordType::I32,
-        ("FIXED", 4) | ("INT64", _) => WordType::I64,
-        ("UFIXED", 1) | ("UINT16", _) => WordType::U16,
-        ("UFIXED", 2) | ("UINT32", _) => WordType::U32,
-        ("UFIXED", 4) | ("UINT64", _) => WordType::U64,
-        ("FLOAT16", _) => WordType::F16,
-        ("FLOAT32", _) => WordType::F32,
-        ("FLOAT64", _) => WordType::F64,
-        ("STRING", _) => return None,
-        other => panic!("type {other:?}, old style: {is_old_style}"),
-    };
-    Some((kind, order))
-}
-
-/// `float64(-4.2)`, `uint8(1)`.
-fn wanted(expect: &str) -> Option<(bool, f64)> {
-    let (kind, rest) = expect.split_once('(')?;
-    Some((kind.starts_with("float"), rest.strip_suffix(')')?.parse().ok()?))
-}
-
-#[test]
-fn registers_decode_as_telegraf_decodes_them() {
-    let Some(text) = fixture("telegraf_modbus.json") else {
-        println!("SKIPPED: telegraf_modbus.json is not here; set FENGSUI_FIXTURES to its folder");
-        return;
-    };
-    let vectors: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
-    let (mut checked, mut bits, mut without_number) = (0, 0, 0);
-    for vector in &vectors {
-        let field = |name: &str| vector[name].as_str().unwrap_or("");
-        let wire: Vec<u8> = (0..field("wire").len() / 2)
-            .map(|place| u8::from_str_radix(&field("wire")[2 * place..2 * place + 2], 16).unwrap())
-            .collect();
-        let words: Vec<u16> = wire
-            .chunks(2)
-            .filter(|pair| pair.len() == 2)
-            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-            .collect();
-        if field("type") == "BIT" {
-            let bit: u32 = field("bit").parse().unwrap();
-            let got = f64::from(words[0] >> bit & 1);
-            assert_eq!(Some(got), wanted(field("expect")).map(|(_, number)| number), "{}", field("name"));
-            bits += 1;
-            continue;
-        }
-        let Some((is_float, expected)) = wanted(field("expect")).filter(|_| field("type") != "") else {
-            without_number += 1;
-            continue;
-        };
-        let is_old_style = field("test") == "TestRegisterHoldingRegisters";
-        let Some((kind, order)) = ours(field("type"), field("order"), words.len(), is_old_style) else {
-            without_number += 1;
-            continue;
-        };
-        let scale = vector["scale"].as_str().map_or(1.0, |scale| scale.parse::<f64>().unwrap());
-        let got = kind.decode(&words, order).unwrap() * scale;
-        // It scales integers in their own type: the fraction is cut.
-        let got = if is_float { got } else { got.trunc() };
-        // Its output type, which we do not have, wraps a negative number.
-        let got = if field("outType") == "UINT64" && got < 0.0 { got + 2f64.powi(64) } else { got };
-        let error = (got - expected).abs();
-        assert!(error <= 1e-6 * expected.abs().max(1e-3), "{}: {got}, expected {expected}", field("name"));
-        checked += 1;
-    }
-    println!("{} vectors: {checked} numbers, {bits} bits, {without_number} coils and texts", vectors.len());
-    assert_eq!((vectors.len(), checked + bits), (207, 189));
 }

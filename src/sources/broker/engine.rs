@@ -1,6 +1,7 @@
 //! The broker inside: the only file that names the crate `mqtt5`.
 
-use super::{BrokerSettings, Credentials, Ingest, Verdict};
+use super::relay::{self, Pending, UNDER_WAY_MAX};
+use super::{BrokerSettings, Credentials, Ingest};
 use bytes::Bytes;
 use mqtt5::QoS;
 use mqtt5::broker::client_handler::ClientHandler;
@@ -16,7 +17,7 @@ use mqtt5::broker::{
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::types::ReasonCode;
 use std::future::Future;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -58,11 +59,7 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The broker crate's parts that outlive a connection. Its own `MqttBroker` is not used: it wants to accept itself.
 pub(super) struct Engine {
     config: BrokerConfig,
-    router: Arc<MessageRouter>,
-    storage: Arc<DynamicStorage>,
-    stats: Arc<BrokerStats>,
-    monitor: Arc<ResourceMonitor>,
-    gate: Arc<Gate>,
+    parts: Parts,
     ingest: Arc<Ingest>,
     places: Arc<Semaphore>,
     stop: broadcast::Sender<()>,
@@ -74,6 +71,7 @@ impl Engine {
         let config = BrokerConfig {
             bind_addresses: vec![settings.listen],
             max_clients: settings.clients_max,
+            server_receive_maximum: Some(UNDER_WAY_MAX),
             max_packet_size: settings.packet_bytes_max,
             session_expiry_interval: SESSION_EXPIRY,
             max_subscriptions_per_client: SUBSCRIPTIONS_MAX,
@@ -99,11 +97,16 @@ impl Engine {
         };
         Ok(Self {
             config,
-            router: Arc::new(router),
-            storage,
-            stats: Arc::new(BrokerStats::new()),
-            monitor: Arc::new(ResourceMonitor::new(limits)),
-            gate: Arc::new(Gate { credentials: settings.credentials.clone(), ingest: Arc::clone(&ingest) }),
+            parts: Parts {
+                router: Arc::new(router),
+                storage,
+                stats: Arc::new(BrokerStats::new()),
+                monitor: Arc::new(ResourceMonitor::new(limits)),
+                gate: Arc::new(Gate {
+                    credentials: settings.credentials.clone(),
+                    ingest: Arc::clone(&ingest),
+                }),
+            },
             ingest,
             places: Arc::new(Semaphore::new(settings.clients_max)),
             stop: broadcast::channel(1).0,
@@ -135,26 +138,30 @@ impl Engine {
             warn!(%peer, "connection refused: {} are open", self.config.max_clients);
             return;
         };
-        let (stream, cut) = match cuttable(stream) {
-            Ok(both) => both,
-            Err(error) => return debug!(%peer, "connection gone at once: {error}"),
-        };
+        let parts = self.parts.clone();
+        let pending = Pending::new();
         let mut config = self.config.clone();
-        config.event_handler =
-            Some(Arc::new(Connection { gate: Arc::clone(&self.gate), cut, will: Mutex::new(None) }));
-        let handler = ClientHandler::new(
-            BrokerTransport::tcp(stream),
-            peer,
-            Arc::new(config),
-            Arc::clone(&self.router),
-            Arc::clone(&self.gate) as Arc<dyn AuthProvider>,
-            Some(Arc::clone(&self.storage)),
-            Arc::clone(&self.stats),
-            Arc::clone(&self.monitor),
-            self.stop.subscribe(),
-        );
+        config.event_handler = Some(Arc::new(Connection {
+            gate: Arc::clone(&self.parts.gate),
+            pending: Arc::clone(&pending),
+            will: Mutex::new(None),
+        }));
+        let stop = self.stop.subscribe();
         self.connections.spawn(async move {
-            if let Err(error) = handler.run().await {
+            let (ours, theirs) = match relay::pair().await {
+                Ok(pair) => pair,
+                Err(error) => return warn!(%peer, "no sockets left for a connection: {error}"),
+            };
+            let handler = parts.handler(theirs, peer, config, stop);
+            let (relayed, handled) = tokio::join!(relay::relay(stream, ours, pending), handler.run());
+            if let Err(error) = relayed {
+                if error.kind() == std::io::ErrorKind::TimedOut {
+                    warn!(%peer, "a message was not written to the journal in time; its publisher must send it again");
+                } else {
+                    debug!(%peer, "connection broke: {error}");
+                }
+            }
+            if let Err(error) = handled {
                 debug!(%peer, "connection ended: {error}");
             }
             drop(place);
@@ -162,11 +169,11 @@ impl Engine {
     }
 
     async fn sweep(&self) {
-        if let Err(error) = self.storage.cleanup_expired().await {
+        if let Err(error) = self.parts.storage.cleanup_expired().await {
             warn!("expired sessions could not be removed: {error}");
         }
-        self.router.sweep_sessions().await;
-        self.monitor.cleanup_expired_windows().await;
+        self.parts.router.sweep_sessions().await;
+        self.parts.monitor.cleanup_expired_windows().await;
     }
 
     pub(super) async fn stop(&self) {
@@ -179,12 +186,36 @@ impl Engine {
     }
 }
 
-/// A second handle on the same socket: closing it is the only way to keep the broker inside from sending a PUBACK.
-fn cuttable(stream: TcpStream) -> std::io::Result<(TcpStream, std::net::TcpStream)> {
-    stream.set_nodelay(true)?;
-    let stream = stream.into_std()?;
-    let cut = stream.try_clone()?;
-    Ok((TcpStream::from_std(stream)?, cut))
+/// What every connection shares of the broker crate.
+#[derive(Clone)]
+struct Parts {
+    router: Arc<MessageRouter>,
+    storage: Arc<DynamicStorage>,
+    stats: Arc<BrokerStats>,
+    monitor: Arc<ResourceMonitor>,
+    gate: Arc<Gate>,
+}
+
+impl Parts {
+    fn handler(
+        self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        config: BrokerConfig,
+        stop: broadcast::Receiver<()>,
+    ) -> ClientHandler {
+        ClientHandler::new(
+            BrokerTransport::tcp(stream),
+            peer,
+            Arc::new(config),
+            self.router,
+            self.gate,
+            Some(self.storage),
+            self.stats,
+            self.monitor,
+            stop,
+        )
+    }
 }
 
 /// Who may come in and what he may do.
@@ -250,7 +281,7 @@ impl AuthProvider for Gate {
 /// What happens on one connection.
 struct Connection {
     gate: Arc<Gate>,
-    cut: std::net::TcpStream,
+    pending: Arc<Pending>,
     will: Mutex<Option<(Arc<str>, Bytes)>>,
 }
 
@@ -266,20 +297,16 @@ impl BrokerEventHandler for Connection {
     fn on_client_publish<'a>(&'a self, message: ClientPublishEvent) -> Boxed<'a, PublishAction> {
         Box::pin(async move {
             let ingest = &self.gate.ingest;
-            if message.qos == QoS::AtMostOnce {
+            let Some(packet_id) = message.packet_id.filter(|_| message.qos != QoS::AtMostOnce) else {
                 ingest.take_unacknowledged(message.topic, message.payload).await;
                 return PublishAction::Continue;
+            };
+            if let Some(place) = self.pending.place().await {
+                let duplicate = self.pending.is_duplicate(packet_id);
+                let kept = ingest.take(message.topic, message.payload, duplicate).await;
+                self.pending.add(packet_id, kept, ingest.ack_wait_max, place);
             }
-            match ingest.take(message.topic, message.payload).await {
-                Verdict::Acknowledge => PublishAction::Continue,
-                Verdict::Withhold => {
-                    // The acknowledgement that follows meets a closed socket.
-                    if let Err(error) = self.cut.shutdown(Shutdown::Both) {
-                        debug!("the connection was gone already: {error}");
-                    }
-                    PublishAction::Handled
-                }
-            }
+            PublishAction::Continue
         })
     }
 

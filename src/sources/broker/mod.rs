@@ -5,10 +5,7 @@
 //! If the journal stays silent for [`ACK_WAIT_MAX`] the connection is closed without a PUBACK, and the publisher sends
 //! again. The broker's own memory (retained messages, sessions of subscribers) is not durable and need not be.
 //!
-//! **Messages of one connection are taken one after the other**: the broker inside reads the next only when the one
-//! before is acknowledged, however many the publisher has in flight. A device that reports every few seconds does not
-//! notice. A concentrator on one connection gets one message a commit, so the pipeline must not let a lone message of this
-//! source wait for company. Different connections do not wait for each other.
+//! Many messages of one connection are under way at a time (`relay.rs`): a concentrator is not throttled to one a commit.
 //!
 //! The broker crate is named in `engine.rs` only: [`Broker`], [`BrokerSettings`] and `Ingest` stay when it is replaced.
 //! We accept connections ourselves, because it counts clients only after their CONNECT: a flood of bare TCP connections
@@ -16,6 +13,7 @@
 
 mod credentials;
 mod engine;
+mod relay;
 
 pub use credentials::{Credentials, Rights, User};
 
@@ -33,12 +31,13 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 /// The largest packet a client may send. The same figure as for a foreign broker's messages.
 pub const PACKET_BYTES_MAX: usize = 1 << 20;
 
-/// Connections at a time, with or without a CONNECT. A thousand devices and a few subscribers; 60 kB of memory each.
+/// Connections at a time, with or without a CONNECT. A thousand devices and a few subscribers; 48 kB each, both ends
+/// measured in one process, and the messages under way.
 pub const CLIENTS_MAX: usize = 1200;
 
 /// How long a publisher waits for its PUBACK before it is disconnected. Thirty commit windows of a second; shorter than
@@ -204,38 +203,24 @@ struct Ingest {
     clock: Clock,
     metrics: Metrics,
     ack_wait_max: Duration,
-    /// Who waits for which delivery. Bounded by the connections: each has one at a time.
+    /// Who waits for which delivery. Bounded by the connections and what each may have under way; one whose
+    /// connection has gone stays until the pipeline gives it back, as the pipeline holds it too.
     waiting: Mutex<HashMap<u32, oneshot::Sender<()>>>,
     next_key: AtomicU32,
 }
 
-/// What becomes of a published message.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// The journal has it, or the publisher does not want to know.
-    Acknowledge,
-    /// The journal did not say so in time: no PUBACK, and the connection ends.
-    Withhold,
-}
-
 impl Ingest {
-    /// A message with QoS 1 or 2: back when the journal holds it.
-    async fn take(&self, topic: Arc<str>, payload: Bytes) -> Verdict {
+    /// A message with QoS 1 or 2. The answer comes when the journal holds it; it breaks off when that will not happen.
+    async fn take(&self, topic: Arc<str>, payload: Bytes, duplicate: bool) -> oneshot::Receiver<()> {
         let key = self.next_key.fetch_add(1, Ordering::Relaxed);
         let (release, released) = oneshot::channel();
         self.lock().insert(key, release);
-        // A publisher's DUP flag does not reach us; whether it was seen before is told by its content.
-        let delivery = Delivery { epoch: EPOCH, key, duplicate: false };
+        let delivery = Delivery { epoch: EPOCH, key, duplicate };
         let frame = Arrival::Frame(self.frame(topic, payload, Some(delivery)));
-        let kept = async { self.intake.send(frame).await.is_ok() && released.await.is_ok() };
-        match tokio::time::timeout(self.ack_wait_max, kept).await {
-            Ok(true) => Verdict::Acknowledge,
-            Ok(false) | Err(_) => {
-                self.lock().remove(&key);
-                warn!(link = %self.link, "a message was not written to the journal in time; its publisher must send it again");
-                Verdict::Withhold
-            }
+        if self.intake.send_timeout(frame, self.ack_wait_max).await.is_err() {
+            self.lock().remove(&key);
         }
+        released
     }
 
     /// A message that nobody sends again: QoS 0, or a last will.

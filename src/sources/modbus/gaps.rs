@@ -124,7 +124,7 @@ impl Gaps {
         if part.count > 1 && self.splits_left > 0 {
             self.splits_left -= 1;
             // Even, so that a 32-bit value aligned with the read is not torn.
-            let half = if part.count < 4 { 1 } else { part.count / 2 & !1 };
+            let half = if part.count < 4 { 1 } else { (part.count / 2) & !1 };
             let left = Stretch { start: part.start, count: half };
             let right = Stretch { start: part.start + half, count: part.count - half };
             self.parts[index] = (left, State::Untried);

@@ -114,7 +114,7 @@
     sound.wanted = frame.sound;
     sound.apply();
     for (const reading of frame.points) showReading(reading);
-    if (frame.hazards.length) refreshHazards();
+    if (frame.hazards.length || frame.settled) refreshHazards();
     document.dispatchEvent(new CustomEvent('change', { detail: frame }));
     tick();
   }

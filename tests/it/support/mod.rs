@@ -1,5 +1,8 @@
 //! What several tests share.
 
+pub(crate) mod browser;
+pub(crate) mod duty_room;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;
+pub(crate) mod victoria;

@@ -35,6 +35,8 @@ pub(crate) enum Manner {
     Garbage,
     /// Sends half of the answer, then closes.
     CloseMidAnswer,
+    /// Answers, then closes, as gateways do with connections that are idle for long.
+    CloseAfterAnswer,
     /// Leaves out every n-th answer.
     Flapping(u64),
 }
@@ -175,7 +177,7 @@ async fn questions(
         };
         let good = frame([t0, t1], unit, &read(function, count));
         let touches = |gap: &Range<u16>| start < gap.end && gap.start < start + count;
-        let answer = match manner {
+        let answer = match manner.clone() {
             Manner::Good => good,
             Manner::Mute => continue,
             Manner::Slow(time) => {
@@ -199,8 +201,9 @@ async fn questions(
             Manner::Ignores(gap) if touches(&gap) => continue,
             Manner::Gap(_) | Manner::Ignores(_) => good,
             Manner::Garbage => b"\xFF\xFEthis is not Modbus at all, but long enough".to_vec(),
-            Manner::CloseMidAnswer => {
-                answers.send(Some(good[..good.len() / 2].to_vec())).ok();
+            Manner::CloseMidAnswer | Manner::CloseAfterAnswer => {
+                let end = if manner == Manner::CloseAfterAnswer { good.len() } else { good.len() / 2 };
+                answers.send(Some(good[..end].to_vec())).ok();
                 answers.send(None).ok();
                 // The writer closes once it has written.
                 std::future::pending::<()>().await;

@@ -1,5 +1,7 @@
 //! A real mosquitto on a free port, stopped with the test; and its command-line publisher.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
+
 use super::ports::{free_port, soon};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -32,7 +34,10 @@ impl Mosquitto {
 
     /// With these lines of configuration; `{dir}` is its own directory.
     pub(crate) async fn with(config: &str) -> Self {
-        let dir = TempDir::new().unwrap();
+        Self::launch(TempDir::new().unwrap(), config).await
+    }
+
+    async fn launch(dir: TempDir, config: &str) -> Self {
         let port = free_port();
         let place = dir.path().display();
         // As root mosquitto changes to a user that could not write here.
@@ -44,6 +49,37 @@ impl Mosquitto {
         let mut broker = Self { child: None, dir, port };
         broker.run().await;
         broker
+    }
+
+    /// With TLS on `localhost`, by an authority of its own.
+    pub(crate) async fn tls() -> Self {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        certify(&["-subj", "/CN=authority", "-keyout", &at("ca.key"), "-out", &at("ca.pem")]);
+        certify(&[
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-CA",
+            &at("ca.pem"),
+            "-CAkey",
+            &at("ca.key"),
+            "-keyout",
+            &at("key.pem"),
+            "-out",
+            &at("cert.pem"),
+        ]);
+        let config =
+            format!("allow_anonymous true\ncertfile {}\nkeyfile {}\n", at("cert.pem"), at("key.pem"));
+        Self::launch(dir, &config).await
+    }
+
+    /// The certificate that vouches for [`Mosquitto::tls`].
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        std::fs::read(self.dir.path().join("ca.pem")).unwrap()
     }
 
     /// Starts it (again) with the same configuration, port and directory.
@@ -196,6 +232,26 @@ impl Drop for Peer {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// A new key and certificate.
+fn certify(more: &[&str]) {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args(more)
+        .output()
+        .expect("openssl is not installed: run the README's test command (apt-get install openssl)");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 fn binary() -> &'static Path {

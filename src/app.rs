@@ -1,0 +1,369 @@
+//! THE COMPOSITION ROOT: every task, every channel and every limit of a running gateway, on one page.
+//!
+//! Reads as the list of parts. Start: journal → series → engine → pipeline → sources → sinks → duty room. Stop: the
+//! other way round for what comes in (sources hand over what they hold, the pipeline writes and acknowledges it),
+//! then everybody else. A task that ends otherwise stops the whole gateway with an exit code, and the service manager
+//! starts it again: one recovery path, the journal.
+
+use crate::clock::Clock;
+use crate::commands;
+use crate::config::{self, Config};
+use crate::hazard::Engine;
+use crate::journal::{self, Journal};
+use crate::metrics::Metrics;
+use crate::model::{Delivery, LinkId, SourceIndex, Text};
+use crate::pipeline::{Binding, Parts, Pipeline, Rhythm, Router};
+use crate::series::{self, Series};
+use crate::sinks;
+use crate::sources::{self, Arrival, broker, modbus, mqtt};
+use crate::web;
+use anyhow::Context;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// Arrivals that may wait for the pipeline. Two of its rounds: at 300 bytes each 1.2 MB; a full channel makes the
+/// sources wait, and so the far side.
+pub const INTAKE_MAX: usize = 2 * crate::pipeline::ARRIVALS_AT_ONCE;
+
+/// Bundles of acknowledgements that may wait for a source; one bundle a commit.
+pub const ACKS_MAX: usize = 64;
+
+/// How long the sources may take to hand over what they hold, and the pipeline to write it. A service manager
+/// kills after 90 s; an SD card needs less than 5.
+pub const GRACE: Duration = Duration::from_secs(15);
+
+/// What a caller may add to a configured gateway.
+pub struct Options {
+    /// Time.
+    pub clock: Clock,
+    /// More pages, behind the sign-in: the demo's controls.
+    pub extra: Option<axum::Router>,
+    /// Whether the page says that this is a demo.
+    pub demo: bool,
+}
+
+/// A gateway that runs.
+pub struct App {
+    /// Where the duty room listens.
+    pub web: Option<SocketAddr>,
+    /// Where the embedded broker listens.
+    pub broker: Option<SocketAddr>,
+    /// The first account's password, only at the very first start. Shown once, stored nowhere.
+    pub first_password: Option<String>,
+    /// The counters.
+    pub metrics: Metrics,
+    sources: Group,
+    pipeline: Group,
+    rest: Group,
+}
+
+/// Tasks that are stopped together.
+struct Group {
+    cancel: CancellationToken,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { cancel: CancellationToken::new(), tasks: JoinSet::new() }
+    }
+
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// Waits for a task that ends although nobody asked it to; for ever when there are none.
+    async fn failure(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name} ended by itself"),
+            Some(Ok((name, Err(error)))) => error.context(format!("the task {name} failed")),
+            Some(Err(panicked)) => anyhow::Error::new(panicked).context("a task panicked"),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Asks all to end and waits for them, at most [`GRACE`].
+    async fn stop(&mut self) -> anyhow::Result<()> {
+        self.cancel.cancel();
+        let mut first = Ok(());
+        let ended = tokio::time::timeout(GRACE, async {
+            while let Some(joined) = self.tasks.join_next().await {
+                let result = match joined {
+                    Ok((name, result)) => result.with_context(|| format!("the task {name} failed while stopping")),
+                    Err(panicked) => Err(anyhow::Error::new(panicked)),
+                };
+                if first.is_ok() {
+                    first = result;
+                }
+            }
+        });
+        if ended.await.is_err() {
+            self.tasks.abort_all();
+            anyhow::bail!("some tasks did not end within {GRACE:?} and were aborted");
+        }
+        first
+    }
+}
+
+/// Starts every part of a gateway.
+///
+/// Errors: the data directory cannot be opened (another gateway uses it, say), or an address cannot be bound.
+pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
+    // Every TLS user shares one provider; a second call only says that there is one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let Options { clock, extra, demo } = options;
+    let metrics = Metrics::new();
+    let mut sources = Group::new();
+    let mut pipeline = Group::new();
+    let mut rest = Group::new();
+
+    // What is known from before.
+    let settings = &config.gateway.journal;
+    let limits = journal::Limits { bytes_max: settings.size_max_bytes, keep: settings.keep, ..Default::default() };
+    let (journal, restored) = Journal::open(&settings.dir, limits, metrics.clone())
+        .with_context(|| format!("cannot open the data directory {}", settings.dir.display()))?;
+    if let Some(Text { en, .. }) = &restored.recovered {
+        tracing::error!(what = %en, "the journal was damaged and has been recovered");
+    }
+    let series = Series::open(&journal).await.context("cannot open the time series")?;
+    let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
+
+    // The duty room's address is bound early: a port in use is told before anything else starts.
+    let listener = match config.gateway.web_listen {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
+        None => None,
+    };
+
+    // The one channel in, the small one for operators, and the way back to each source.
+    let (intake, arrivals) = mpsc::channel::<Arrival>(INTAKE_MAX);
+    let (door, requests) = commands::door();
+    let mut ways_back = WaysBack::default();
+
+    let broker_address =
+        start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics).await.context("MQTT broker")?;
+    start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    drop(intake);
+
+    let engine = Engine::restore(config.plan.clone(), restored.facts, &series.all_last(), clock.now());
+    let parts = Parts {
+        engine,
+        router: Router::new(config.bindings.iter().map(binding).collect()),
+        journal: journal.clone(),
+        head: restored.head,
+        receipts: restored.receipts,
+        acks: ways_back.acks,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        rhythm: Rhythm { commit_window: config.gateway.commit_window, inflight_windows: ways_back.windows },
+    };
+    let running = Pipeline::new(parts).run(arrivals, requests, pipeline.cancel.clone());
+    pipeline.spawn("pipeline", async move { Ok(running.await?) });
+
+    let follower = series::run(series.clone(), journal.clone(), rest.cancel.clone());
+    rest.spawn("series", async move { Ok(follower.await?) });
+
+    let (plan_sender, plan) = watch::channel(config.plan.clone());
+    let mut states = Vec::new();
+    for influx in &config.gateway.influx {
+        let worker = sinks::influx::Influx::new(
+            influx_settings(influx),
+            journal.clone(),
+            plan.clone(),
+            clock.clone(),
+            metrics.clone(),
+        )?;
+        states.push(worker.state());
+        let cancel = rest.cancel.clone();
+        rest.spawn("influx", async move {
+            sinks::run(worker, cancel).await;
+            Ok(())
+        });
+    }
+
+    let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    if let Some(listener) = listener {
+        let health = health(&clock, &states, &mut rest);
+        let room = web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
+        let cancel = rest.cancel.clone();
+        rest.spawn("duty room", async move {
+            // The plan's sender lives as long as its readers: a closed channel would look like a stop.
+            let _plan = plan_sender;
+            Ok(web::serve(listener, room, cancel).await?)
+        });
+    }
+    Ok(App { web: web_address, broker: broker_address, first_password, metrics, sources, pipeline, rest })
+}
+
+impl App {
+    /// Runs until `stop` is ready or a part fails; then stops everything in order.
+    ///
+    /// Errors: a part failed. Everything that was acknowledged is in the journal all the same.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failure = tokio::select! {
+            () = stop => None,
+            error = self.sources.failure() => Some(error),
+            error = self.pipeline.failure() => Some(error),
+            error = self.rest.failure() => Some(error),
+        };
+        match &failure {
+            None => tracing::info!("the gateway was asked to stop"),
+            Some(error) => tracing::error!(error = format!("{error:#}"), "a part failed; the gateway stops"),
+        }
+        let results = [self.sources.stop().await, self.pipeline.stop().await, self.rest.stop().await];
+        match failure {
+            Some(error) => Err(error),
+            None => results.into_iter().collect(),
+        }
+    }
+}
+
+/// The way back to each source, by its index, and how many messages its far side sends unacknowledged.
+#[derive(Default)]
+struct WaysBack {
+    acks: Vec<mpsc::Sender<Vec<Delivery>>>,
+    windows: Vec<u16>,
+}
+
+impl WaysBack {
+    fn add(&mut self, window: u16) -> anyhow::Result<(SourceIndex, sources::Acks)> {
+        let index = u16::try_from(self.acks.len()).context("more than 65535 links")?;
+        let (sender, receiver) = mpsc::channel(ACKS_MAX);
+        self.acks.push(sender);
+        self.windows.push(window);
+        Ok((SourceIndex(index), receiver))
+    }
+}
+
+fn binding(from: &config::Binding) -> Binding {
+    Binding {
+        device: from.device.clone(),
+        link: from.link.clone(),
+        address: from.address.clone(),
+        profile: from.profile.clone(),
+        points: from.points.clone(),
+    }
+}
+
+/// What must be subscribed on a link: each topic of each profile that is used on it, once.
+fn filters(config: &Config, link: &LinkId) -> Vec<String> {
+    let mut filters: Vec<String> = config
+        .bindings
+        .iter()
+        .filter(|binding| binding.link == *link)
+        .flat_map(|binding| binding.profile.topics().iter().map(|topic| topic.filter()))
+        .collect();
+    filters.sort();
+    filters.dedup();
+    filters
+}
+
+async fn start_broker(
+    config: &Config,
+    tasks: &mut Group,
+    ways_back: &mut WaysBack,
+    intake: &sources::Intake,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(settings) = &config.gateway.broker else { return Ok(None) };
+    // A device waits for one message at a time, so the window is the number of devices; half of it must not wait.
+    let devices = config.bindings.iter().filter(|binding| binding.link == settings.link).count();
+    let (source, acks) = ways_back.add(u16::try_from(devices).unwrap_or(u16::MAX).max(2))?;
+    let user = |login: &config::Login| {
+        let user = broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
+        (login.user.clone(), user)
+    };
+    let credentials = match settings.anonymous {
+        true => broker::Credentials::Anonymous,
+        false => broker::Credentials::Users(settings.logins.iter().map(user).collect()),
+    };
+    let started = broker::Broker::start(
+        broker::BrokerSettings::new(settings.link.clone(), settings.listen, credentials),
+        source,
+        intake.clone(),
+        acks,
+        clock.clone(),
+        metrics.clone(),
+        tasks.cancel.clone(),
+    )
+    .await?;
+    let address = started.local_addr();
+    tasks.spawn("broker", async move {
+        anyhow::ensure!(started.ended().await, "the embedded broker ended by a defect");
+        Ok(())
+    });
+    Ok(Some(address))
+}
+
+fn start_mqtt(
+    config: &Config,
+    tasks: &mut Group,
+    ways_back: &mut WaysBack,
+    intake: &sources::Intake,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    for from in &config.gateway.mqtt {
+        let (source, acks) = ways_back.add(from.inflight_window)?;
+        let mut settings =
+            mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
+        settings.user = from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
+        settings.tls = from.tls.then(mqtt::TlsSettings::default);
+        settings.filters = filters(config, &from.link);
+        settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
+        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
+        let intake = intake.clone();
+        tasks.spawn("mqtt", async move {
+            mqtt::run(settings, source, intake, acks, clock, metrics, cancel).await;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+fn start_modbus(
+    config: &Config,
+    tasks: &mut Group,
+    ways_back: &mut WaysBack,
+    intake: &sources::Intake,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    for from in &config.gateway.modbus {
+        // Polls wait for no acknowledgement; the index is all they need.
+        let (source, _no_acks) = ways_back.add(u16::MAX)?;
+        let units = config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
+        let bus = modbus::BusSettings {
+            link: from.link.clone(),
+            host: from.host.clone(),
+            port: from.port,
+            units,
+            timeout: from.timeout.to_std(),
+            pause_after_connect: Duration::ZERO,
+            second_connection: true,
+        };
+        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
+        let intake = intake.clone();
+        tasks.spawn("modbus", async move {
+            modbus::run(bus, source, intake, clock, metrics, cancel).await;
+            Ok(())
+        });
+    }
+    Ok(())
+}
+
+fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {
+    let reads = binding.profile.poll_plan().into_iter().map(|block| modbus::Read {
+        table: block.table,
+        start: block.start,
+        count: block.count,
+        every: block.every.to_std(),
+    });
+    Some(modbus::UnitSettings { device: binding.device.clone(), unit: binding.unit?, reads: reads.collect() })
+}

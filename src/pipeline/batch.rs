@@ -1,0 +1,116 @@
+//! THE LOOP, step 2: what is gathered until one transaction writes it.
+
+use crate::commands::{Done, Refused};
+use crate::journal::{Entry, Note, Stray, StrayKind, Write};
+use crate::model::{Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Timestamp, Transition};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Where the answer to an operator's command goes.
+pub(super) type Reply = oneshot::Sender<Result<Done, Refused>>;
+
+/// Different strays in one entry. A flood of foreign messages must not make an entry of megabytes: 256 × 4 KiB is 1 MiB.
+const STRAYS_MAX: usize = 256;
+
+/// What has happened since the last commit began.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) readings: Vec<Reading>,
+    pub(super) transitions: Vec<Transition>,
+    pub(super) notes: Vec<Note>,
+    strays: Vec<Stray>,
+    stray_slots: HashMap<(StrayKind, Arc<str>), usize>,
+    facts: Vec<Fact>,
+    fact_slots: HashMap<(PointId, RuleId), usize>,
+    pub(super) receipts: Vec<u64>,
+    pub(super) deliveries: Vec<(SourceIndex, Delivery)>,
+    pub(super) replies: Vec<Reply>,
+    /// Something in it must not wait for the commit window.
+    pub(super) urgent: bool,
+    /// When the first thing came in.
+    pub(super) opened_at: Option<Timestamp>,
+    /// When the oldest frame that raised a hazard was received.
+    pub(super) hazard_from: Option<Timestamp>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.readings.is_empty()
+            && self.transitions.is_empty()
+            && self.notes.is_empty()
+            && self.strays.is_empty()
+            && self.facts.is_empty()
+            && self.deliveries.is_empty()
+            && self.replies.is_empty()
+    }
+
+    /// Takes over what the engine said about one thing that was received at `received_at`.
+    pub(super) fn take(&mut self, outcome: &mut Outcome, received_at: Option<Timestamp>) {
+        if !outcome.transitions.is_empty() {
+            // A line of the duty log is what people wait for: it goes out at once.
+            self.urgent = true;
+            let raised =
+                outcome.transitions.iter().any(|moved| matches!(moved.change, Change::Raised | Change::RaisedAgain));
+            if raised && let Some(received_at) = received_at {
+                self.hazard_from = Some(self.hazard_from.map_or(received_at, |oldest| oldest.min(received_at)));
+            }
+            self.transitions.append(&mut outcome.transitions);
+        }
+        for fact in outcome.facts.drain(..) {
+            let key = (fact.point.clone(), fact.rule.clone());
+            match self.fact_slots.get(&key).and_then(|&slot| self.facts.get_mut(slot)) {
+                Some(slot) => *slot = fact,
+                None => {
+                    self.fact_slots.insert(key, self.facts.len());
+                    self.facts.push(fact);
+                }
+            }
+        }
+    }
+
+    /// Takes what could not be read; the same key again only counts, with its newest sample. False: no room.
+    pub(super) fn take_stray(&mut self, stray: Stray) -> bool {
+        let key = (stray.kind, stray.key.clone());
+        if let Some(known) = self.stray_slots.get(&key).and_then(|&slot| self.strays.get_mut(slot)) {
+            *known = Stray { first_at: known.first_at, count: known.count + 1, ..stray };
+            return true;
+        }
+        if self.strays.len() >= STRAYS_MAX {
+            return false;
+        }
+        self.stray_slots.insert(key, self.strays.len());
+        self.strays.push(stray);
+        true
+    }
+
+    /// Closes the batch: what the journal writes, and what waits for it.
+    pub(super) fn seal(self, no: u64, at: Timestamp) -> Sealed {
+        let entry = Arc::new(Entry {
+            no,
+            at,
+            recorded: true,
+            readings: self.readings,
+            transitions: self.transitions,
+            notes: self.notes,
+        });
+        Sealed {
+            write: Write { entry, facts: self.facts, receipts: self.receipts, strays: self.strays },
+            deliveries: self.deliveries,
+            replies: self.replies,
+            hazard_from: self.hazard_from,
+            shown_unrecorded: false,
+        }
+    }
+}
+
+/// A closed batch on its way into the journal.
+#[derive(Debug)]
+pub(super) struct Sealed {
+    pub(super) write: Write,
+    pub(super) deliveries: Vec<(SourceIndex, Delivery)>,
+    pub(super) replies: Vec<Reply>,
+    pub(super) hazard_from: Option<Timestamp>,
+    /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.
+    pub(super) shown_unrecorded: bool,
+}

@@ -1,0 +1,208 @@
+//! FRAMES → READINGS, the profile's registers: from `[modbus]` and `from = { table, address, … }` to words and bits.
+
+use super::draft::Problems;
+use super::poll::BITS_PER_READ_MAX;
+use super::registers::{WordOrder, WordType};
+use super::schema::{Field, ProfileLink};
+use super::schema_point::FromFile;
+use super::vocabulary::parse_word;
+use crate::model::{RegisterTable, Span};
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ModbusFile {
+    poll_every_secs: Spanned<f64>,
+    word_order: Option<Spanned<String>>,
+    #[serde(default)]
+    hole_limit: u16,
+    read_max: Option<Spanned<u16>>,
+    #[serde(default)]
+    address_base: Option<Spanned<u16>>,
+}
+
+/// What a register inherits from its profile.
+#[derive(Clone, Copy)]
+pub(super) struct ModbusDefaults {
+    pub(super) every: Span,
+    pub(super) order: Option<WordOrder>,
+    pub(super) address_base: u16,
+}
+
+const TABLES: [(&str, RegisterTable); 4] = [
+    ("coil", RegisterTable::Coil),
+    ("discrete", RegisterTable::Discrete),
+    ("holding", RegisterTable::Holding),
+    ("input", RegisterTable::Input),
+];
+
+/// The table of that name in a profile.
+pub(super) fn parse_table(name: &str) -> Option<RegisterTable> {
+    TABLES.into_iter().find(|(known, _)| *known == name).map(|(_, table)| table)
+}
+
+/// The name of a table in a profile and in problems.
+pub(super) fn table_name(table: RegisterTable) -> &'static str {
+    TABLES.into_iter().find(|(_, known)| *known == table).map_or("", |(name, _)| name)
+}
+
+pub(super) fn build_modbus(file: &ModbusFile, problems: &mut Problems) -> (ProfileLink, ModbusDefaults) {
+    let every = every(&file.poll_every_secs, problems).unwrap_or(Span::from_secs(1));
+    let order = file.word_order.as_ref().and_then(|written| {
+        parse_word(written, WordOrder::parse, WordOrder::ALL.map(WordOrder::name), problems)
+    });
+    let read_max = file.read_max.as_ref().map_or(BITS_PER_READ_MAX, |written| {
+        let most = *written.get_ref();
+        // Four registers: the widest number has to fit one read.
+        if !(4..=BITS_PER_READ_MAX).contains(&most) {
+            problems.error(written.span(), format!("read_max = {most}"), "use 4 to 2000");
+        }
+        most
+    });
+    let address_base = file.address_base.as_ref().map_or(0, |written| {
+        if *written.get_ref() > 1 {
+            problems.error(written.span(), "address_base is 0 or 1", "as the manual counts its registers");
+        }
+        (*written.get_ref()).min(1)
+    });
+    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base };
+    let defaults = ModbusDefaults { every, order, address_base };
+    (link, defaults)
+}
+
+/// A polling period in seconds, fractions allowed.
+#[expect(clippy::cast_possible_truncation, reason = "checked to be within a day")]
+fn every(written: &Spanned<f64>, problems: &mut Problems) -> Option<Span> {
+    let secs = *written.get_ref();
+    // 50 ms: what a 9600 baud bus needs for one small read. A day: nobody watches a fire device less often.
+    if !(0.05..=86_400.0).contains(&secs) {
+        problems.error(written.span(), format!("{secs} s is no polling period"), "use 0.05 to 86400");
+        return None;
+    }
+    Some(Span::from_millis((secs * 1000.0).round() as i64))
+}
+
+pub(super) fn build_register(
+    from: &Spanned<FromFile>,
+    defaults: ModbusDefaults,
+    problems: &mut Problems,
+) -> Option<Field> {
+    let file = from.get_ref();
+    let (Some(table), Some(address)) = (&file.table, &file.address) else {
+        problems.error(from.span(), "a register needs table and address", "add them");
+        return None;
+    };
+    let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
+    let wire = address.get_ref().checked_sub(u32::from(defaults.address_base));
+    let Some(wire) = wire.and_then(|wire| u16::try_from(wire).ok()) else {
+        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
+        return None;
+    };
+    let table = table?;
+    let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
+    let kind = match &file.kind {
+        Some(written) if is_bit_table => {
+            problems.error(written.span(), "coils and discrete inputs are single bits", "remove `type`");
+            return None;
+        }
+        Some(written) => parse_word(written, WordType::parse, WordType::ALL.map(WordType::name), problems)?,
+        None if is_bit_table => WordType::U16,
+        None => {
+            problems.error(
+                from.span(),
+                "a register needs its type",
+                "add type = \"u16\", \"i16\", \"f32\" …",
+            );
+            return None;
+        }
+    };
+    let order = build_order(from, kind, defaults, problems)?;
+    if usize::from(wire) + usize::from(kind.words()) > usize::from(u16::MAX) + 1 {
+        problems.error(address.span(), "the value reaches beyond register 65535", "check the address");
+    }
+    let bits = build_bits(from, kind, is_bit_table, problems)?;
+    let every = match &file.every_secs {
+        Some(written) => every(written, problems)?,
+        None => defaults.every,
+    };
+    Some(Field { table, address: wire, kind, order, bits, every })
+}
+
+fn build_order(
+    from: &Spanned<FromFile>,
+    kind: WordType,
+    defaults: ModbusDefaults,
+    problems: &mut Problems,
+) -> Option<WordOrder> {
+    if let Some(written) = &from.get_ref().order {
+        return parse_word(written, WordOrder::parse, WordOrder::ALL.map(WordOrder::name), problems);
+    }
+    if let Some(order) = defaults.order {
+        return Some(order);
+    }
+    if kind.words() > 1 {
+        problems.error(
+            from.span(),
+            "a value of several registers needs its order",
+            "add word_order = \"ABCD\" (or CDAB, BADC, DCBA) to [modbus]",
+        );
+        return None;
+    }
+    Some(WordOrder::Abcd)
+}
+
+/// `bit = 5`, `bits = "0..3"` (both ends included, bit 0 is the lowest) or `mask = 0x00F0`. All end at bit 0.
+fn build_bits(
+    from: &Spanned<FromFile>,
+    kind: WordType,
+    is_bit_table: bool,
+    problems: &mut Problems,
+) -> Option<Option<(u32, u64)>> {
+    let file = from.get_ref();
+    let width = u32::from(kind.words()) * 16;
+    let (span, first, last) = match (&file.bit, &file.bits, &file.mask) {
+        (None, None, None) => return Some(None),
+        (Some(bit), None, None) => (bit.span(), *bit.get_ref(), *bit.get_ref()),
+        (None, Some(bits), None) => {
+            let ends = bits
+                .get_ref()
+                .split_once("..")
+                .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+            let Some((first, last)) = ends else {
+                problems.error(bits.span(), "bits are written \"0..3\"", "first and last bit, both included");
+                return None;
+            };
+            (bits.span(), first, last)
+        }
+        (None, None, Some(mask)) => {
+            let bits = *mask.get_ref();
+            if bits == 0 {
+                problems.error(mask.span(), "the mask picks no bit", "write mask = 0x00F0");
+                return None;
+            }
+            if !kind.has_bits() || is_bit_table || bits.leading_zeros() < 64 - width {
+                problems.error(
+                    mask.span(),
+                    "the mask does not fit the type",
+                    "masks go with u16, u32 and u64",
+                );
+                return None;
+            }
+            return Some(Some((bits.trailing_zeros(), bits >> bits.trailing_zeros())));
+        }
+        _ => {
+            problems.error(from.span(), "only one of bit, bits and mask", "remove the others");
+            return None;
+        }
+    };
+    if !kind.has_bits() || is_bit_table || first > last || last >= width {
+        problems.error(
+            span,
+            "the bits do not fit the type",
+            "bits go with u16, u32 and u64; bit 0 is the lowest",
+        );
+        return None;
+    }
+    Some(Some((first, u64::MAX >> (63 - (last - first)))))
+}

@@ -1,0 +1,339 @@
+//! Sealed samples: one compressed, checked blob with a summary beside it. A point's chunks never overlap.
+
+use super::tail::{SEAL_SAMPLES, Sample, sort_and_dedupe};
+use pco::ChunkConfig;
+use pco::standalone::{simple_compress, simple_decompress};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// The first byte of a blob. A later compressor that writes another format gets another byte; this one stays readable.
+const FORMAT: u8 = 1;
+/// pco's default: 0.4 to 1.3 bytes a sample on this product's readings.
+const LEVEL: usize = 8;
+/// Samples of one chunk, at most: a chunk is rewritten whole when a late sample falls into it. Samples of one
+/// millisecond stay together, so a chunk may be a little longer.
+const SAMPLES_MAX: usize = 2 * SEAL_SAMPLES;
+
+/// The blob is not what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Damaged {
+    #[error("the check sum is wrong")]
+    Checksum,
+    #[error("format {0} is not known")]
+    Format(u8),
+    #[error("it ends too early or does not hold what it says")]
+    Shape,
+}
+
+/// What the columns beside a blob say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Summary {
+    pub(super) t0: i64,
+    pub(super) t1: i64,
+    pub(super) n: u32,
+    pub(super) valued: u32,
+    pub(super) bad: u32,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) sum: f64,
+    pub(super) last: Option<f64>,
+}
+
+impl Summary {
+    /// The columns of [`Summary::read`], in its order.
+    pub(super) const COLUMNS: &'static str = "t0, t1, n, valued, bad, min, max, sum, last";
+
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            t0: row.get(0)?,
+            t1: row.get(1)?,
+            n: row.get(2)?,
+            valued: row.get(3)?,
+            bad: row.get(4)?,
+            min: row.get(5)?,
+            max: row.get(6)?,
+            sum: row.get(7)?,
+            last: row.get(8)?,
+        })
+    }
+
+    fn of(samples: &[Sample]) -> Option<Self> {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let values = || samples.iter().map(|sample| sample.value).filter(|value| !value.is_nan());
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Some(Self {
+            t0: first.time,
+            t1: last.time,
+            n: count(samples.len()),
+            valued: count(values().count()),
+            bad: count(samples.iter().filter(|sample| sample.bad).count()),
+            min: values().reduce(f64::min),
+            max: values().reduce(f64::max),
+            sum: values().fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX)),
+            last: values().next_back(),
+        })
+    }
+}
+
+/// Packs samples: format, count, length and times, length and values, quality bits, crc32.
+pub(super) fn pack(samples: &[Sample]) -> Vec<u8> {
+    let times: Vec<i64> = samples.iter().map(|sample| sample.time).collect();
+    let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
+    let config = ChunkConfig::default().with_compression_level(LEVEL);
+    const FITS: &str = "the level is valid and a chunk is far below the compressor's limit";
+    let times = simple_compress(&times, &config).expect(FITS);
+    let values = simple_compress(&values, &config).expect(FITS);
+    let length = |n: usize| u32::try_from(n).expect("a chunk is far below 4 GiB").to_le_bytes();
+    let mut blob = vec![FORMAT];
+    blob.extend(length(samples.len()));
+    blob.extend(length(times.len()));
+    blob.extend(times);
+    blob.extend(length(values.len()));
+    blob.extend(values);
+    for eight in samples.chunks(8) {
+        blob.push(
+            eight.iter().enumerate().fold(0, |bits, (index, sample)| bits | u8::from(sample.bad) << index),
+        );
+    }
+    let sum = crc32fast::hash(&blob);
+    blob.extend(sum.to_le_bytes());
+    blob
+}
+
+/// Unpacks a blob.
+pub(super) fn unpack(blob: &[u8]) -> Result<Vec<Sample>, Damaged> {
+    let (body, sum) = blob.split_last_chunk::<4>().ok_or(Damaged::Shape)?;
+    if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+        return Err(Damaged::Checksum);
+    }
+    let (&format, rest) = body.split_first().ok_or(Damaged::Shape)?;
+    if format != FORMAT {
+        return Err(Damaged::Format(format));
+    }
+    let (count, rest) = length(rest)?;
+    let (times, rest) = part(rest)?;
+    let (values, bits) = part(rest)?;
+    let times: Vec<i64> = simple_decompress(times).map_err(|_| Damaged::Shape)?;
+    let values: Vec<f64> = simple_decompress(values).map_err(|_| Damaged::Shape)?;
+    if times.len() != count || values.len() != count || bits.len() != count.div_ceil(8) {
+        return Err(Damaged::Shape);
+    }
+    let bad = |index: usize| bits[index / 8] >> (index % 8) & 1 == 1;
+    let samples = times.into_iter().zip(values).enumerate();
+    Ok(samples.map(|(index, (time, value))| Sample { time, value, bad: bad(index) }).collect())
+}
+
+fn length(bytes: &[u8]) -> Result<(usize, &[u8]), Damaged> {
+    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(Damaged::Shape)?;
+    Ok((usize::try_from(u32::from_le_bytes(*head)).map_err(|_| Damaged::Shape)?, rest))
+}
+
+fn part(bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
+    let (length, rest) = length(bytes)?;
+    rest.split_at_checked(length).ok_or(Damaged::Shape)
+}
+
+/// Puts a point's samples (in the order of time, each once) where they belong among its chunks. Each goes to the last
+/// chunk that begins before it: appended if that one is short, merged if it lies within, else into a chunk of its own.
+/// Says how many damaged chunks were replaced.
+pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> rusqlite::Result<u64> {
+    let mut damaged = 0;
+    while let Some(first) = samples.first() {
+        let home = Home::find(conn, point, first.time)?;
+        let end =
+            home.next.map_or(samples.len(), |next| samples.partition_point(|sample| sample.time < next));
+        let (these, rest) = samples.split_at(end.max(1));
+        samples = rest;
+        let mut merged = these.to_vec();
+        if let Some((t0, t1, n)) = home.chunk
+            && (first.time <= t1 || n + these.len() <= SEAL_SAMPLES)
+        {
+            match take_out(conn, point, t0)? {
+                Ok(held) => merged.extend(held),
+                Err(cause) => {
+                    damaged += 1;
+                    tracing::error!(point, t0, %cause, "a damaged chunk of the series was replaced");
+                }
+            }
+            sort_and_dedupe(&mut merged);
+        }
+        pieces(&merged).try_for_each(|piece| insert(conn, point, piece))?;
+    }
+    Ok(damaged)
+}
+
+/// Where a sample belongs: the last chunk that begins no later, and where the next one begins.
+struct Home {
+    chunk: Option<(i64, i64, usize)>,
+    next: Option<i64>,
+}
+
+impl Home {
+    fn find(conn: &Connection, point: u32, time: i64) -> rusqlite::Result<Self> {
+        let chunk = conn
+            .prepare_cached(
+                "SELECT t0, t1, n FROM chunk WHERE point = ? AND t0 <= ? ORDER BY t0 DESC LIMIT 1",
+            )?
+            .query_row(params![point, time], |row| {
+                Ok((row.get(0)?, row.get(1)?, usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0)))
+            })
+            .optional()?;
+        let next = conn
+            .prepare_cached("SELECT t0 FROM chunk WHERE point = ? AND t0 > ? ORDER BY t0 LIMIT 1")?
+            .query_row(params![point, time], |row| row.get(0))
+            .optional()?;
+        Ok(Self { chunk, next })
+    }
+}
+
+fn take_out(conn: &Connection, point: u32, t0: i64) -> rusqlite::Result<Result<Vec<Sample>, Damaged>> {
+    let blob: Vec<u8> = conn
+        .prepare_cached("SELECT blob FROM chunk WHERE point = ? AND t0 = ?")?
+        .query_row(params![point, t0], |row| row.get(0))?;
+    conn.prepare_cached("DELETE FROM chunk WHERE point = ? AND t0 = ?")?.execute(params![point, t0])?;
+    Ok(unpack(&blob))
+}
+
+/// Cuts samples into chunks, never between two of one time.
+fn pieces(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
+    let mut rest = samples;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut end = if rest.len() <= SAMPLES_MAX { rest.len() } else { SEAL_SAMPLES };
+        while end < rest.len() && rest[end].time == rest[end - 1].time {
+            end += 1;
+        }
+        let (piece, after) = rest.split_at(end);
+        rest = after;
+        Some(piece)
+    })
+}
+
+fn insert(conn: &Connection, point: u32, samples: &[Sample]) -> rusqlite::Result<()> {
+    let Some(summary) = Summary::of(samples) else { return Ok(()) };
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO chunk (point, t0, t1, n, valued, bad, min, max, sum, last, blob)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute(params![
+        point,
+        summary.t0,
+        summary.t1,
+        summary.n,
+        summary.valued,
+        summary.bad,
+        summary.min,
+        summary.max,
+        summary.sum,
+        summary.last,
+        pack(samples)
+    ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::series::tail::ABSENT;
+    use proptest::prelude::*;
+
+    fn sample() -> impl Strategy<Value = Sample> {
+        let value = prop_oneof![
+            any::<i16>().prop_map(|tenths| f64::from(tenths) / 10.0),
+            Just(ABSENT),
+            -1e300..1e300
+        ];
+        (any::<i64>(), value, any::<bool>()).prop_map(|(time, value, bad)| Sample { time, value, bad })
+    }
+
+    fn keys(samples: &[Sample]) -> Vec<((i64, u64), bool)> {
+        samples.iter().map(|sample| (sample.key(), sample.bad)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn any_samples_come_back_as_they_were(mut samples in prop::collection::vec(sample(), 1..300)) {
+            sort_and_dedupe(&mut samples);
+            prop_assert_eq!(keys(&unpack(&pack(&samples)).unwrap()), keys(&samples));
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0u32..8) {
+            let samples: Vec<_> = (0..50).map(|n| Sample { time: n, value: 1.5, bad: false }).collect();
+            let mut blob = pack(&samples);
+            let index = at.index(blob.len());
+            blob[index] ^= 1 << bit;
+            prop_assert_eq!(unpack(&blob).map(|_| ()), Err(Damaged::Checksum));
+        }
+
+        #[test]
+        fn any_bytes_under_a_right_check_sum_are_samples_or_an_error(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200), known in any::<bool>()
+        ) {
+            if known && !bytes.is_empty() {
+                bytes[0] = FORMAT;
+            }
+            let sum = crc32fast::hash(&bytes);
+            bytes.extend(sum.to_le_bytes());
+            prop_assert!(unpack(&bytes).is_err() || bytes.len() > 20);
+        }
+    }
+
+    /// A chunk as this program wrote it first: every later version must read it.
+    const GOLDEN: &str = "\
+        010c0000003500000070636f21030003030401040b0000017102000000000000100028ebf040e3361a0020400000d602\
+        000000000000001032547698ba003d00000070636f21030003030401060b0000004400283333333333b31b60c0000000\
+        000000de0003080000000000240a1800000000000000f8ff0012d34fc80000800025805947";
+
+    fn golden_samples() -> Vec<Sample> {
+        let value =
+            |n: i64| if n == 7 { ABSENT } else { [23.4, 23.5, 68.5][usize::try_from(n % 3).unwrap()] };
+        (0..12)
+            .map(|n| Sample { time: 1_800_000_000_000 + n * 10_000, value: value(n), bad: n == 7 })
+            .collect()
+    }
+
+    #[test]
+    fn a_chunk_of_the_first_version_is_read() {
+        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let blob: Vec<u8> = GOLDEN.as_bytes().chunks(2).map(hex).collect();
+        assert_eq!(keys(&unpack(&blob).unwrap()), keys(&golden_samples()));
+    }
+
+    #[test]
+    fn a_thousand_slow_temperatures_take_less_than_a_byte_each() {
+        let samples: Vec<_> = (0..1024i32)
+            .map(|n| Sample {
+                time: 1_800_000_000_000 + i64::from(n) * 10_000,
+                value: f64::from(230 + (n / 40) % 7) / 10.0,
+                bad: false,
+            })
+            .collect();
+        let bytes = pack(&samples).len();
+        assert!(bytes < 1024, "{bytes} bytes");
+    }
+
+    #[test]
+    fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../journal/schema.sql")).unwrap();
+        let at = |times: &[i64]| -> Vec<Sample> {
+            times.iter().map(|&time| Sample { time, value: 1.0, bad: false }).collect()
+        };
+        let long: Vec<i64> = (0..5000).map(|n| n * 10).collect();
+        store(&conn, 1, &at(&long)).unwrap();
+        store(&conn, 1, &at(&[-5, 5, 12_345, 60_000])).unwrap();
+        let spans = || -> Vec<(i64, i64, i64)> {
+            let mut statement = conn.prepare("SELECT t0, t1, n FROM chunk ORDER BY t0").unwrap();
+            let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        assert!(spans().windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", spans());
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004);
+        conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
+        let lost = spans().iter().find(|(t0, ..)| *t0 == 0).unwrap().2;
+        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), 1);
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004 - lost + 1);
+    }
+}
