@@ -50,7 +50,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("influxdb2", &["sinks"]),
     ("annotate_snippets", &["config"]),
     ("rust_embed", &["config", "web"]),
-    ("toml", &["config", "profile"]),
+    ("toml", &["config", "profile", "demo"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
     ("rustix", &["journal", "app"]),
