@@ -99,7 +99,9 @@ impl Group {
         let ended = tokio::time::timeout(GRACE, async {
             while let Some(joined) = self.tasks.join_next().await {
                 let result = match joined {
-                    Ok((name, result)) => result.with_context(|| format!("the task {name} failed while stopping")),
+                    Ok((name, result)) => {
+                        result.with_context(|| format!("the task {name} failed while stopping"))
+                    }
                     Err(panicked) => Err(anyhow::Error::new(panicked)),
                 };
                 if first.is_ok() {
@@ -143,7 +145,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
 
     // The duty room's address is bound early: a port in use is told before anything else starts.
     let listener = match config.gateway.web_listen {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?)
+        }
         None => None,
     };
 
@@ -152,8 +156,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let (door, requests) = commands::door();
     let mut ways_back = WaysBack::default();
 
-    let broker_address =
-        start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics).await.context("MQTT broker")?;
+    let broker_address = start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)
+        .await
+        .context("MQTT broker")?;
     start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     drop(intake);
@@ -165,6 +170,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         router: Router::new(config.bindings.iter().map(binding).collect()),
         journal: journal.clone(),
         head: restored.head,
+        recovered: restored.recovered,
         receipts: restored.receipts,
         acks: ways_back.acks,
         clock: clock.clone(),
@@ -208,7 +214,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
             cancel.run_until_cancelled(watch_health(watched, links, sinks, health_sender)).await;
             Ok(())
         });
-        let room = web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
+        let room =
+            web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.
@@ -318,7 +325,11 @@ async fn watch_health(
             let last_error = sink.trouble.borrow().clone();
             // A cursor that cannot be read is shown as the whole journal behind: the journal's own fault says why.
             let at = journal.cursor(&sink.cursor).await.unwrap_or(0);
-            now.sinks.push(web::SinkHealth { name: sink.name.clone(), lag: head.saturating_sub(at), last_error });
+            now.sinks.push(web::SinkHealth {
+                name: sink.name.clone(),
+                lag: head.saturating_sub(at),
+                last_error,
+            });
         }
         health.send_if_modified(|shown| {
             let changed = *shown != now;
@@ -353,7 +364,8 @@ async fn start_broker(
     let Some(settings) = &config.gateway.broker else { return Ok(None) };
     let (source, acks) = ways_back.add(BROKER_WINDOW)?;
     let user = |login: &config::Login| {
-        let user = broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
+        let user =
+            broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
         (login.user.clone(), user)
     };
     let credentials = match settings.anonymous {
@@ -390,7 +402,8 @@ fn start_mqtt(
         let (source, acks) = ways_back.add(from.inflight_window)?;
         let mut settings =
             mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
-        settings.user = from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
+        settings.user =
+            from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
         settings.tls = from.tls.then(mqtt::TlsSettings::default);
         settings.filters = filters(config, &from.link);
         settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
@@ -415,7 +428,8 @@ fn start_modbus(
     for from in &config.gateway.modbus {
         // Polls wait for no acknowledgement; the index is all they need.
         let (source, _no_acks) = ways_back.add(u16::MAX)?;
-        let units = config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
+        let units =
+            config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
         let bus = modbus::BusSettings {
             link: from.link.clone(),
             host: from.host.clone(),

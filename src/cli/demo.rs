@@ -51,7 +51,9 @@ fn password(dir: &Path, first: Option<&str>) -> anyhow::Result<String> {
         return Ok(password.to_owned());
     }
     let kept = std::fs::read_to_string(&file);
-    kept.with_context(|| format!("cannot read {}; remove the folder {} to begin anew", file.display(), dir.display()))
+    kept.with_context(|| {
+        format!("cannot read {}; remove the folder {} to begin anew", file.display(), dir.display())
+    })
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that a visitor needs")]

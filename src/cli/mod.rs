@@ -39,18 +39,23 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.
-            let code = if error.use_stderr() { ExitCode::from(check::EXIT_CONFIG) } else { ExitCode::SUCCESS };
+            let code =
+                if error.use_stderr() { ExitCode::from(check::EXIT_CONFIG) } else { ExitCode::SUCCESS };
             drop(error.print());
             code
         }
     }
 }
 
+/// What is logged unless `RUST_LOG` says otherwise: what we say, and only the warnings of the crates inside.
+const QUIET: &str = "warn,fengsui=info";
+
 /// Logs go to stderr: stdout is for people. `RUST_LOG` overrides the level.
 fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -35,7 +35,10 @@ fn show(report: &Report) {
     eprint!("{}", report.render(Colour::No));
 }
 
-#[expect(clippy::print_stdout, reason = "the first password is for the person at the terminal, never for the log")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the first password is for the person at the terminal, never for the log"
+)]
 fn announce(app: &app::App) {
     if let Some(address) = app.web {
         println!("值班页面 / duty room: http://{address}/");
@@ -44,6 +47,9 @@ fn announce(app: &app::App) {
         println!("MQTT: {address}");
     }
     if let Some(password) = &app.first_password {
-        println!("首次启动，只显示一次 / shown once: account: {}  password: {password}", crate::web::accounts::FIRST_ACCOUNT);
+        println!(
+            "首次启动，只显示一次 / shown once: account: {}  password: {password}",
+            crate::web::accounts::FIRST_ACCOUNT
+        );
     }
 }

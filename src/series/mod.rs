@@ -12,12 +12,12 @@ mod range;
 
 pub use range::Bucket;
 
-use tokio_util::sync::CancellationToken;
 use crate::journal::{AppendError, Journal, ReadError, from_sql, to_sql};
 use crate::model::{Code, PointId, Reading, Span, Timestamp};
 use rusqlite::params;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tail::{Sample, Tails};
+use tokio_util::sync::CancellationToken;
 
 /// The name of the cursor.
 const CURSOR: &str = "series";

@@ -469,7 +469,11 @@ async fn the_shared_loop_delivers_what_comes_and_stops_when_cancelled() {
     let server = Scripted::start(|_| (204, None)).await;
     let mut house = House::new();
     let cancel = tokio_util::sync::CancellationToken::new();
-    let task = tokio::spawn(fengsui::sinks::run(house.sink(&server.url), tokio::sync::watch::channel(None).0, cancel.clone()));
+    let task = tokio::spawn(fengsui::sinks::run(
+        house.sink(&server.url),
+        tokio::sync::watch::channel(None).0,
+        cancel.clone(),
+    ));
     for first in 0..3 {
         house.append_numbers(first, 1).await;
         let arrived = async {
