@@ -17,7 +17,7 @@ async fn list(State(teller): State<Storyteller>) -> Json<Value> {
     let chapters: Vec<Value> = chapters
         .map(|(chapter, running)| json!({ "id": chapter.id, "zh": chapter.zh, "en": chapter.en, "running": running }))
         .collect();
-    Json(json!({ "chapters": chapters }))
+    Json(Value::Array(chapters))
 }
 
 async fn tell(State(teller): State<Storyteller>, Path(id): Path<String>) -> (StatusCode, Json<Value>) {

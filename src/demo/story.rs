@@ -41,7 +41,9 @@ const fn act(after_secs: u64, device: &'static str, signal: &'static str, value:
     Act { after_secs, device, signal, value, over_secs }
 }
 
-/// The story, in the order it is told. Devices and signals are those of `plan.toml` beside this file.
+/// The story. Devices and signals are those of `plan.toml` beside this file. Each chapter begins as long before its
+/// hazard as the rule's delay asks: the battery, whose rule waits a minute, first; the fire when a visitor has had half
+/// a minute to sign in. After [`STORY_SECS`] all five hazards stand.
 pub const CHAPTERS: [Chapter; 5] = [
     Chapter {
         id: "residual",
@@ -54,7 +56,7 @@ pub const CHAPTERS: [Chapter; 5] = [
         id: "smoke",
         zh: "203 房间烟感报警，随后自行恢复",
         en: "the detector in room 203 alarms and clears itself",
-        starts_at_secs: 15,
+        starts_at_secs: 30,
         acts: &[
             act(0, "yg-smoke-203", "concentration", 0.42, 2),
             act(2, "yg-smoke-203", "smoke", 1.0, 0),
@@ -66,27 +68,28 @@ pub const CHAPTERS: [Chapter; 5] = [
         id: "hydrant",
         zh: "室外消火栓水压跌破 0.14 MPa",
         en: "the outdoor hydrant drops under 0.14 MPa",
-        starts_at_secs: 25,
-        acts: &[act(0, "yg-hydrant-1", "pressure", 0.088, 6)],
+        starts_at_secs: 10,
+        acts: &[act(0, "yg-hydrant-1", "pressure", 0.118, 6)],
     },
     Chapter {
         id: "mute",
         zh: "卫生院配电柜的 Modbus 设备失去应答",
         en: "a Modbus unit of the clinic goes mute",
-        starts_at_secs: 30,
+        starts_at_secs: 38,
         acts: &[act(0, "wsy-meter-1", MUTE, 1.0, 0)],
     },
     Chapter {
         id: "battery",
         zh: "卫生院药房烟感电池电量低",
         en: "the battery of the pharmacy's detector runs low",
-        starts_at_secs: 35,
-        acts: &[act(0, "wsy-smoke-pharmacy", "battery", 8.0, 3)],
+        starts_at_secs: 0,
+        acts: &[act(0, "wsy-smoke-pharmacy", "battery", 16.0, 1)],
     },
 ];
 
-/// How long the whole story takes until its last act is done; the last hazards follow after their delays.
-pub const STORY_SECS: u64 = 40;
+/// How long the whole story takes until its last hazard stands: the battery's rule waits 60 s, the detector reports
+/// every 5 s.
+pub const STORY_SECS: u64 = 70;
 
 /// Tells the story. Cheap to clone.
 #[derive(Debug, Clone)]
