@@ -23,7 +23,7 @@ const HAZARDS: [(&str, &str, &str, &str); 5] = [
     ("yg-rcd-1/residual", "剩余电流报警", "剩余电流 3", " mA ≥ 300 mA 持续 10 s，GB 50116-2013 9.2.3"),
     ("yg-smoke-203/smoke", "感烟火警", "感烟探测：火警", "，本系统默认值"),
     (
-        "yg-hydrant-1/pressure",
+        "yg-hydrant-1/hydrant",
         "消火栓压力偏低",
         "室外消火栓压力 0.1",
         " MPa < 0.14 MPa 持续 30 s，GB 55036-2022 3.0.3 / GB 50974-2014 7.2.8",
@@ -179,12 +179,12 @@ async fn sees_every_device(browser: &Browser) {
                 "return [...document.querySelectorAll('.site h2')].map(h => h.firstChild.textContent.trim())"
             )
             .await,
-        json!(["阳光养老院", "镇卫生院"])
+        json!(["阳光养老院", "镇卫生院", "本网关"])
     );
     let odd = browser
         .run(
             "return [...document.querySelectorAll('#sites [data-point]')].filter(p =>
-                !/前$/.test(p.querySelector('[data-age]').textContent) || !/\\bq-(good|absent)\\b/.test(p.className)
+                !p.matches('.q-none') && !/前$/.test(p.querySelector('[data-age]').textContent) || !/\\bq-(good|absent|none)\\b/.test(p.className)
                 || (p.matches('.q-good') && p.querySelector('.value b').textContent === '—')).map(p => p.dataset.point + ' ' + p.className + ' ' + p.innerText)",
         )
         .await;
