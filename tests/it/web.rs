@@ -36,7 +36,9 @@ async fn reached(room: &DutyRoom, no: u64) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), followed).await.expect("the board did not follow the journal");
+    tokio::time::timeout(Duration::from_secs(30), followed)
+        .await
+        .expect("the board did not follow the journal");
 }
 
 fn ask(method: &str, path: &str, cookie: &str) -> Request<Body> {
@@ -112,7 +114,8 @@ async fn nothing_is_shown_or_done_without_a_sign_in() {
     let room = filled().await;
     for page in PAGES {
         let response = send(&room, ask("GET", page, "")).await;
-        let refused = if page.starts_with("/fragments") { StatusCode::UNAUTHORIZED } else { StatusCode::SEE_OTHER };
+        let refused =
+            if page.starts_with("/fragments") { StatusCode::UNAUTHORIZED } else { StatusCode::SEE_OTHER };
         assert_eq!(response.status(), refused, "{page}");
     }
     for (method, path) in documented() {
@@ -183,7 +186,14 @@ async fn a_page_of_another_site_cannot_act() {
         }
         assert_eq!(send(&room, request).await.status(), StatusCode::FORBIDDEN, "{origin:?}");
     }
-    assert!(room.board.snapshot().open.values().all(|open| &*open.hazard.id.to_string() != "4.sd-204.smoke_state.fire-smoke" || open.hazard.acknowledged.is_none()));
+    assert!(
+        room.board
+            .snapshot()
+            .open
+            .values()
+            .all(|open| &*open.hazard.id.to_string() != "4.sd-204.smoke_state.fire-smoke"
+                || open.hazard.acknowledged.is_none())
+    );
 }
 
 #[tokio::test]
@@ -224,7 +234,8 @@ async fn an_acknowledgement_carries_the_persons_name_and_a_refusal_is_in_chinese
     let cookie = sign_in(&room).await;
     let id = "4.sd-204.smoke_state.fire-smoke";
     let path = format!("/api/v1/hazards/{id}/acknowledge");
-    let done = json(send(&room, post(&path, &cookie, &serde_json::json!({ "note": "已打电话" }))).await).await;
+    let done =
+        json(send(&room, post(&path, &cookie, &serde_json::json!({ "note": "已打电话" }))).await).await;
     reached(&room, done["no"].as_u64().unwrap()).await;
     let page = text(send(&room, ask("GET", "/", &cookie)).await).await;
     assert!(page.contains("已打电话"));
@@ -240,8 +251,17 @@ async fn no_page_and_no_asset_names_another_host_and_the_policy_forbids_it() {
     let room = filled().await;
     let cookie = sign_in(&room).await;
     let mut looked = 0;
-    let assets = ["/assets/duty.css", "/assets/duty.js", "/assets/chart.js", "/assets/uPlot.min.css", "/assets/uPlot.iife.min.js", "/assets/icon.svg"];
-    for path in PAGES.into_iter().chain(["/sign-in", "/hazards/4.sd-204.smoke_state.fire-smoke"]).chain(assets) {
+    let assets = [
+        "/assets/duty.css",
+        "/assets/duty.js",
+        "/assets/chart.js",
+        "/assets/uPlot.min.css",
+        "/assets/uPlot.iife.min.js",
+        "/assets/icon.svg",
+    ];
+    for path in
+        PAGES.into_iter().chain(["/sign-in", "/hazards/4.sd-204.smoke_state.fire-smoke"]).chain(assets)
+    {
         let response = send(&room, ask("GET", path, &cookie)).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
@@ -275,13 +295,25 @@ async fn the_screen_says_what_burns_where_and_whom_to_call() {
     let cookie = sign_in(&room).await;
     let page = text(send(&room, ask("GET", "/", &cookie)).await).await;
     for words in [
-        "感烟火警", "阳光养老院", "203 房间床头上方", "GB 4715-2024", "138 0000 0001", "青石镇阳光路 18 号", "首火警", "最新火警",
-        "正在报警", "已恢复 未复位", "迟报", "超量程", "未接传感器", "从未收到",
+        "感烟火警",
+        "阳光养老院",
+        "203 房间床头上方",
+        "GB 4715-2024",
+        "138 0000 0001",
+        "青石镇阳光路 18 号",
+        "首火警",
+        "最新火警",
+        "正在报警",
+        "已恢复 未复位",
+        "迟报",
+        "超量程",
+        "未接传感器",
+        "从未收到",
     ] {
         assert!(page.contains(words), "the page does not say {words}");
     }
-    let first = page.find("class=\"card").unwrap();
-    assert!(page[first..first + 300].contains("sd-203"), "the first fire is not on top");
+    let first = page.split("<article").nth(1).unwrap();
+    assert!(first.contains("id=\"h-2.sd-203.smoke_state.fire-smoke\""), "the first fire is not on top");
     let quality = |point: &str| {
         let at = page.find(&format!("data-point=\"{point}\"")).unwrap();
         let tag = &page[page[..at].rfind('<').unwrap()..at];
@@ -307,7 +339,9 @@ async fn read_until(body: &mut axum::body::BodyDataStream, kind: &str) -> Vec<St
             seen.push_str(std::str::from_utf8(&chunk).unwrap());
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), reading).await.unwrap_or_else(|_| panic!("no {kind} in {kind:?}"))
+    tokio::time::timeout(Duration::from_secs(30), reading)
+        .await
+        .unwrap_or_else(|_| panic!("no {kind} in {kind:?}"))
 }
 
 #[tokio::test]
@@ -317,11 +351,15 @@ async fn a_live_stream_tells_of_a_fire_at_once() {
     let mut stream = send(&room, ask("GET", "/api/v1/live", &cookie)).await.into_body().into_data_stream();
     read_until(&mut stream, "beat").await;
     let plan = duty_room::plan();
-    let fire = duty_room::hazard(&plan, 9, "sd-101/smoke_state", Measured::Code("alarm".into()), room.clock.now());
+    let fire =
+        duty_room::hazard(&plan, 9, "sd-101/smoke_state", Measured::Code("alarm".into()), room.clock.now());
     let no = room.stage.append(vec![], vec![(Change::Raised, fire)], vec![]).await;
     let events = read_until(&mut stream, "change").await;
     let change = events.last().unwrap();
-    assert!(change.contains(&format!("id: {no}")) && change.contains("9.sd-101.smoke_state.fire-smoke"), "{change}");
+    assert!(
+        change.contains(&format!("id: {no}")) && change.contains("9.sd-101.smoke_state.fire-smoke"),
+        "{change}"
+    );
     assert!(change.contains("\"sound\":\"fire\"") && change.contains("\"fire\":4"), "{change}");
     assert_eq!(room.metrics.web_streams.get(), 1);
     drop(stream);
@@ -371,7 +409,8 @@ async fn what_the_journal_could_not_take_is_marked_until_it_could() {
     let room = filled().await;
     let cookie = sign_in(&room).await;
     let plan = duty_room::plan();
-    let fire = duty_room::hazard(&plan, 7, "sd-101/smoke_state", Measured::Code("alarm".into()), room.clock.now());
+    let fire =
+        duty_room::hazard(&plan, 7, "sd-101/smoke_state", Measured::Code("alarm".into()), room.clock.now());
     room.stage.publish_unrecorded(Change::Raised, fire.clone());
     reached(&room, *room.journal.head().borrow()).await;
     let unrecorded = |page: String| page.contains("mark unrecorded");
@@ -424,7 +463,10 @@ async fn the_second_language_says_the_same() {
 async fn a_chart_shows_states_limits_and_hazards() {
     let room = filled().await;
     let cookie = sign_in(&room).await;
-    let body = json(send(&room, ask("GET", "/api/v1/points/ef-01/residual_current/series?buckets=120", &cookie)).await).await;
+    let body = json(
+        send(&room, ask("GET", "/api/v1/points/ef-01/residual_current/series?buckets=120", &cookie)).await,
+    )
+    .await;
     assert_eq!(body["limits"][0]["text"], "≥ 300 mA");
     assert_eq!(body["hazards"][0]["signal"], "supervisory");
     for refused in ["/api/v1/points/ef-01/nothing/series", "/api/v1/points/EF/x/series"] {
