@@ -467,8 +467,14 @@ async fn a_chart_shows_states_limits_and_hazards() {
         send(&room, ask("GET", "/api/v1/points/ef-01/residual_current/series?buckets=120", &cookie)).await,
     )
     .await;
+    assert!(body["rows"].as_array().unwrap().len() > 50, "{body}");
     assert_eq!(body["limits"][0]["text"], "≥ 300 mA");
     assert_eq!(body["hazards"][0]["signal"], "supervisory");
+    let path = "/api/v1/points/sd-203/smoke_state/series?buckets=60";
+    let states = json(send(&room, ask("GET", path, &cookie)).await).await;
+    let rows = states["rows"].as_array().unwrap();
+    assert_eq!(states["states"][1]["code"], "alarm");
+    assert!(rows.iter().any(|row| row[5] == 1.0), "the alarm is not on the chart: {rows:?}");
     for refused in ["/api/v1/points/ef-01/nothing/series", "/api/v1/points/EF/x/series"] {
         assert_eq!(send(&room, ask("GET", refused, &cookie)).await.status(), StatusCode::NOT_FOUND);
     }
