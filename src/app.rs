@@ -12,14 +12,14 @@ use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{Delivery, LinkId, SourceIndex, Text};
-use crate::pipeline::{Binding, Parts, Pipeline, Rhythm, Router};
-use crate::series::{self, Series};
+use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router};
+use crate::series::Series;
 use crate::sinks;
 use crate::sources::{self, Arrival, broker, modbus, mqtt};
 use crate::web;
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -32,6 +32,11 @@ pub const INTAKE_MAX: usize = 2 * crate::pipeline::ARRIVALS_AT_ONCE;
 
 /// Bundles of acknowledgements that may wait for a source; one bundle a commit.
 pub const ACKS_MAX: usize = 64;
+
+/// Unacknowledged messages of the embedded broker's publishers, half of which must not wait for the commit window.
+/// At 100 messages a second from as many devices that is one commit a second (1.1 GB of flash a day); a concentrator
+/// with 20 in flight on one connection gets 20 messages a commit.
+pub const BROKER_WINDOW: u16 = 200;
 
 /// How long the sources may take to hand over what they hold, and the pipeline to write it. A service manager
 /// kills after 90 s; an SD card needs less than 5.
@@ -94,7 +99,9 @@ impl Group {
         let ended = tokio::time::timeout(GRACE, async {
             while let Some(joined) = self.tasks.join_next().await {
                 let result = match joined {
-                    Ok((name, result)) => result.with_context(|| format!("the task {name} failed while stopping")),
+                    Ok((name, result)) => {
+                        result.with_context(|| format!("the task {name} failed while stopping"))
+                    }
                     Err(panicked) => Err(anyhow::Error::new(panicked)),
                 };
                 if first.is_ok() {
@@ -124,7 +131,10 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
 
     // What is known from before.
     let settings = &config.gateway.journal;
-    let limits = journal::Limits { bytes_max: settings.size_max_bytes, keep: settings.keep, ..Default::default() };
+    let mut limits = journal::Limits { bytes_max: settings.size_max_bytes, ..Default::default() };
+    if let Some(keep) = settings.keep {
+        limits.readings_age_max = keep;
+    }
     let (journal, restored) = Journal::open(&settings.dir, limits, metrics.clone())
         .with_context(|| format!("cannot open the data directory {}", settings.dir.display()))?;
     if let Some(Text { en, .. }) = &restored.recovered {
@@ -135,7 +145,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
 
     // The duty room's address is bound early: a port in use is told before anything else starts.
     let listener = match config.gateway.web_listen {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?),
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?)
+        }
         None => None,
     };
 
@@ -144,32 +156,39 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let (door, requests) = commands::door();
     let mut ways_back = WaysBack::default();
 
-    let broker_address =
-        start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics).await.context("MQTT broker")?;
+    let broker_address = start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)
+        .await
+        .context("MQTT broker")?;
     start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     drop(intake);
 
+    let (link_sender, links) = watch::channel(BTreeMap::new());
     let engine = Engine::restore(config.plan.clone(), restored.facts, &series.all_last(), clock.now());
     let parts = Parts {
         engine,
         router: Router::new(config.bindings.iter().map(binding).collect()),
         journal: journal.clone(),
         head: restored.head,
+        recovered: restored.recovered,
         receipts: restored.receipts,
         acks: ways_back.acks,
         clock: clock.clone(),
         metrics: metrics.clone(),
+        links: link_sender,
         rhythm: Rhythm { commit_window: config.gateway.commit_window, inflight_windows: ways_back.windows },
     };
     let running = Pipeline::new(parts).run(arrivals, requests, pipeline.cancel.clone());
     pipeline.spawn("pipeline", async move { Ok(running.await?) });
 
-    let follower = series::run(series.clone(), journal.clone(), rest.cancel.clone());
-    rest.spawn("series", async move { Ok(follower.await?) });
+    let (follower, cancel) = (series.clone(), rest.cancel.clone());
+    rest.spawn("series", async move {
+        follower.follow(cancel).await;
+        Ok(())
+    });
 
     let (plan_sender, plan) = watch::channel(config.plan.clone());
-    let mut states = Vec::new();
+    let mut sinks = Vec::new();
     for influx in &config.gateway.influx {
         let worker = sinks::influx::Influx::new(
             influx_settings(influx),
@@ -178,18 +197,25 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
             clock.clone(),
             metrics.clone(),
         )?;
-        states.push(worker.state());
+        let (trouble, told) = watch::channel(None);
+        sinks.push(Sink { name: influx.name.clone(), cursor: cursor(&influx.name), trouble: told });
         let cancel = rest.cancel.clone();
         rest.spawn("influx", async move {
-            sinks::run(worker, cancel).await;
+            sinks::run(worker, trouble, cancel).await;
             Ok(())
         });
     }
 
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     if let Some(listener) = listener {
-        let health = health(&clock, &states, &mut rest);
-        let room = web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
+        let (health_sender, health) = watch::channel(web::Health::default());
+        let (watched, cancel) = (journal.clone(), rest.cancel.clone());
+        rest.spawn("health", async move {
+            cancel.run_until_cancelled(watch_health(watched, links, sinks, health_sender)).await;
+            Ok(())
+        });
+        let room =
+            web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.
@@ -250,6 +276,70 @@ fn binding(from: &config::Binding) -> Binding {
     }
 }
 
+/// Each store has its own cursor, so that a new one starts at the oldest entry and an old one goes on.
+fn cursor(name: &str) -> String {
+    format!("{}:{name}", sinks::influx::CURSOR)
+}
+
+fn influx_settings(from: &config::InfluxSettings) -> sinks::influx::InfluxSettings {
+    sinks::influx::InfluxSettings {
+        cursor: cursor(&from.name),
+        url: from.url.clone(),
+        org: from.org.clone(),
+        bucket: from.bucket.clone(),
+        token: from.token.as_ref().map(|token| token.reveal().to_owned()),
+        batch_lines_max: sinks::influx::BATCH_LINES_DEFAULT,
+        timeout: sinks::influx::TIMEOUT_DEFAULT,
+        gzip: true,
+    }
+}
+
+/// What the health page is told of a sink.
+struct Sink {
+    name: String,
+    cursor: String,
+    trouble: watch::Receiver<Option<String>>,
+}
+
+/// How often the health page's figures are renewed.
+const HEALTH_EVERY: Duration = Duration::from_secs(2);
+
+/// Tells the health page how links and sinks are. Never ends.
+async fn watch_health(
+    journal: Journal,
+    links: watch::Receiver<BTreeMap<LinkId, LinkState>>,
+    sinks: Vec<Sink>,
+    health: watch::Sender<web::Health>,
+) {
+    loop {
+        let states = links.borrow().clone();
+        let links = states.into_iter().map(|(link, LinkState { up, since, reason })| web::LinkHealth {
+            link,
+            up,
+            since,
+            reason,
+        });
+        let mut now = web::Health { links: links.collect(), sinks: Vec::new() };
+        let head = journal.health().head;
+        for sink in &sinks {
+            let last_error = sink.trouble.borrow().clone();
+            // A cursor that cannot be read is shown as the whole journal behind: the journal's own fault says why.
+            let at = journal.cursor(&sink.cursor).await.unwrap_or(0);
+            now.sinks.push(web::SinkHealth {
+                name: sink.name.clone(),
+                lag: head.saturating_sub(at),
+                last_error,
+            });
+        }
+        health.send_if_modified(|shown| {
+            let changed = *shown != now;
+            *shown = now;
+            changed
+        });
+        tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
 /// What must be subscribed on a link: each topic of each profile that is used on it, once.
 fn filters(config: &Config, link: &LinkId) -> Vec<String> {
     let mut filters: Vec<String> = config
@@ -272,11 +362,10 @@ async fn start_broker(
     metrics: &Metrics,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(settings) = &config.gateway.broker else { return Ok(None) };
-    // A device waits for one message at a time, so the window is the number of devices; half of it must not wait.
-    let devices = config.bindings.iter().filter(|binding| binding.link == settings.link).count();
-    let (source, acks) = ways_back.add(u16::try_from(devices).unwrap_or(u16::MAX).max(2))?;
+    let (source, acks) = ways_back.add(BROKER_WINDOW)?;
     let user = |login: &config::Login| {
-        let user = broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
+        let user =
+            broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
         (login.user.clone(), user)
     };
     let credentials = match settings.anonymous {
@@ -313,7 +402,8 @@ fn start_mqtt(
         let (source, acks) = ways_back.add(from.inflight_window)?;
         let mut settings =
             mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
-        settings.user = from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
+        settings.user =
+            from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
         settings.tls = from.tls.then(mqtt::TlsSettings::default);
         settings.filters = filters(config, &from.link);
         settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
@@ -338,7 +428,8 @@ fn start_modbus(
     for from in &config.gateway.modbus {
         // Polls wait for no acknowledgement; the index is all they need.
         let (source, _no_acks) = ways_back.add(u16::MAX)?;
-        let units = config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
+        let units =
+            config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
         let bus = modbus::BusSettings {
             link: from.link.clone(),
             host: from.host.clone(),

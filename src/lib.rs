@@ -10,8 +10,12 @@ pub mod series;
 pub mod sinks;
 pub mod web;
 // The loop that joins them, and what stands beside it.
+pub mod pipeline;
 pub mod commands;
 pub mod clock;
 pub mod metrics;
 pub mod config;
+pub mod app;
 pub mod cli;
+// The world that the demo's gateway looks at.
+pub mod demo;

@@ -1,2 +1,5 @@
 //! arguments → config → app → exit code. Nothing else happens here.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    fengsui::cli::main()
+}

@@ -4,7 +4,6 @@ use crate::config::render::Colour;
 use crate::config::{Config, Env, Report};
 use clap::Args;
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -52,17 +51,12 @@ pub fn check(path: &Path, env: Env<'_>, colour: Colour) -> (String, String, u8) 
 
 /// What the gateway would watch, and how: what an installer compares with what hangs on the walls.
 fn summary(config: &Config, report: &Report) -> String {
-    let mut text = String::new();
-    let mut line = |args: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = text.write_fmt(args);
-        text.push('\n');
-    };
+    let mut lines: Vec<String> = Vec::new();
     for site in &config.plan.sites {
         let devices = site.zones.iter().flat_map(|zone| &zone.devices);
         let points = || devices.clone().flat_map(|device| &device.points);
         let rules: usize = points().map(|point| point.rules.len()).sum();
-        line(format_args!(
+        lines.push(format!(
             "{} {}: {} 区 zones, {} 设备 devices, {} 点 points, {rules} 规则 rules",
             site.id,
             site.name,
@@ -82,8 +76,8 @@ fn summary(config: &Config, report: &Report) -> String {
         } else {
             format!("订阅 subscribes {}", topics.into_iter().collect::<Vec<_>>().join(", "))
         };
-        line(format_args!("{link} {}: {count} 设备 devices, {how}", kind.name()));
+        lines.push(format!("{link} {}: {count} 设备 devices, {how}", kind.name()));
     }
-    line(format_args!("配置正确 / the configuration is right ({} 个警告 warnings)", report.warnings()));
-    text.trim_end().to_owned()
+    lines.push(format!("配置正确 / the configuration is right ({} 个警告 warnings)", report.warnings()));
+    lines.join("\n")
 }

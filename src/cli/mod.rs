@@ -1,3 +1,103 @@
-//! The sub-commands, one file each. The only place that prints.
+//! THE COMMAND LINE: one file per sub-command of the one binary.
 
 pub mod check;
+mod demo;
+mod run;
+
+use crate::config::LogFormat;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// 烽燧: an IoT telemetry gateway for fire safety.
+#[derive(Debug, Parser)]
+#[command(name = "fengsui", version, about = "烽燧: an IoT telemetry gateway for fire safety")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Run the gateway of a real site.
+    Run {
+        /// The gateway's configuration.
+        #[arg(long, default_value = "gateway.toml")]
+        config: PathBuf,
+    },
+    /// Say whether the configuration, the site plan and the profiles are right: everything that is wrong, at once.
+    Check(check::Check),
+    /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
+    Demo(demo::Arguments),
+}
+
+/// Runs the program: arguments in, exit code out.
+pub fn main() -> ExitCode {
+    match Arguments::try_parse() {
+        Ok(Arguments { command: Sub::Run { config } }) => run::run(&config),
+        Ok(Arguments { command: Sub::Check(arguments) }) => ExitCode::from(arguments.run()),
+        Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
+        Err(error) => {
+            // clap prints to the right stream; its exit code for `--help` is 0.
+            let code =
+                if error.use_stderr() { ExitCode::from(check::EXIT_CONFIG) } else { ExitCode::SUCCESS };
+            drop(error.print());
+            code
+        }
+    }
+}
+
+/// What is logged unless `RUST_LOG` says otherwise: what we say, and only the warnings of the crates inside.
+const QUIET: &str = "warn,fengsui=info";
+
+/// Logs go to stderr: stdout is for people. `RUST_LOG` overrides the level.
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(QUIET));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Runs a future on the runtime and makes its result an exit code.
+fn block_on(future: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(future) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the gateway ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// SIGTERM or Ctrl-C. A second one ends the process at once.
+async fn asked_to_stop() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(signal) => signal,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for SIGTERM");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        std::process::exit(1);
+    });
+}

@@ -104,5 +104,7 @@ fn parse(texts: Texts, report: &mut Report) -> Option<Library> {
     report.problems.extend(problems);
     let ids = files.iter().filter_map(|(file, _)| profile_id(file).ok());
     let broken = ids.filter(|id| !catalogue.profiles.contains_key(id)).collect();
-    Some(Library { vocabulary: catalogue.vocabulary?, profiles: catalogue.profiles, broken })
+    // Without its vocabulary nothing of a plan can be checked; the catalogue has said why.
+    catalogue.vocabulary.classes().next()?;
+    Some(Library { vocabulary: catalogue.vocabulary, profiles: catalogue.profiles, broken })
 }

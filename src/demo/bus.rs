@@ -61,9 +61,9 @@ impl Bus {
             Request::ReadDiscreteInputs(start, count) if discrete => {
                 bits(start, count).map(|bits| Some(Response::ReadDiscreteInputs(bits)))
             }
-            Request::ReadHoldingRegisters(..) | Request::ReadInputRegisters(..) | Request::ReadDiscreteInputs(..) => {
-                Err(ExceptionCode::IllegalDataAddress)
-            }
+            Request::ReadHoldingRegisters(..)
+            | Request::ReadInputRegisters(..)
+            | Request::ReadDiscreteInputs(..) => Err(ExceptionCode::IllegalDataAddress),
             _ => Err(ExceptionCode::IllegalFunction),
         }
     }

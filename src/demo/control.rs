@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 
 /// `GET /api/v1/demo`, `POST /api/v1/demo/{restart|calm|<chapter>}`.
-pub fn routes(teller: Storyteller) -> Router {
+pub(super) fn routes(teller: Storyteller) -> Router {
     Router::new().route("/api/v1/demo", get(list)).route("/api/v1/demo/{id}", post(tell)).with_state(teller)
 }
 

@@ -264,9 +264,17 @@ impl Form {
 }
 
 /// A signed or unsigned number as a register holds it.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what a register can hold")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to what a register can hold"
+)]
 fn word(value: f64) -> u16 {
-    if value < 0.0 { (value.max(f64::from(i16::MIN)) as i16) as u16 } else { value.min(f64::from(u16::MAX)) as u16 }
+    if value < 0.0 {
+        (value.max(f64::from(i16::MIN)) as i16) as u16
+    } else {
+        value.min(f64::from(u16::MAX)) as u16
+    }
 }
 
 /// Puts every device of the demo at rest.
@@ -274,7 +282,8 @@ pub(super) fn settle(world: &World) {
     for (device, form) in super::roster() {
         for (signal, value, noise) in form.rest() {
             // A tremble that differs from device to device, so that forty charts do not look copied.
-            let shift = (f64::from(device.bytes().map(u32::from).sum::<u32>() % 17) / 17.0 - 0.5) * 2.0 * noise;
+            let shift =
+                (f64::from(device.bytes().map(u32::from).sum::<u32>() % 17) / 17.0 - 0.5) * 2.0 * noise;
             world.settle(device, signal, value + shift, *noise);
         }
         world.settle(device, super::world::MUTE, 0.0, 0.0);

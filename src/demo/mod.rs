@@ -75,8 +75,12 @@ pub async fn prepare(dir: &Path, listen: SocketAddr) -> anyhow::Result<Prepared>
         toml::Value::String(dir.display().to_string()),
     );
     for name in BUSES {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot bind a simulated Modbus server")?;
-        gateway.push_str(&format!("\n[[modbus]]\nname = \"{name}\"\nurl = \"tcp://{}\"\n", listener.local_addr()?));
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("cannot bind a simulated Modbus server")?;
+        gateway.push_str(&format!(
+            "\n[[modbus]]\nname = \"{name}\"\nurl = \"tcp://{}\"\n",
+            listener.local_addr()?
+        ));
         buses.push((name, listener));
     }
     let texts = [("gateway.toml", gateway.as_str()), ("plan.toml", PLAN)];
@@ -155,7 +159,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let prepared = prepare(dir.path(), "127.0.0.1:0".parse().unwrap()).await.unwrap();
         let simulated: Vec<&str> = roster().map(|(id, _)| id).collect();
-        let planned: Vec<&str> = prepared.config.bindings.iter().map(|binding| binding.device.as_str()).collect();
+        let planned: Vec<&str> =
+            prepared.config.bindings.iter().map(|binding| binding.device.as_str()).collect();
         assert_eq!(simulated, planned);
         assert!(planned.len() >= 40, "{} devices", planned.len());
         for (device, signal) in CHAPTERS.iter().flat_map(Chapter::cast) {
@@ -173,10 +178,18 @@ mod tests {
             let form = Form::of(binding.profile.id.as_str(), device).unwrap();
             let at = crate::model::Timestamp::from_secs(1_800_000_000);
             let Some(topic) = form.topic("yangguang", &binding.address) else { continue };
-            let kind = binding.profile.topics().iter().position(|form| form.matches(&topic) == Some(&binding.address));
+            let kind = binding
+                .profile
+                .topics()
+                .iter()
+                .position(|form| form.matches(&topic) == Some(&binding.address));
             let message = form.message(&prepared.world, device).to_string();
             let decoded = binding.profile.decode_message(kind.unwrap(), message.as_bytes(), at);
-            assert!(decoded.understood && decoded.problems.is_empty(), "{device}: {message}: {:?}", decoded.problems);
+            assert!(
+                decoded.understood && decoded.problems.is_empty(),
+                "{device}: {message}: {:?}",
+                decoded.problems
+            );
             assert!(!decoded.samples.is_empty());
             checked += 1;
         }

@@ -27,7 +27,8 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Speaks until it is dropped.
     pub(super) async fn run(self) {
-        let mut options = MqttOptions::new(self.device.clone(), self.broker.ip().to_string(), self.broker.port());
+        let mut options =
+            MqttOptions::new(self.device.clone(), self.broker.ip().to_string(), self.broker.port());
         options.set_keep_alive(Duration::from_secs(30));
         let (client, events) = AsyncClient::new(options, QUEUE);
         tokio::join!(keep_connected(events), self.speak(client));
@@ -43,7 +44,8 @@ impl Publisher {
             if self.world.is_mute(&self.device) {
                 continue;
             }
-            let urgent: Vec<Option<i64>> = self.form.urgent().iter().map(|signal| self.rounded(signal)).collect();
+            let urgent: Vec<Option<i64>> =
+                self.form.urgent().iter().map(|signal| self.rounded(signal)).collect();
             let changed = urgent != said && !said.is_empty();
             if !changed && Instant::now() < next {
                 if said.is_empty() {

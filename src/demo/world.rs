@@ -22,7 +22,11 @@ struct Signal {
 impl Signal {
     fn at(&self, now: Instant) -> f64 {
         let over = self.over.as_secs_f64();
-        let share = if over <= 0.0 { 1.0 } else { (now.duration_since(self.start).as_secs_f64() / over).clamp(0.0, 1.0) };
+        let share = if over <= 0.0 {
+            1.0
+        } else {
+            (now.duration_since(self.start).as_secs_f64() / over).clamp(0.0, 1.0)
+        };
         self.from + (self.to - self.from) * share
     }
 }
@@ -66,7 +70,7 @@ impl World {
 }
 
 /// The signal that switches a device off.
-pub const MUTE: &str = "mute";
+pub(super) const MUTE: &str = "mute";
 
 #[cfg(test)]
 mod tests {

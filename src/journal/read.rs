@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The number of the newest entry that was ever recorded.
 pub(super) fn head(conn: &Connection) -> rusqlite::Result<u64> {
     conn.query_row(
-        "SELECT max(ifnull((SELECT max(no) FROM entry), 0), ifnull((SELECT value FROM meta WHERE key = 'base'), 0))",
+        "SELECT max(ifnull((SELECT max(no) FROM entry), 0), ifnull((SELECT value FROM meta WHERE key = 'begun_after'), 0))",
         [],
         |row| row.get(0),
     )

@@ -91,7 +91,7 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
         "SELECT max(no) FROM transition",
         "SELECT max(no) FROM note",
         "SELECT max(no) FROM cursor",
-        "SELECT max(value) FROM meta WHERE key = 'base'",
+        "SELECT max(value) FROM meta WHERE key = 'begun_after'",
     ] {
         let found = source.query_row(question, [], |row| row.get::<_, Option<i64>>(0));
         highest = highest.max(found.ok().flatten().unwrap_or(0));
@@ -100,8 +100,8 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
     let named = target.query_row("SELECT max(CAST(id AS INTEGER)) FROM hazard", [], |row| row.get(0));
     highest = highest.max(named.ok().flatten().unwrap_or(0));
     if highest > 0 {
-        let base = highest.saturating_add(to_sql(GAP));
-        target.execute("INSERT OR REPLACE INTO meta VALUES ('base', ?)", [base])?;
+        let begun_after = highest.saturating_add(to_sql(GAP));
+        target.execute("INSERT OR REPLACE INTO meta VALUES ('begun_after', ?)", [begun_after])?;
     }
     target.commit()?;
     Ok(saved)

@@ -62,5 +62,5 @@ CREATE INDEX chunk_end ON chunk (t1);
 -- Each point's newest reading at its last sealing; its samples of entries up to `sealed_no` are in chunks.
 CREATE TABLE last (point INTEGER PRIMARY KEY, sealed_no INTEGER NOT NULL, reading BLOB NOT NULL) STRICT;
 
--- `base`: the number before the first entry of this file, when it was begun after a damaged one.
+-- `begun_after`: the number before the first entry of this file, when it was begun after a damaged one.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;

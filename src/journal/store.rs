@@ -13,8 +13,8 @@ use std::time::Duration;
 const BUSY_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a page; SQLite's default and that of the file systems below.
 pub(super) const PAGE_BYTES: u64 = 4096;
-/// Files up to this size are checked whole at every start: about a second on an SD card at 40 MB/s ... 6 s. Larger ones
-/// are checked whole only when the last run met damage; their small tables (hazards, facts, cursors) always.
+/// Files up to this size are checked whole at every start: 256 MiB at the 40 MB/s of an SD card are 6 s. Larger ones are
+/// checked whole only when the last run met damage; their small tables (hazards, facts, cursors) always.
 const CHECK_WHOLE_BYTES_MAX: u64 = 256 << 20;
 /// The tables that are checked at every start: without them a hazard could be hidden.
 const LEDGER_TABLES: [&str; 7] = ["fact", "hazard", "transition", "note", "cursor", "document", "point"];

@@ -2,7 +2,9 @@
 
 use crate::commands::{Done, Refused};
 use crate::journal::{Entry, Note, Stray, StrayKind, Write};
-use crate::model::{Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Timestamp, Transition};
+use crate::model::{
+    Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Timestamp, Transition,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -50,10 +52,13 @@ impl Batch {
         if !outcome.transitions.is_empty() {
             // A line of the duty log is what people wait for: it goes out at once.
             self.urgent = true;
-            let raised =
-                outcome.transitions.iter().any(|moved| matches!(moved.change, Change::Raised | Change::RaisedAgain));
+            let raised = outcome
+                .transitions
+                .iter()
+                .any(|moved| matches!(moved.change, Change::Raised | Change::RaisedAgain));
             if raised && let Some(received_at) = received_at {
-                self.hazard_from = Some(self.hazard_from.map_or(received_at, |oldest| oldest.min(received_at)));
+                self.hazard_from =
+                    Some(self.hazard_from.map_or(received_at, |oldest| oldest.min(received_at)));
             }
             self.transitions.append(&mut outcome.transitions);
         }

@@ -9,27 +9,27 @@
 //! fault is raised, and the unwritten entries are kept in memory (bounded) and written when the journal is back.
 
 mod batch;
+mod commit;
 mod route;
 
 pub use route::{Binding, Route, Router};
 
 use crate::clock::Clock;
-use crate::commands::{Done, Refused, Request, Requests};
+use crate::commands::{Refused, Request, Requests};
 use crate::hazard::Engine;
-use crate::journal::{AppendError, Entry, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
+use crate::journal::{AppendError, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
 use crate::metrics::Metrics;
 use crate::model::{
-    Body, Change, DeviceId, Event, Flaw, Frame, LinkChange, Outcome, PointId, Quality, Reading, SourceIndex,
-    Span, Text, Timestamp, Value,
+    Body, Change, Delivery, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId, Quality,
+    Reading, Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Sealed};
 use futures::future::BoxFuture;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Arrivals taken at once. Enough that a commit under load carries hundreds of readings; few enough that decoding
@@ -74,16 +74,31 @@ pub struct Parts {
     pub journal: Journal,
     /// The journal's newest entry number.
     pub head: u64,
+    /// What the journal had to do to itself at start, for the duty log.
+    pub recovered: Option<Text>,
     /// Fingerprints of messages that the journal already has.
     pub receipts: HashSet<u64>,
     /// The way back to each source, by its index.
-    pub acks: Vec<mpsc::Sender<Vec<crate::model::Delivery>>>,
+    pub acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     /// Time.
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
     /// When to commit.
     pub rhythm: Rhythm,
+    /// Where the state of the links is told, for the health page.
+    pub links: watch::Sender<BTreeMap<LinkId, LinkState>>,
+}
+
+/// How a link is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkState {
+    /// Whether it works.
+    pub up: bool,
+    /// Since when it is so.
+    pub since: Timestamp,
+    /// Why, in English.
+    pub reason: String,
 }
 
 /// The loop.
@@ -94,8 +109,9 @@ pub struct Pipeline {
     clock: Clock,
     metrics: Metrics,
     rhythm: Rhythm,
-    acks: Vec<mpsc::Sender<Vec<crate::model::Delivery>>>,
-    owed: Vec<Vec<crate::model::Delivery>>,
+    links: watch::Sender<BTreeMap<LinkId, LinkState>>,
+    acks: Vec<mpsc::Sender<Vec<Delivery>>>,
+    owed: Vec<Vec<Delivery>>,
     receipts: HashSet<u64>,
     receipts_order: VecDeque<u64>,
     next_no: u64,
@@ -121,6 +137,7 @@ impl Pipeline {
             clock: parts.clock,
             metrics: parts.metrics,
             rhythm: parts.rhythm,
+            links: parts.links,
             acks: parts.acks,
             owed,
             receipts_order: parts.receipts.iter().copied().collect(),
@@ -136,9 +153,12 @@ impl Pipeline {
         };
         let now = pipeline.clock.now();
         pipeline.note(NoteKind::Started, "gateway", Text::new("网关启动", "gateway started"));
-        pipeline.own_reading("gateway/journal", Value::Flag(false), now);
+        if let Some(text) = parts.recovered {
+            pipeline.note(NoteKind::Journal, "journal", text);
+        }
+        pipeline.own_fault("journal", false, now);
         let clock_wrong = !pipeline.clock.is_believable();
-        pipeline.own_reading("gateway/clock", Value::Flag(clock_wrong), now);
+        pipeline.own_fault("clock", clock_wrong, now);
         pipeline
     }
 
@@ -225,7 +245,8 @@ impl Pipeline {
                     self.unknown(&frame, topic, payload, reason);
                 }
                 Route::Foreign => {
-                    let reason = "计划里没有任何设备使用这个主题 / no device of the plan uses this topic".to_owned();
+                    let reason =
+                        "计划里没有任何设备使用这个主题 / no device of the plan uses this topic".to_owned();
                     self.unknown(&frame, topic, payload, reason);
                 }
             },
@@ -320,6 +341,11 @@ impl Pipeline {
         });
     }
 
+    fn own_fault(&mut self, point: &str, fault: bool, at: Timestamp) {
+        let state = if fault { "fault" } else { "normal" };
+        self.own_reading(&format!("gateway/{point}"), Value::Code(state.into()), at);
+    }
+
     fn link(&mut self, change: LinkChange) {
         tracing::info!(link = %change.link, up = change.up, reason = %change.reason, "the link changed");
         self.open_batch();
@@ -334,6 +360,12 @@ impl Pipeline {
             )
         };
         self.note(NoteKind::Link, change.link.as_str(), text);
+        self.links.send_modify(|links| {
+            links.insert(
+                change.link.clone(),
+                LinkState { up: change.up, since: at, reason: change.reason.clone() },
+            );
+        });
         let state = if change.up { "up" } else { "down" };
         self.own_reading(&format!("link-{}/state", change.link), Value::Code(state.into()), at);
     }
@@ -391,10 +423,11 @@ impl Pipeline {
             self.metrics.clock_steps.inc();
             self.shift(by);
             self.step(&Event::ClockStepped { by }, None);
-            let text = Text::new(&format!("系统时钟调整了 {by}"), &format!("the wall clock was stepped by {by}"));
+            let text =
+                Text::new(&format!("系统时钟调整了 {by}"), &format!("the wall clock was stepped by {by}"));
             self.note(NoteKind::ClockStepped, "clock", text);
             let wrong = !self.clock.is_believable();
-            self.own_reading("gateway/clock", Value::Flag(wrong), self.clock.now());
+            self.own_fault("clock", wrong, self.clock.now());
         }
         let now = self.clock.now();
         if self.engine.next_deadline().is_some_and(|due| due <= now) {
@@ -411,197 +444,6 @@ impl Pipeline {
         self.writing_since = self.writing_since + by;
         for sealed in &mut self.queue {
             sealed.hazard_from = sealed.hazard_from.map(|at| at + by);
-        }
-    }
-
-    // ---- the journal -------------------------------------------------------------------------------------------
-
-    /// Whether the open batch should be closed now.
-    fn due(&self) -> bool {
-        if self.batch.is_empty() {
-            return false;
-        }
-        if self.batch.urgent || self.batch.readings.len() >= ENTRY_READINGS_MAX {
-            return true;
-        }
-        if self.degraded || !self.queue.is_empty() {
-            return false; // it goes with the next one; nobody waits for it
-        }
-        let waited = self.batch.opened_at.is_some_and(|opened| self.clock.now() >= opened + self.rhythm.commit_window);
-        waited || self.window_is_half_full()
-    }
-
-    /// Half of a far side's window is waiting for us: it must not run dry.
-    fn window_is_half_full(&self) -> bool {
-        let Some((source, _)) = self.batch.deliveries.last() else { return false };
-        let half = usize::from(self.window(*source) / 2).max(1);
-        self.batch.deliveries.len() >= half
-            && self.batch.deliveries.iter().filter(|(from, _)| from == source).count() >= half
-    }
-
-    fn window(&self, source: SourceIndex) -> u16 {
-        self.rhythm.inflight_windows.get(usize::from(source.0)).copied().unwrap_or(20)
-    }
-
-    fn keep_writing(&mut self) {
-        let now = self.clock.now();
-        // One at a time: while one entry is written the next gathers, so batches grow by themselves under load.
-        if self.due() && (self.queue.is_empty() || self.degraded) {
-            self.seal(now);
-        }
-        if self.writing.is_some() && !self.degraded && now >= self.writing_since + JOURNAL_PATIENCE {
-            self.degrade("日志写入超时", "the journal did not answer in time");
-        }
-        if self.degraded {
-            self.show_unrecorded();
-            self.bound_backlog();
-        }
-        self.start_writing(now);
-    }
-
-    fn seal(&mut self, now: Timestamp) {
-        let batch = std::mem::take(&mut self.batch);
-        self.queue.push_back(batch.seal(self.next_no, now));
-        self.next_no += 1;
-    }
-
-    fn start_writing(&mut self, now: Timestamp) {
-        if self.writing.is_some() || self.retry_at.is_some_and(|at| now < at) {
-            return;
-        }
-        let Some(front) = self.queue.front() else { return };
-        let (journal, write) = (self.journal.clone(), front.write.clone());
-        self.writing = Some(Box::pin(async move { journal.append(write).await }));
-        self.writing_since = now;
-        self.retry_at = None;
-    }
-
-    fn written(&mut self, result: Result<(), AppendError>) {
-        self.writing = None;
-        let now = self.clock.now();
-        if let Err(error) = result {
-            tracing::error!(%error, "the journal could not be written; it will be tried again");
-            self.retry_at = Some(now + self.retry_after);
-            self.retry_after = (self.retry_after + self.retry_after).min(RETRY_MAX);
-            if !self.degraded {
-                self.degrade(&format!("日志无法写入：{error}"), &format!("the journal cannot be written: {error}"));
-            }
-            return;
-        }
-        self.retry_after = RETRY_MIN;
-        let Some(sealed) = self.queue.pop_front() else { return };
-        if let Some(from) = sealed.hazard_from {
-            self.metrics.hazard_latency_seconds.observe(now.since(from).as_secs_f64());
-        }
-        let no = sealed.write.entry.no;
-        for reply in sealed.replies {
-            drop(reply.send(Ok(Done { no, recorded: true })));
-        }
-        self.acknowledge(sealed.deliveries);
-        if self.degraded && self.queue.is_empty() {
-            self.degraded = false;
-            self.note(NoteKind::Journal, "journal", Text::new("日志恢复写入", "the journal is written again"));
-            self.own_reading("gateway/journal", Value::Flag(false), now);
-        }
-    }
-
-    fn degrade(&mut self, zh: &str, en: &str) {
-        self.degraded = true;
-        tracing::error!(reason = en, "the journal cannot keep up; hazards are shown without it");
-        let now = self.clock.now();
-        self.note(NoteKind::Journal, "journal", Text::new(zh, en));
-        self.own_reading("gateway/journal", Value::Flag(true), now);
-        if self.due() {
-            self.seal(now);
-        }
-    }
-
-    /// Shows what the journal does not have yet, and answers the operators who wait for it.
-    fn show_unrecorded(&mut self) {
-        let journal = &self.journal;
-        for sealed in self.queue.iter_mut().filter(|sealed| !sealed.shown_unrecorded) {
-            sealed.shown_unrecorded = true;
-            let entry = Entry { recorded: false, ..(*sealed.write.entry).clone() };
-            let no = entry.no;
-            journal.publish_unrecorded(Arc::new(entry));
-            for reply in sealed.replies.drain(..) {
-                drop(reply.send(Ok(Done { no, recorded: false })));
-            }
-        }
-    }
-
-    /// Keeps memory bounded and the wire open while the journal is away.
-    ///
-    /// A broker stops sending once its window is full of unacknowledged messages, and then a fire could not get
-    /// through. So before that the oldest are acknowledged although they are only in memory: a fire first, then
-    /// nothing lost.
-    fn bound_backlog(&mut self) {
-        let mut kept: usize = self.batch.readings.len();
-        kept += self.queue.iter().map(|sealed| sealed.write.entry.readings.len()).sum::<usize>();
-        let being_written = usize::from(self.writing.is_some());
-        for sealed in self.queue.iter_mut().skip(being_written) {
-            if kept <= BACKLOG_READINGS_MAX {
-                break;
-            }
-            let given_up = sealed.write.entry.readings.len();
-            let entry = Entry { readings: Vec::new(), ..(*sealed.write.entry).clone() };
-            sealed.write.entry = Arc::new(entry);
-            kept -= given_up;
-            self.metrics.readings_lost.inc_by(given_up as u64);
-        }
-        for index in 0..self.acks.len() {
-            let Ok(source) = u16::try_from(index).map(SourceIndex) else { continue };
-            let allowed = usize::from(self.window(source)) * 3 / 4;
-            let of_source = |deliveries: &[(SourceIndex, crate::model::Delivery)]| {
-                deliveries.iter().filter(|(from, _)| *from == source).count()
-            };
-            let held = of_source(&self.batch.deliveries)
-                + self.queue.iter().map(|sealed| of_source(&sealed.deliveries)).sum::<usize>();
-            let mut excess = held.saturating_sub(allowed);
-            let mut released = Vec::new();
-            let held_lists =
-                self.queue.iter_mut().map(|s| &mut s.deliveries).chain(std::iter::once(&mut self.batch.deliveries));
-            for list in held_lists {
-                list.retain(|(from, delivery)| {
-                    let release = excess > 0 && *from == source;
-                    if release {
-                        excess -= 1;
-                        released.push((*from, *delivery));
-                    }
-                    !release
-                });
-            }
-            self.metrics.frames_acked_unrecorded.inc_by(released.len() as u64);
-            self.acknowledge(released);
-        }
-    }
-
-    fn acknowledge(&mut self, deliveries: Vec<(SourceIndex, crate::model::Delivery)>) {
-        for (source, delivery) in deliveries {
-            if let Some(owed) = self.owed.get_mut(usize::from(source.0)) {
-                owed.push(delivery);
-            }
-        }
-        for (acks, owed) in self.acks.iter().zip(&mut self.owed) {
-            if owed.is_empty() {
-                continue;
-            }
-            // A source that is busy gets them with the next commit; one that is gone needs them no more.
-            if let Err(mpsc::error::TrySendError::Full(back)) = acks.try_send(std::mem::take(owed)) {
-                *owed = back;
-            }
-        }
-    }
-
-    fn remember_receipt(&mut self, fingerprint: u64) {
-        self.batch.receipts.push(fingerprint);
-        if self.receipts.insert(fingerprint) {
-            self.receipts_order.push_back(fingerprint);
-        }
-        while self.receipts_order.len() > RECEIPTS_MAX {
-            if let Some(oldest) = self.receipts_order.pop_front() {
-                self.receipts.remove(&oldest);
-            }
         }
     }
 
@@ -627,7 +469,9 @@ impl Pipeline {
 }
 
 /// Waits for the commit in progress; for ever when there is none.
-async fn finished(writing: &mut Option<BoxFuture<'static, Result<(), AppendError>>>) -> Result<(), AppendError> {
+async fn finished(
+    writing: &mut Option<BoxFuture<'static, Result<(), AppendError>>>,
+) -> Result<(), AppendError> {
     match writing {
         Some(future) => future.await,
         None => std::future::pending().await,

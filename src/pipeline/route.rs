@@ -95,14 +95,19 @@ impl Router {
         }
         let mut not_planned = Route::Foreign;
         for pattern in self.patterns.iter().filter(|pattern| pattern.link == *link) {
-            let Some(address) = pattern.profile.topics().get(pattern.topic).and_then(|form| form.matches(topic)) else {
+            let Some(address) =
+                pattern.profile.topics().get(pattern.topic).and_then(|form| form.matches(topic))
+            else {
                 continue;
             };
             let key = (link.clone(), Arc::from(pattern.profile.id.as_str()), pattern.topic);
             let slot = self.by_address.get(&key).and_then(|addresses| addresses.get(address)).copied();
-            let Some((slot, binding)) = slot.and_then(|slot| Some((slot, self.bindings.get(slot)?.clone()))) else {
-                not_planned =
-                    Route::NotPlanned { profile: pattern.profile.id.to_string(), address: address.to_owned() };
+            let Some((slot, binding)) = slot.and_then(|slot| Some((slot, self.bindings.get(slot)?.clone())))
+            else {
+                not_planned = Route::NotPlanned {
+                    profile: pattern.profile.id.to_string(),
+                    address: address.to_owned(),
+                };
                 continue;
             };
             let topics = self.remembered.entry(link.clone()).or_default();

@@ -17,6 +17,7 @@ use crate::model::{Code, PointId, Reading, Span, Timestamp};
 use rusqlite::params;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tail::{Sample, Tails};
+use tokio_util::sync::CancellationToken;
 
 /// The name of the cursor.
 const CURSOR: &str = "series";
@@ -33,6 +34,9 @@ const CHUNK_AGE_MAX: Span = Span::from_secs(400 * 86_400);
 const CHUNKS_DROPPED_PER_STEP: i64 = 16;
 /// The most buckets of one range: four times the pixels of a wide screen.
 pub const BUCKETS_MAX: usize = 16_384;
+
+/// How long a failed step waits: the disk is full or slow, and people are told by the pipeline.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The series. A cheap handle.
 #[derive(Clone)]
@@ -111,6 +115,30 @@ impl Series {
         let entries = entries.unwrap_or(0);
         self.0.journal.move_cursor(CURSOR, passed).await?;
         Ok(Progress { entries, sealed, idle })
+    }
+
+    /// Follows the journal until cancelled.
+    ///
+    /// Errors: none that end it; a failed step is logged and tried again after [`RETRY_AFTER`].
+    pub async fn follow(&self, cancel: CancellationToken) {
+        let mut head = self.0.journal.recorded();
+        let work = async {
+            loop {
+                match self.step().await {
+                    Ok(progress) if progress.idle => {
+                        if head.changed().await.is_err() {
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::error!(%error, "the series could not follow the journal; it will try again");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
+                }
+            }
+        };
+        cancel.run_until_cancelled(work).await;
     }
 
     /// The newest reading of a point: by the time it was taken, not by when it arrived.

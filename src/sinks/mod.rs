@@ -7,6 +7,7 @@
 pub mod influx;
 
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What one step of a worker came to.
@@ -39,14 +40,19 @@ pub trait Worker: Send {
     fn woken(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Steps a worker until it is cancelled.
-pub async fn run(mut worker: impl Worker, cancel: CancellationToken) {
+/// Steps a worker until it is cancelled. `trouble` says why it backs off, for the health page; `None`: it works.
+pub async fn run(mut worker: impl Worker, trouble: watch::Sender<Option<String>>, cancel: CancellationToken) {
     let work = async {
         loop {
             match worker.step().await {
-                Progress::Delivered { .. } => {}
+                Progress::Delivered { .. } => {
+                    trouble.send_replace(None);
+                }
                 Progress::Idle => worker.woken().await,
-                Progress::BackOff { wait, .. } => tokio::time::sleep(wait).await,
+                Progress::BackOff { wait, reason } => {
+                    trouble.send_replace(Some(reason));
+                    tokio::time::sleep(wait).await;
+                }
             }
         }
     };

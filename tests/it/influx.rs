@@ -116,6 +116,7 @@ impl House {
 
     fn sink_with(&self, url: &str, change: impl FnOnce(&mut InfluxSettings)) -> Influx {
         let mut settings = InfluxSettings {
+            cursor: CURSOR.to_owned(),
             url: url.to_owned(),
             org: "烽燧".to_owned(),
             bucket: "site a".to_owned(),
@@ -468,7 +469,11 @@ async fn the_shared_loop_delivers_what_comes_and_stops_when_cancelled() {
     let server = Scripted::start(|_| (204, None)).await;
     let mut house = House::new();
     let cancel = tokio_util::sync::CancellationToken::new();
-    let task = tokio::spawn(fengsui::sinks::run(house.sink(&server.url), cancel.clone()));
+    let task = tokio::spawn(fengsui::sinks::run(
+        house.sink(&server.url),
+        tokio::sync::watch::channel(None).0,
+        cancel.clone(),
+    ));
     for first in 0..3 {
         house.append_numbers(first, 1).await;
         let arrived = async {

@@ -194,7 +194,10 @@ enum Deed {
     /// Readings (point, time in seconds, tenths) in one entry, written this many seconds after the one before.
     Append(Vec<(u8, i64, i16)>, i64),
     Step,
+    /// Stopped and started again.
     Restart,
+    /// Killed and started again on what lies on the disk at that moment.
+    Crash,
 }
 
 fn deed() -> impl Strategy<Value = Deed> {
@@ -204,6 +207,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         6 => (prop::collection::vec(sample, 0..60), 0i64..2000).prop_map(|(samples, after)| Deed::Append(samples, after)),
         3 => Just(Deed::Step),
         1 => Just(Deed::Restart),
+        1 => Just(Deed::Crash),
     ]
 }
 
@@ -218,7 +222,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let dir = tempfile::tempdir().unwrap();
+            let mut dir = tempfile::tempdir().unwrap();
             let mut journal = open(dir.path());
             let mut series = Series::open(&journal).await.unwrap();
             let mut raw: BTreeSet<(u8, i64, i16)> = BTreeSet::new();
@@ -235,6 +239,16 @@ proptest! {
                         raw.extend(samples);
                     }
                     Deed::Step => _ = series.step().await.unwrap(),
+                    Deed::Crash => {
+                        let disk = tempfile::tempdir().unwrap();
+                        for name in ["journal.db", "journal.db-wal"] {
+                            std::fs::copy(dir.path().join(name), disk.path().join(name)).unwrap();
+                        }
+                        drop(series);
+                        dir = disk;
+                        journal = open(dir.path());
+                        series = Series::open(&journal).await.unwrap();
+                    }
                     Deed::Restart => {
                         drop(series);
                         drop(journal);

@@ -57,6 +57,8 @@ const REFUSED_TEXT_MAX: usize = 1000;
 /// Where to write.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InfluxSettings {
+    /// The store's cursor in the journal: [`CURSOR`], or another for each further store.
+    pub cursor: String,
     /// `http://127.0.0.1:8086`, without a path unless a proxy needs one.
     pub url: String,
     /// The organisation; VictoriaMetrics ignores it.
@@ -89,6 +91,7 @@ pub struct Influx {
     plan: watch::Receiver<Arc<Plan>>,
     clock: Clock,
     metrics: Metrics,
+    cursor_name: String,
     cursor: Option<u64>,
     batch: Option<Batch>,
     pause: Duration,
@@ -124,6 +127,7 @@ impl Influx {
             plan,
             clock,
             metrics,
+            cursor_name: settings.cursor,
             cursor: None,
             batch: None,
             pause: PAUSE_MIN,
@@ -144,7 +148,7 @@ impl Influx {
             self.batch = Some(batch);
             return Err(trouble);
         }
-        if let Err(error) = self.journal.move_cursor(CURSOR, batch.through).await {
+        if let Err(error) = self.journal.move_cursor(&self.cursor_name, batch.through).await {
             self.batch = Some(batch);
             return Err(Trouble::journal(&error));
         }
@@ -158,7 +162,7 @@ impl Influx {
     async fn next_batch(&mut self) -> Result<Option<Batch>, Trouble> {
         let mut through = match self.cursor {
             Some(cursor) => cursor,
-            None => self.journal.cursor(CURSOR).await.map_err(|error| Trouble::journal(&error))?,
+            None => self.journal.cursor(&self.cursor_name).await.map_err(|error| Trouble::journal(&error))?,
         };
         self.cursor = Some(through);
         self.recorded.mark_unchanged();

@@ -1,26 +1,22 @@
 //! The connection: connect, subscribe, hand frames over, acknowledge, wait, again.
 
 use super::backoff::Backoff;
+use super::held::{Gone, Held, Room};
+use super::options::options;
 use super::reason::Lost;
 use super::topics::Topics;
-use super::{
-    CONNECT_MAX, DRAIN_MAX, HELD_BYTES_MAX, HELD_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES,
-    SUBSCRIBE_MAX, WIRE_BYTES_MAX, WRITE_MAX,
-};
+use super::{CONNECT_MAX, DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES, SUBSCRIBE_MAX, WRITE_MAX};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Timestamp};
-use crate::sources::{Acks, Arrival, Intake};
+use crate::sources::{Acks, Intake};
 use bytes::Bytes;
 use rumqttc::{
-    Event, EventLoop, LastWill, MqttOptions, Packet, PubAck, PubRec, Publish, QoS, SubAck, Subscribe,
-    SubscribeFilter, SubscribeReasonCode,
+    Event, EventLoop, Packet, PubAck, PubRec, Publish, QoS, SubAck, Subscribe, SubscribeFilter,
+    SubscribeReasonCode,
 };
-use std::collections::VecDeque;
 use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -32,17 +28,18 @@ const QOS2: u32 = 1 << 16;
 /// The only packet id we ever use: one SUBSCRIBE a connection.
 const SUBSCRIBE_ID: u16 = 1;
 
-/// Our place in the queue for the intake, kept while other things happen so that no other source overtakes.
-type Turn =
-    Pin<Box<dyn Future<Output = Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>> + Send>>;
-
 /// Cancelled, or nobody takes frames any more.
 struct Over;
+
+impl From<Gone> for Over {
+    fn from(_: Gone) -> Self {
+        Self
+    }
+}
 
 pub(super) struct Client {
     settings: MqttSettings,
     source: SourceIndex,
-    intake: Intake,
     acks: Acks,
     acks_open: bool,
     clock: Clock,
@@ -53,9 +50,7 @@ pub(super) struct Client {
     epoch: u32,
     /// Messages of this connection that wait for their acknowledgement.
     outstanding: usize,
-    held: VecDeque<Arrival>,
-    held_bytes: usize,
-    turn: Option<Turn>,
+    held: Held,
     /// What was last said about the link.
     up: Option<bool>,
 }
@@ -64,7 +59,7 @@ pub(super) struct Client {
 enum Wake {
     Cancelled,
     Acks(Option<Vec<Delivery>>),
-    Room(Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>),
+    Room(Room),
     Packet(Result<Event, rumqttc::ConnectionError>),
     Ping,
     NotSubscribed,
@@ -83,7 +78,6 @@ impl Client {
         Self {
             settings,
             source,
-            intake,
             acks,
             acks_open: true,
             clock,
@@ -92,9 +86,7 @@ impl Client {
             topics: Topics::default(),
             epoch: 0,
             outstanding: 0,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            turn: None,
+            held: Held::new(intake),
             up: None,
         }
     }
@@ -184,13 +176,13 @@ impl Client {
         let mut subscribed = self.settings.filters.is_empty();
         let subscribed_by = Instant::now() + SUBSCRIBE_MAX;
         loop {
-            let full = self.held.len() >= HELD_MAX || self.held_bytes >= HELD_BYTES_MAX;
+            let full = self.held.is_full();
             // Acknowledgements before everything: they let the broker go on. The rest in the order of what frees memory.
             let wake = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => Wake::Cancelled,
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
-                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+                room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
                 event = event_loop.poll(), if !full => Wake::Packet(event),
                 _ = ping.tick(), if full => Wake::Ping,
                 () = tokio::time::sleep_until(subscribed_by), if !subscribed && !full => Wake::NotSubscribed,
@@ -203,7 +195,7 @@ impl Client {
                 }
                 Wake::Acks(Some(batch)) => self.acknowledge(event_loop, batch).await,
                 Wake::Room(permit) => {
-                    self.hand_over(permit)?;
+                    self.held.hand_over(permit)?;
                     // While reading stood still the answer to a ping may have waited unread.
                     event_loop.state.await_pingresp &= !full;
                     Ok(())
@@ -265,7 +257,7 @@ impl Client {
             retained: publish.retain,
             delivery,
         };
-        self.put(Arrival::Frame(frame))
+        Ok(self.held.put(frame)?)
     }
 
     /// The broker may refuse single topics. That is a link that does not do its work, and must be seen.
@@ -292,52 +284,7 @@ impl Client {
         if self.up.replace(up) == Some(up) {
             return;
         }
-        // A flapping link must not fill the queue while nobody takes from it: only its last state matters.
-        if matches!(self.held.back(), Some(Arrival::Link(_))) {
-            self.held.pop_back();
-        }
-        self.held.push_back(Arrival::Link(LinkChange { link: self.settings.link.clone(), up, reason }));
-    }
-
-    /// Into the intake when there is room and nobody waits before, else into the queue.
-    fn put(&mut self, arrival: Arrival) -> Result<(), Over> {
-        let arrival = if self.held.is_empty() {
-            match self.intake.try_send(arrival) {
-                Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Over),
-                Err(mpsc::error::TrySendError::Full(arrival)) => arrival,
-            }
-        } else {
-            arrival
-        };
-        self.held_bytes += bytes_of(&arrival);
-        self.held.push_back(arrival);
-        Ok(())
-    }
-
-    /// Our turn has come: the first of the queue with the permit, more of them while there is room.
-    fn hand_over(
-        &mut self,
-        permit: Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>>,
-    ) -> Result<(), Over> {
-        self.turn = None;
-        let permit = permit.map_err(|_| Over)?;
-        if let Some(first) = self.held.pop_front() {
-            self.held_bytes -= bytes_of(&first);
-            permit.send(first);
-        }
-        while let Some(next) = self.held.pop_front() {
-            let bytes = bytes_of(&next);
-            match self.intake.try_send(next) {
-                Ok(()) => self.held_bytes -= bytes,
-                Err(mpsc::error::TrySendError::Closed(_)) => return Err(Over),
-                Err(mpsc::error::TrySendError::Full(next)) => {
-                    self.held.push_front(next);
-                    break;
-                }
-            }
-        }
-        Ok(())
+        self.held.put_link(LinkChange { link: self.settings.link.clone(), up, reason });
     }
 
     /// PUBACK for all that waits in the channel, with one flush.
@@ -376,14 +323,14 @@ impl Client {
                 () = self.cancel.cancelled() => return Err(Over),
                 output = &mut work => return Ok(output),
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
-                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+                room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
             };
             match wake {
                 Wake::Acks(Some(batch)) => {
                     self.metrics.mqtt_stale_acks.inc_by(batch.len() as u64);
                 }
                 Wake::Acks(None) => self.acks_open = false,
-                Wake::Room(permit) => self.hand_over(permit)?,
+                Wake::Room(permit) => self.held.hand_over(permit)?,
                 Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => {}
             }
         }
@@ -399,7 +346,7 @@ impl Client {
                 biased;
                 () = tokio::time::sleep_until(deadline) => break,
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
-                room = turn(&mut self.turn, &self.intake), if !self.held.is_empty() => Wake::Room(room),
+                room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
             };
             let gone = match wake {
                 Wake::Acks(Some(batch)) if connected => self.acknowledge(event_loop, batch).await.is_err(),
@@ -407,14 +354,14 @@ impl Client {
                     self.acks_open &= batch.is_some();
                     false
                 }
-                Wake::Room(permit) => self.hand_over(permit).is_err(),
+                Wake::Room(permit) => self.held.hand_over(permit).is_err(),
                 Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => false,
             };
             if gone {
                 break;
             }
         }
-        self.count_lost();
+        self.metrics.frames_lost.inc_by(self.held.irreplaceable());
         if connected {
             let farewell = self.status(OFFLINE).into_iter().chain([Packet::Disconnect]);
             if let Err(lost) = write(event_loop, farewell).await {
@@ -423,35 +370,14 @@ impl Client {
         }
     }
 
+    /// The end of settings that never worked: only the word about the link may still wait.
     async fn hand_over_the_rest(mut self) {
-        while let Some(arrival) = self.held.pop_front() {
-            if tokio::time::timeout(DRAIN_MAX, self.intake.send(arrival)).await.is_err() {
-                break;
+        while !self.held.is_empty() {
+            let Ok(room) = tokio::time::timeout(DRAIN_MAX, self.held.room()).await else { return };
+            if self.held.hand_over(room).is_err() {
+                return;
             }
         }
-        self.count_lost();
-    }
-
-    /// Only QoS 0 is lost by leaving; the broker still has the others.
-    fn count_lost(&self) {
-        let lost =
-            self.held.iter().filter(|a| matches!(a, Arrival::Frame(f) if f.delivery.is_none())).count();
-        self.metrics.frames_lost.inc_by(lost as u64);
-    }
-}
-
-/// Waits for our turn at the intake; may be dropped and called again without losing the place in the queue.
-async fn turn(
-    turn: &mut Option<Turn>,
-    intake: &Intake,
-) -> Result<mpsc::OwnedPermit<Arrival>, mpsc::error::SendError<()>> {
-    turn.get_or_insert_with(|| Box::pin(intake.clone().reserve_owned())).await
-}
-
-fn bytes_of(arrival: &Arrival) -> usize {
-    match arrival {
-        Arrival::Frame(Frame { body: Body::Message { payload, .. }, .. }) => payload.len(),
-        Arrival::Frame(_) | Arrival::Link(_) => 0,
     }
 }
 
@@ -471,35 +397,4 @@ async fn write(event_loop: &mut EventLoop, packets: impl IntoIterator<Item = Pac
         Ok(Err(error)) => Err(Lost::WriteFailed(error.to_string())),
         Err(_) => Err(Lost::WriteFailed(format!("nothing for {} s", WRITE_MAX.as_secs()))),
     }
-}
-
-/// rumqttc's options, or why these settings can never work. Checked here because rumqttc panics on some.
-fn options(settings: &MqttSettings) -> Result<MqttOptions, String> {
-    if settings.client_id.is_empty() {
-        return Err("the client id is empty: a session cannot be kept without one".to_owned());
-    }
-    if settings.keep_alive < Duration::from_secs(1) {
-        return Err("the keep-alive is shorter than a second".to_owned());
-    }
-    if let Some(filter) = settings.filters.iter().find(|f| !rumqttc::valid_filter(f)) {
-        return Err(format!("{filter:?} is no MQTT topic filter"));
-    }
-    let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
-    options.set_keep_alive(settings.keep_alive);
-    options.set_clean_session(false);
-    options.set_manual_acks(true);
-    options.set_max_packet_size(WIRE_BYTES_MAX, WIRE_BYTES_MAX);
-    if let Some((name, password)) = &settings.user {
-        options.set_credentials(name, password);
-    }
-    if let Some(topic) = &settings.will_topic {
-        if !rumqttc::valid_topic(topic) {
-            return Err(format!("{topic:?} is no MQTT topic"));
-        }
-        options.set_last_will(LastWill::new(topic, OFFLINE, QoS::AtLeastOnce, true));
-    }
-    if let Some(tls) = &settings.tls {
-        options.set_transport(super::tls::transport(tls)?);
-    }
-    Ok(options)
 }

@@ -21,6 +21,8 @@
 
 mod backoff;
 mod client;
+mod held;
+mod options;
 mod reason;
 mod tls;
 mod topics;
