@@ -3,7 +3,8 @@
 use super::auth::{From, Who};
 use super::{Shared, auth, wire};
 use crate::commands::Refused;
-use crate::model::{Command, CommandKind, HazardId, PointId, Refusal, Timestamp};
+use crate::model::{Command, CommandKind, HazardId, Point, PointId, Quantity, Refusal, Timestamp};
+use crate::series::{Bucket, Series};
 use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -246,8 +247,13 @@ pub async fn series(
     let rows: Vec<_> = filled
         .iter()
         .filter(|bucket| bucket.count > 0 || bucket.bad > 0)
-        .map(|b| {
-            json!([b.start.as_millis(), b.end.as_millis(), b.count, b.bad, b.min, b.max, b.mean, b.last])
+        .map(|bucket| {
+            let [min, max, mean, last] = match point.quantity {
+                Quantity::State => states(&shared.room.series, point, bucket),
+                _ => [bucket.min, bucket.max, bucket.mean, bucket.last],
+            };
+            let (start, end) = (bucket.start.as_millis(), bucket.end.as_millis());
+            json!([start, end, bucket.count, bucket.bad, min, max, mean, last])
         })
         .collect();
     let limits: Vec<_> = point
@@ -263,19 +269,33 @@ pub async fn series(
         .collect();
     let snapshot = shared.board.snapshot();
     let hazards: Vec<_> = snapshot.on_point(&id).map(|open| wire::open(&plan, open)).collect();
-    let states: Vec<_> = point
+    let names: Vec<_> = point
         .states
         .iter()
         .map(|(code, name)| json!({ "code": &**code, "name": wire::text(name) }))
         .collect();
     Ok(Json(json!({
         "point": id.as_str(), "name": wire::text(&point.name), "unit": point.unit(), "decimals": point.decimals,
-        "numeric": point.quantity.is_numeric(), "states": states,
+        "numeric": point.quantity.is_numeric(), "states": names,
         "silent_after_ms": device.silent_after.map(crate::model::Span::as_millis),
         "from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(),
         "columns": ["start", "end", "count", "bad", "min", "max", "mean", "last"],
         "rows": rows, "limits": limits, "hazards": hazards,
     })))
+}
+
+/// A state's figures are the series' own numbers; a chart wants the place in the point's list of states. The mean of
+/// states means nothing: the last one stands in.
+#[expect(clippy::cast_precision_loss, reason = "a point has a handful of states")]
+fn states(series: &Series, point: &Point, bucket: &Bucket) -> [Option<f64>; 4] {
+    let place = |figure: Option<f64>| {
+        let code = series.state(figure?)?;
+        point.states.iter().position(|(known, _)| *known == code).map(|place| place as f64)
+    };
+    let (one, other, last) = (place(bucket.min), place(bucket.max), place(bucket.last));
+    let low = one.into_iter().chain(other).chain(last).reduce(f64::min);
+    let high = one.into_iter().chain(other).chain(last).reduce(f64::max);
+    [low, high, last, last]
 }
 
 /// Which page of a list.

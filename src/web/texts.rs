@@ -37,7 +37,7 @@ impl Lang {
     }
 
     /// The one of the two that this language reads.
-    pub fn pick<'a>(self, text: &'a crate::model::Text) -> &'a str {
+    pub fn pick(self, text: &crate::model::Text) -> &str {
         match self {
             Self::Zh => &text.zh,
             Self::En => &text.en,

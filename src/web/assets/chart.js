@@ -54,7 +54,7 @@
     const axis = { stroke: '#a9b7c6', grid: { stroke: '#2f3c4b', width: 1 }, ticks: { stroke: '#2f3c4b' }, font: '14px system-ui' };
     const stepped = s.numeric ? undefined : uPlot.paths.stepped({ align: 1 });
     const options = {
-      width: box.clientWidth, height: 340, legend: { live: true },
+      width: box.clientWidth, height: 300, legend: { live: true },
       scales: { x: { time: true, range: [s.from / 1000, s.to / 1000] }, y: { range: [low - air, high + air] } },
       axes: [
         { ...axis, values: (_, ts) => ts.map((t) => range > 86400 ? beijing(t).slice(5, 16).replace('T', ' ') : beijing(t).slice(11, range > 3600 ? 16 : 19)), space: 110 },
@@ -104,7 +104,7 @@
       load();
     });
   }
-  addEventListener('resize', () => { if (plot) plot.setSize({ width: box.clientWidth, height: 340 }); });
+  addEventListener('resize', () => { if (plot) plot.setSize({ width: box.clientWidth, height: 300 }); });
   say(box.dataset.loading);
   load();
 })();

@@ -34,7 +34,8 @@
 
   function tick() {
     const at = now();
-    put($('#clock'), clockText(at));
+    // A running clock would look alive.
+    put($('#clock'), sound.lost ? '--:--:--' : clockText(at));
     for (const element of all('[data-since]')) put(element, spanText(at - Number(element.dataset.since)));
     for (const device of all('[data-silent-after]')) {
       const limit = Number(device.dataset.silentAfter), heard = Number(device.dataset.heard);
