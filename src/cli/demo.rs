@@ -25,6 +25,10 @@ pub(super) struct Arguments {
     quiet: bool,
 }
 
+/// What to do when the address or the folder is taken.
+const ELSEWHERE: &str =
+    "换地址用 --listen，换文件夹用 --dir / choose another address with --listen, another folder with --dir";
+
 pub(super) fn run(arguments: Arguments) -> ExitCode {
     super::start_logging(crate::config::LogFormat::Text);
     super::block_on(async move {
@@ -32,9 +36,9 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot make the folder {}", dir.display()))?;
         let prepared = demo::prepare(&dir, listen).await?;
         let options = Options { clock: Clock::system(), extra: Some(prepared.controls()), demo: true };
-        let app = app::start(prepared.config().clone(), options).await.context(
-            "another demo in the same folder, or another program on the same address? See --dir and --listen",
-        )?;
+        let app = app::start(prepared.config().clone(), options)
+            .await
+            .map_err(|error| anyhow::anyhow!("{error:#}. {ELSEWHERE}"))?;
         let broker = app.broker.context("the demo's configuration has an embedded broker")?;
         // A folder that was used before has hazards that somebody has acknowledged: telling the story at once would
         // raise them again and look as if the acknowledgements were lost.

@@ -25,6 +25,10 @@ pub struct Chapter {
     pub zh: &'static str,
     /// On the button, in English.
     pub en: &'static str,
+    /// What happens.
+    pub about_zh: &'static str,
+    /// What happens, in English.
+    pub about_en: &'static str,
     /// When it begins, counted from the start of the whole story.
     starts_at_secs: u64,
     acts: &'static [Act],
@@ -47,15 +51,19 @@ const fn act(after_secs: u64, device: &'static str, signal: &'static str, value:
 pub const CHAPTERS: [Chapter; 5] = [
     Chapter {
         id: "residual",
-        zh: "剩余电流缓慢上升，超过 300 mA",
-        en: "residual current creeps up past 300 mA",
+        zh: "剩余电流超限",
+        en: "Residual current",
+        about_zh: "剩余电流缓慢上升，超过 300 mA",
+        about_en: "residual current creeps up past 300 mA",
         starts_at_secs: 5,
         acts: &[act(0, "yg-rcd-1", "residual", 342.0, 12)],
     },
     Chapter {
         id: "smoke",
-        zh: "203 房间烟感报警，随后自行恢复",
-        en: "the detector in room 203 alarms and clears itself",
+        zh: "烟感火警",
+        en: "Smoke",
+        about_zh: "203 房间烟感报警，随后自行恢复",
+        about_en: "the detector in room 203 alarms and clears itself",
         starts_at_secs: 30,
         acts: &[
             act(0, "yg-smoke-203", "concentration", 0.42, 2),
@@ -66,22 +74,28 @@ pub const CHAPTERS: [Chapter; 5] = [
     },
     Chapter {
         id: "hydrant",
-        zh: "室外消火栓水压跌破 0.14 MPa",
-        en: "the outdoor hydrant drops under 0.14 MPa",
+        zh: "消火栓失压",
+        en: "Hydrant",
+        about_zh: "室外消火栓水压跌破 0.14 MPa",
+        about_en: "the outdoor hydrant drops under 0.14 MPa",
         starts_at_secs: 10,
         acts: &[act(0, "yg-hydrant-1", "pressure", 0.118, 6)],
     },
     Chapter {
         id: "mute",
-        zh: "卫生院配电柜的 Modbus 设备失去应答",
-        en: "a Modbus unit of the clinic goes mute",
+        zh: "设备失联",
+        en: "Mute unit",
+        about_zh: "卫生院配电柜的 Modbus 设备失去应答",
+        about_en: "a Modbus unit of the clinic goes mute",
         starts_at_secs: 38,
         acts: &[act(0, "wsy-meter-1", MUTE, 1.0, 0)],
     },
     Chapter {
         id: "battery",
-        zh: "卫生院药房烟感电池电量低",
-        en: "the battery of the pharmacy's detector runs low",
+        zh: "电池低电",
+        en: "Battery",
+        about_zh: "卫生院药房烟感电池电量低",
+        about_en: "the battery of the pharmacy's detector runs low",
         starts_at_secs: 0,
         acts: &[act(0, "wsy-smoke-pharmacy", "battery", 16.0, 1)],
     },

@@ -29,7 +29,7 @@ const HAZARDS: [(&str, &str, &str, &str); 5] = [
         " MPa < 0.14 MPa 持续 30 s，GB 55036-2022 3.0.3 / GB 50974-2014 7.2.8",
     ),
     ("wsy-meter-1/link", "设备离线", "通信：超过 10 s 未收到任何数据", "，本系统默认值"),
-    ("wsy-smoke-pharmacy/battery", "电池电量偏低", "电池电量 16 % < 20 % 持续 60 s", "，本系统默认值"),
+    ("wsy-smoke-pharmacy/battery", "电池电量偏低", "电池电量 16 % < 20 % 持续 1 min", "，本系统默认值"),
 ];
 
 /// `fengsui demo` as a process of its own, and what it says.
