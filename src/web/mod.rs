@@ -13,6 +13,7 @@ pub mod pages;
 pub mod sessions;
 pub mod texts;
 mod assets;
+mod counters;
 mod csv;
 mod rows;
 mod wire;

@@ -268,7 +268,10 @@ impl LogRow {
                     (Cause::Operator(_), ..) => String::new(),
                     (_, true, Lang::Zh) => hazard.evidence.zh(),
                     (_, true, Lang::En) => hazard.evidence.en(),
-                    (cause, false, _) => lang.pick(&wire::cause_text(cause)).to_owned(),
+                    (cause, false, _) => {
+                        let point = plan.point(&hazard.point).map(|(.., point)| point);
+                        lang.pick(&wire::cause_text(cause, point)).to_owned()
+                    }
                 };
                 Self {
                     no: line.no,
@@ -455,23 +458,6 @@ async fn health(State(shared): State<Shared>, visit: Visit) -> Response {
         ),
         clock: room.clock.is_believable(),
         uptime: rows::span_text(visit.now.since(shared.started_at), visit.lang),
-        counters: counters(&room.metrics.render()),
+        counters: super::counters::counters(&room.metrics.render(), visit.lang),
     })
-}
-
-/// Each counter of the Prometheus text with its own description, without the histograms.
-fn counters(text: &str) -> Vec<(String, String)> {
-    let mut counters = Vec::new();
-    let (mut described, mut help) = (String::new(), String::new());
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, words) = rest.split_once(' ').unwrap_or((rest, ""));
-            (described, help) = (name.to_owned(), words.to_owned());
-        } else if let Some((name, value)) = line.split_once(' ')
-            && (name == described || name.strip_suffix("_total") == Some(&described))
-        {
-            counters.push((help.trim_end_matches('.').to_owned(), value.to_owned()));
-        }
-    }
-    counters
 }

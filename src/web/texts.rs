@@ -127,6 +127,7 @@ texts! {
     empty_plan: "现场计划中没有任何设备", "The site plan has no devices";
     empty_plan_why: "请在现场计划文件中加入单位、分区和设备；未登记的设备会出现在“待接入”", "Add sites, zones and devices to the site plan file; unknown devices are listed under Not connected";
     // point page
+    range_10m: "10 分钟", "10 min";
     range_1h: "1 小时", "1 h";
     range_24h: "24 小时", "24 h";
     range_7d: "7 天", "7 d";
