@@ -165,7 +165,7 @@ texts! {
     class: "类别", "Class";
     timeline: "处理经过", "What happened";
     // strays
-    strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条被丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
+    strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条会被悄悄丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
     unknown_devices: "未登记的设备", "Unknown devices";
     unreadable: "读不懂的报文", "Unreadable messages";
     topic: "主题或地址", "Topic or address";

@@ -188,6 +188,12 @@
       all('.point', tile).forEach(strip);
       all('.device-head .tag:not(.tag-stale)', tile).forEach((tag) => tag.remove());
     }
+    for (const count of all('.site [data-open]')) {
+      const devices = new Set([...all('[data-device]', count.closest('.site'))].map((tile) => tile.dataset.device));
+      const open = hazards.filter((h) => devices.has(h.point.split('/')[0])).length;
+      count.hidden = open === 0;
+      put(count, `${open} ${say.openCount}`);
+    }
     // The most urgent comes first: what is coloured already stays.
     for (const h of hazards) {
       const point = $(`#sites [data-point="${escape(h.point)}"]`);
