@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
 
+use crate::support::gateway::Stuck;
 use crate::support::ports::{PATIENCE, soon, until};
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Door, Refused};
@@ -162,22 +163,6 @@ async fn everything(journal: &Journal) -> Vec<Arc<Entry>> {
             return entries;
         }
         entries.extend(more);
-    }
-}
-
-/// Holds the database as another writer would: the journal waits for it, and fails after a while.
-struct Stuck(rusqlite::Connection);
-
-impl Stuck {
-    fn hold(dir: &Path) -> Self {
-        let conn = rusqlite::Connection::open(dir.join("journal.db")).unwrap();
-        conn.busy_timeout(PATIENCE).unwrap();
-        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-        Self(conn)
-    }
-
-    fn release(self) {
-        self.0.execute_batch("ROLLBACK").unwrap();
     }
 }
 
