@@ -12,5 +12,6 @@ mod scenarios;
 mod profiles;
 mod config;
 mod gateway;
+mod pipeline;
 mod tidy;
 mod support;
