@@ -8,6 +8,7 @@ mod series;
 mod influx;
 mod web;
 mod browser;
+mod story;
 mod scenarios;
 mod profiles;
 mod config;
