@@ -1,5 +1,4 @@
 //! Tests of: journal.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,

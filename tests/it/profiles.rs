@@ -1,6 +1,5 @@
 //! The shipped vocabulary and profiles, and the reader of both: what is accepted, what is refused and how it is said,
 //! and that nothing that arrives on a wire makes a decoder fail.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod noise;
 mod readme;
