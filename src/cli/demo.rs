@@ -4,7 +4,9 @@ use crate::app::{self, Options};
 use crate::clock::Clock;
 use crate::demo;
 use anyhow::Context;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -47,7 +49,12 @@ pub(super) fn run(arguments: Arguments) -> ExitCode {
 fn password(dir: &Path, first: Option<&str>) -> anyhow::Result<String> {
     let file = dir.join("demo-password");
     if let Some(password) = first {
-        std::fs::write(&file, password).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut options = std::fs::OpenOptions::new();
+        // For the visitor's eyes only, like the journal beside it.
+        let opened = options.write(true).create(true).truncate(true).mode(0o600).open(&file);
+        opened
+            .and_then(|mut file| file.write_all(password.as_bytes()))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         return Ok(password.to_owned());
     }
     let kept = std::fs::read_to_string(&file);
