@@ -138,7 +138,9 @@ impl Form {
     /// What it publishes now.
     pub(super) fn message(self, world: &World, device: &str) -> Value {
         let get = |signal: &str| world.measure_or(device, signal, 0.0);
-        let (whole, tenth) = (|value: f64| value.round() as i64, |value: f64| (value * 10.0).round() / 10.0);
+        #[expect(clippy::cast_possible_truncation, reason = "codes, percentages and signal strengths")]
+        let whole = |value: f64| value.round() as i64;
+        let tenth = |value: f64| (value * 10.0).round() / 10.0;
         match self {
             Self::Smoke => json!({
                 "smoke": whole(get("smoke")),
