@@ -90,15 +90,13 @@ impl Demo {
     async fn raised(&self, point: &str, times: usize) {
         let named = point.replace('/', ".");
         let started = Instant::now();
-        loop {
+        let times_raised = || {
             let lines = self.said.lock().unwrap();
-            let hazards =
-                lines.iter().filter(|line| line.contains("hazard was raised") && line.contains(&named));
-            if hazards.count() >= times {
-                return;
-            }
-            assert!(started.elapsed() < STATE_MAX, "{point} raised no hazard: {lines:?}");
-            drop(lines);
+            let raised = |line: &&String| line.contains("hazard was raised") && line.contains(&named);
+            lines.iter().filter(raised).count()
+        };
+        while times_raised() < times {
+            assert!(started.elapsed() < STATE_MAX, "{point} raised no hazard: {:?}", self.said.lock());
             sleep(Duration::from_millis(50)).await;
         }
     }
@@ -263,6 +261,10 @@ async fn a_visitor_watches_the_story_and_it_survives_a_kill() {
     browser.until("location.pathname === '/points/yg-rcd-1/residual'").await;
     sees_a_chart(&browser).await;
     in_all_sizes(&browser, "chart").await;
+    // A point of states has a chart as well.
+    browser.go(&format!("{}points/{fire}", demo.url)).await;
+    browser.until("document.querySelector('#chart canvas')").await;
+    in_all_sizes(&browser, "chart-states").await;
     for page in ["log", "health"] {
         browser.go(&format!("{}{page}", demo.url)).await;
         in_all_sizes(&browser, page).await;

@@ -51,7 +51,7 @@
     const rows = s.numeric ? columns(s, width) : [s.rows.map((r) => (r[0] + r[1]) / 2000), s.rows.map((r) => r[7])];
     const states = s.states.map((state) => state.name[lang]);
     const word = (v) => v === null || v === undefined ? '—' : s.numeric ? v.toFixed(s.decimals) : (states[Math.round(v)] ?? '—');
-    const values = rows[2].concat(rows[3]).filter((v) => v !== null).concat(s.limits.map((l) => l.limit));
+    const values = (s.numeric ? rows[2].concat(rows[3]) : []).filter((v) => v !== null).concat(s.limits.map((l) => l.limit));
     let low = Math.min(...values), high = Math.max(...values);
     if (!s.numeric) { low = 0; high = Math.max(1, states.length - 1); }
     const air = s.numeric ? (high - low || Math.abs(high) || 1) * 0.08 : 0.6;
