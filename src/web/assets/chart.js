@@ -66,9 +66,9 @@
       ],
       series: s.numeric ? [
         { label: lang === 'zh' ? '时间' : 'Time', value: (_, t) => t ? beijing(t).slice(5, 19).replace('T', ' ') : '—' },
-        { label: s.name[lang], stroke: '#3ddc84', width: 2, spanGaps: false, paths: stepped, points: { show: rows[0].length < 60, size: 5 }, value: (_, v) => `${word(v)} ${v === null ? '' : s.unit}` },
-        { label: lang === 'zh' ? '最小' : 'Min', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
-        { label: lang === 'zh' ? '最大' : 'Max', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
+        { label: s.name[lang], stroke: '#3ddc84', width: 2, spanGaps: false, points: { show: rows[0].length < 60, size: 5 }, value: (_, v) => `${word(v)} ${v === null ? '' : s.unit}` },
+        { label: lang === 'zh' ? '最小' : 'Min', stroke: '#3ddc8455', width: 1, spanGaps: false, points: { show: false }, value: (_, v) => word(v) },
+        { label: lang === 'zh' ? '最大' : 'Max', stroke: '#3ddc8455', width: 1, spanGaps: false, points: { show: false }, value: (_, v) => word(v) },
       ] : [
         { label: lang === 'zh' ? '时间' : 'Time', value: (_, t) => t ? beijing(t).slice(5, 19).replace('T', ' ') : '—' },
         // The marks are drawn below; the series itself carries the legend.
