@@ -175,6 +175,7 @@ struct PointPage {
     silent_after: i64,
     old_after: i64,
     unwatched: bool,
+    numeric: bool,
     row: PointRow,
     rules: Vec<RuleRow>,
     hazards: Vec<HazardRow>,
@@ -215,6 +216,7 @@ async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Re
         silent_after: device.silent_after.map_or(0, Span::as_millis),
         old_after: rows::old_after(device).as_millis(),
         unwatched: device.silent_after.is_none(),
+        numeric: point.quantity.is_numeric(),
         row: rows::point_row(device, point, visit.board.last.get(id), priority, visit.now, lang),
         rules: rules.collect(),
         hazards: open

@@ -186,6 +186,12 @@
       all('.point', tile).forEach(strip);
       all('.device-head .tag:not(.tag-stale)', tile).forEach((tag) => tag.remove());
     }
+    for (const site of all('.site')) {
+      const open = hazards.filter((h) => site.querySelector(`[data-device="${escape(h.point.split('/')[0])}"]`)).length;
+      const count = site.querySelector('[data-open]');
+      put(count, String(open));
+      count.parentElement.hidden = open === 0;
+    }
     // The most urgent comes first: what is coloured already stays.
     for (const h of hazards) {
       const point = $(`#sites [data-point="${escape(h.point)}"]`);
