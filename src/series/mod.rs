@@ -120,7 +120,7 @@ impl Series {
 
     /// Follows the journal until cancelled.
     ///
-    /// Errors: none that end it; a failed step is logged and tried again after [`RETRY_AFTER`].
+    /// Errors: none that end it; a failed step is logged and tried again after `RETRY_AFTER`.
     pub async fn follow(&self, cancel: CancellationToken) {
         let mut head = self.0.journal.recorded();
         let work = async {

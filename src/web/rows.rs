@@ -327,6 +327,10 @@ pub(super) struct DeviceRow {
     pub(super) signal_label: &'static str,
     pub(super) stale: bool,
     pub(super) points: Vec<PointRow>,
+    /// Points that its profile knows and that this device, which is heard, has never sent: folded away, not hidden.
+    pub(super) unheard: Vec<PointRow>,
+    /// What concerns the device itself and is in order: battery, radio. In small type under the others.
+    pub(super) upkeep: Vec<PointRow>,
 }
 
 /// One value.
@@ -346,7 +350,21 @@ pub(super) struct PointRow {
     /// Older than [`old_after`], whatever else its device says.
     pub(super) old: bool,
     pub(super) priority: &'static str,
+    upkeep: bool,
 }
+
+/// Classes of points that say how the device is, not what it watches.
+const UPKEEP_CLASSES: [&str; 9] = [
+    "battery",
+    "battery_voltage",
+    "battery_low",
+    "contamination",
+    "link_quality",
+    "self_test",
+    "signal",
+    "signal_to_noise",
+    "tamper",
+];
 
 /// The class of the point that stands for the device being heard at all; the tile itself shows that.
 const HEARD_CLASS: &str = "link_state";
@@ -390,6 +408,17 @@ fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) 
         snapshot.open.values().filter(|open| open.hazard.point.device() == device.id.as_str()).collect();
     let worst = open.iter().map(|open| &open.hazard).min_by_key(|hazard| urgency(hazard));
     let stale = is_silent(device, heard, now);
+    let shown = device.points.iter().filter(|point| point.class.as_str() != HEARD_CLASS).map(|point| {
+        let priority = open
+            .iter()
+            .filter(|open| open.hazard.point == point.id)
+            .min_by_key(|open| urgency(&open.hazard))
+            .map_or("", |open| open.hazard.priority.name());
+        point_row(device, point, snapshot.last.get(&point.id), priority, now, lang)
+    });
+    let (unheard, points): (Vec<_>, Vec<_>) =
+        shown.partition(|row| heard.is_some() && row.quality == "none" && row.priority.is_empty());
+    let (upkeep, points) = points.into_iter().partition(|row| row.upkeep && row.priority.is_empty());
     DeviceRow {
         id: device.id.to_string(),
         name: device.name.to_string(),
@@ -402,19 +431,9 @@ fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) 
         priority: worst.map_or("", |hazard| hazard.priority.name()),
         signal_label: worst.map_or("", |hazard| signal_label(hazard.signal, lang)),
         stale,
-        points: device
-            .points
-            .iter()
-            .filter(|point| point.class.as_str() != HEARD_CLASS)
-            .map(|point| {
-                let priority = open
-                    .iter()
-                    .filter(|open| open.hazard.point == point.id)
-                    .min_by_key(|open| urgency(&open.hazard))
-                    .map_or("", |open| open.hazard.priority.name());
-                point_row(device, point, snapshot.last.get(&point.id), priority, now, lang)
-            })
-            .collect(),
+        points,
+        unheard,
+        upkeep,
     }
 }
 
@@ -444,6 +463,7 @@ pub(super) fn point_row(
         age: String::new(),
         old: false,
         priority,
+        upkeep: UPKEEP_CLASSES.contains(&point.class.as_str()),
     };
     let Some(reading) = last else { return row };
     let quality = wire::quality_name(reading);

@@ -1,5 +1,4 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;

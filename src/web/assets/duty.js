@@ -34,6 +34,7 @@
 
   function tick() {
     const at = now();
+    watchLife();
     // A running clock would look alive.
     put($('#clock'), sound.lost ? '--:--:--' : clockText(at));
     for (const element of all('[data-since]')) put(element, spanText(at - Number(element.dataset.since)));
@@ -54,7 +55,6 @@
       const online = [...devices].filter((d) => !d.classList.contains('stale') && !d.classList.contains('sig-offline')).length;
       put(site.querySelector('[data-online]'), String(online));
     }
-    watchLife();
   }
 
   // --- life ---
@@ -137,6 +137,13 @@
       else if (r.quality === 'uncertain') marks.push(say.uncertain);
       else if (r.quality !== 'good') marks.push(say.bad);
       put(point.querySelector('em'), marks.join(' · '));
+      // The first value of a point that was folded away: it joins the others.
+      const folded = point.closest('.unheard');
+      if (folded) {
+        folded.before(point);
+        const left = all('[data-point]', folded).length;
+        if (left) put(folded.querySelector('summary'), `${left} ${say.unheard}`); else folded.remove();
+      }
       const device = point.closest('[data-device]');
       if (device) device.dataset.heard = Math.max(Number(device.dataset.heard), r.received_at);
     }
@@ -301,12 +308,16 @@
     const answer = await fetch('/api/v1/demo').catch(() => null);
     if (!answer || !answer.ok) return;
     const steps = await answer.json();
+    const drawn = JSON.stringify(steps);
+    if (box.dataset.drawn === drawn) return;
+    box.dataset.drawn = drawn;
     box.replaceChildren(...steps.map((step) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = `verb silence${step.running ? ' running' : ''}`;
       button.dataset.step = step.id;
-      button.textContent = step.zh;
+      button.textContent = step[lang];
+      button.title = step[`about_${lang}`];
       return button;
     }));
   }
@@ -322,6 +333,7 @@
   });
 
   demo();
+  document.addEventListener('beat', demo);
   open();
   tick();
   setInterval(tick, 1000);
