@@ -12,7 +12,7 @@ use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{Delivery, LinkId, SourceIndex, Text};
-use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router};
+use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router, Window};
 use crate::series::Series;
 use crate::sinks;
 use crate::sources::{self, Arrival, broker, modbus, mqtt};
@@ -141,7 +141,6 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         tracing::error!(what = %en, "the journal was damaged and has been recovered");
     }
     let series = Series::open(&journal).await.context("cannot open the time series")?;
-    let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
 
     // The duty room's address is bound early: a port in use is told before anything else starts.
     let listener = match config.gateway.web_listen {
@@ -176,7 +175,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,
-        rhythm: Rhythm { commit_window: config.gateway.commit_window, inflight_windows: ways_back.windows },
+        rhythm: Rhythm { commit_window: config.gateway.commit_window, windows: ways_back.windows },
     };
     let running = Pipeline::new(parts).run(arrivals, requests, pipeline.cancel.clone());
     pipeline.spawn("pipeline", async move { Ok(running.await?) });
@@ -207,6 +206,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     }
 
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    // After everything that can fail: a first password is made only when it can be shown.
+    let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
     if let Some(listener) = listener {
         let (health_sender, health) = watch::channel(web::Health::default());
         let (watched, cancel) = (journal.clone(), rest.cancel.clone());
@@ -253,11 +254,11 @@ impl App {
 #[derive(Default)]
 struct WaysBack {
     acks: Vec<mpsc::Sender<Vec<Delivery>>>,
-    windows: Vec<u16>,
+    windows: Vec<Window>,
 }
 
 impl WaysBack {
-    fn add(&mut self, window: u16) -> anyhow::Result<(SourceIndex, sources::Acks)> {
+    fn add(&mut self, window: Window) -> anyhow::Result<(SourceIndex, sources::Acks)> {
         let index = u16::try_from(self.acks.len()).context("more than 65535 links")?;
         let (sender, receiver) = mpsc::channel(ACKS_MAX);
         self.acks.push(sender);
@@ -362,7 +363,7 @@ async fn start_broker(
     metrics: &Metrics,
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(settings) = &config.gateway.broker else { return Ok(None) };
-    let (source, acks) = ways_back.add(BROKER_WINDOW)?;
+    let (source, acks) = ways_back.add(Window { messages: BROKER_WINDOW, of_many: true })?;
     let user = |login: &config::Login| {
         let user =
             broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
@@ -399,7 +400,7 @@ fn start_mqtt(
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
     for from in &config.gateway.mqtt {
-        let (source, acks) = ways_back.add(from.inflight_window)?;
+        let (source, acks) = ways_back.add(Window { messages: from.inflight_window, of_many: false })?;
         let mut settings =
             mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
         settings.user =
@@ -427,7 +428,7 @@ fn start_modbus(
 ) -> anyhow::Result<()> {
     for from in &config.gateway.modbus {
         // Polls wait for no acknowledgement; the index is all they need.
-        let (source, _no_acks) = ways_back.add(u16::MAX)?;
+        let (source, _no_acks) = ways_back.add(Window { messages: u16::MAX, of_many: false })?;
         let units =
             config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
         let bus = modbus::BusSettings {

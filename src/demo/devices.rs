@@ -70,6 +70,7 @@ impl Form {
                 ("smoke", 0.0, 0.0),
                 ("concentration", 0.01, 0.01),
                 ("temperature", 22.5, 0.3),
+                ("contamination", 12.0, 0.0),
                 ("battery", 97.0, 0.0),
                 ("rssi", -71.0, 3.0),
             ],
@@ -145,8 +146,10 @@ impl Form {
                 "smoke": whole(get("smoke")),
                 "smoke_db_m": (get("concentration").max(0.0) * 1000.0).round() / 1000.0,
                 "temperature": tenth(get("temperature")),
+                "contamination": whole(get("contamination")),
                 "battery": whole(get("battery")),
                 "rssi": whole(get("rssi")),
+                "tamper": false,
             }),
             Self::Heat => json!({
                 "heat": whole(get("heat")),

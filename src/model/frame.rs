@@ -13,7 +13,7 @@ pub struct SourceIndex(pub u16);
 pub struct Delivery {
     /// Which connection it came on; an acknowledgement for an older connection is dropped.
     pub epoch: u32,
-    /// The packet id (MQTT) or the source's own key.
+    /// The source's own key. Its low 16 bits are the packet id (MQTT): the same when the sender sends it again.
     pub key: u32,
     /// The sender says it may have sent this before.
     pub duplicate: bool,

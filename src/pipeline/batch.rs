@@ -15,6 +15,14 @@ pub(super) type Reply = oneshot::Sender<Result<Done, Refused>>;
 /// Different strays in one entry. A flood of foreign messages must not make an entry of megabytes: 256 × 4 KiB is 1 MiB.
 const STRAYS_MAX: usize = 256;
 
+/// A message whose sender waits for us.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) source: SourceIndex,
+    pub(super) delivery: Delivery,
+    pub(super) since: Timestamp,
+}
+
 /// What has happened since the last commit began.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -26,7 +34,9 @@ pub(super) struct Batch {
     facts: Vec<Fact>,
     fact_slots: HashMap<(PointId, RuleId), usize>,
     pub(super) receipts: Vec<u64>,
-    pub(super) deliveries: Vec<(SourceIndex, Delivery)>,
+    pub(super) deliveries: Vec<Held>,
+    /// How many of them are of each source.
+    held: HashMap<SourceIndex, usize>,
     pub(super) replies: Vec<Reply>,
     /// Something in it must not wait for the commit window.
     pub(super) urgent: bool,
@@ -45,6 +55,22 @@ impl Batch {
             && self.facts.is_empty()
             && self.deliveries.is_empty()
             && self.replies.is_empty()
+    }
+
+    /// Keeps the delivery until the commit.
+    pub(super) fn hold(&mut self, source: SourceIndex, delivery: Delivery, since: Timestamp) {
+        self.deliveries.push(Held { source, delivery, since });
+        *self.held.entry(source).or_default() += 1;
+    }
+
+    /// How many messages of each source wait for the commit.
+    pub(super) fn held(&self) -> impl Iterator<Item = (SourceIndex, usize)> {
+        self.held.iter().map(|(source, count)| (*source, *count))
+    }
+
+    /// How many different strays it holds.
+    pub(super) fn strays(&self) -> usize {
+        self.strays.len()
     }
 
     /// Takes over what the engine said about one thing that was received at `received_at`.
@@ -113,7 +139,7 @@ impl Batch {
 #[derive(Debug)]
 pub(super) struct Sealed {
     pub(super) write: Write,
-    pub(super) deliveries: Vec<(SourceIndex, Delivery)>,
+    pub(super) deliveries: Vec<Held>,
     pub(super) replies: Vec<Reply>,
     pub(super) hazard_from: Option<Timestamp>,
     /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.

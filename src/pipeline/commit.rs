@@ -1,11 +1,13 @@
 //! THE LOOP, step 3: the commit, and what happens while the journal cannot take it.
 
+use super::batch::Held;
 use super::{
-    BACKLOG_READINGS_MAX, ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX, RETRY_MAX, RETRY_MIN,
+    BACKLOG_READINGS_MAX, BACKLOG_STRAYS_MAX, ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX,
+    RETRY_MAX, RETRY_MIN, WITHHELD_MAX, Window,
 };
 use crate::commands::Done;
 use crate::journal::{AppendError, Entry, NoteKind};
-use crate::model::{Delivery, SourceIndex, Span, Text, Timestamp};
+use crate::model::{SourceIndex, Span, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -26,16 +28,15 @@ impl Pipeline {
         waited || self.window_is_half_full()
     }
 
-    /// Half of a far side's window is waiting for us: it must not run dry.
+    /// Half of a far side's window is waiting for us: it must not run dry. Each source is looked at, not only the one
+    /// that spoke last, or a chatty one would hold up a narrow one.
     fn window_is_half_full(&self) -> bool {
-        let Some((source, _)) = self.batch.deliveries.last() else { return false };
-        let half = usize::from(self.window(*source) / 2).max(1);
-        self.batch.deliveries.len() >= half
-            && self.batch.deliveries.iter().filter(|(from, _)| from == source).count() >= half
+        self.batch.held().any(|(source, held)| held >= usize::from(self.window(source).messages / 2).max(1))
     }
 
-    fn window(&self, source: SourceIndex) -> u16 {
-        self.rhythm.inflight_windows.get(usize::from(source.0)).copied().unwrap_or(20)
+    fn window(&self, source: SourceIndex) -> Window {
+        let usual = Window { messages: 20, of_many: false };
+        self.rhythm.windows.get(usize::from(source.0)).copied().unwrap_or(usual)
     }
 
     pub(super) fn keep_writing(&mut self) {
@@ -52,6 +53,7 @@ impl Pipeline {
             self.bound_backlog();
         }
         self.start_writing(now);
+        self.hand_back();
     }
 
     pub(super) fn seal(&mut self, now: Timestamp) {
@@ -133,11 +135,17 @@ impl Pipeline {
     }
 
     /// Keeps memory bounded and the wire open while the journal is away.
-    ///
-    /// A broker stops sending once its window is full of unacknowledged messages, and then a fire could not get
-    /// through. So before that the oldest are acknowledged although they are only in memory: a fire first, then
-    /// nothing lost.
     fn bound_backlog(&mut self) {
+        self.give_up_telemetry();
+        self.give_up_strays_and_receipts();
+        for index in 0..self.acks.len() {
+            if let Ok(source) = u16::try_from(index).map(SourceIndex) {
+                self.release_some(source);
+            }
+        }
+    }
+
+    fn give_up_telemetry(&mut self) {
         let mut kept: usize = self.batch.readings.len();
         kept += self.queue.iter().map(|sealed| sealed.write.entry.readings.len()).sum::<usize>();
         let being_written = usize::from(self.writing.is_some());
@@ -151,47 +159,71 @@ impl Pipeline {
             kept -= given_up;
             self.metrics.readings_lost.inc_by(given_up as u64);
         }
-        for index in 0..self.acks.len() {
-            let Ok(source) = u16::try_from(index).map(SourceIndex) else { continue };
-            let allowed = usize::from(self.window(source)) * 3 / 4;
-            let of_source = |deliveries: &[(SourceIndex, Delivery)]| {
-                deliveries.iter().filter(|(from, _)| *from == source).count()
-            };
-            let held = of_source(&self.batch.deliveries)
-                + self.queue.iter().map(|sealed| of_source(&sealed.deliveries)).sum::<usize>();
-            let mut excess = held.saturating_sub(allowed);
-            let mut released = Vec::new();
-            let held_lists = self
-                .queue
-                .iter_mut()
-                .map(|s| &mut s.deliveries)
-                .chain(std::iter::once(&mut self.batch.deliveries));
-            for list in held_lists {
-                list.retain(|(from, delivery)| {
-                    let release = excess > 0 && *from == source;
-                    if release {
-                        excess -= 1;
-                        released.push((*from, *delivery));
-                    }
-                    !release
-                });
-            }
-            self.metrics.frames_acked_unrecorded.inc_by(released.len() as u64);
-            self.acknowledge(released);
-        }
     }
 
-    fn acknowledge(&mut self, deliveries: Vec<(SourceIndex, Delivery)>) {
-        for (source, delivery) in deliveries {
-            if let Some(owed) = self.owed.get_mut(usize::from(source.0)) {
-                owed.push(delivery);
+    /// What is kept of foreign messages, and the fingerprints: the journal itself would drop the oldest.
+    fn give_up_strays_and_receipts(&mut self) {
+        let mut strays: usize = self.batch.strays();
+        strays += self.queue.iter().map(|sealed| sealed.write.strays.len()).sum::<usize>();
+        let mut receipts: usize = self.batch.receipts.len();
+        receipts += self.queue.iter().map(|sealed| sealed.write.receipts.len()).sum::<usize>();
+        let being_written = usize::from(self.writing.is_some());
+        for sealed in self.queue.iter_mut().skip(being_written) {
+            let surplus = strays.saturating_sub(BACKLOG_STRAYS_MAX).min(sealed.write.strays.len());
+            sealed.write.strays.drain(..surplus);
+            strays -= surplus;
+            self.metrics.strays_dropped.inc_by(surplus as u64);
+            let surplus = receipts.saturating_sub(RECEIPTS_MAX).min(sealed.write.receipts.len());
+            sealed.write.receipts.drain(..surplus);
+            receipts -= surplus;
+        }
+        let surplus = receipts.saturating_sub(RECEIPTS_MAX).min(self.batch.receipts.len());
+        self.batch.receipts.drain(..surplus);
+    }
+
+    /// A broker stops sending once its window is full of unacknowledged messages, and a publisher with one message in
+    /// flight after that one; then a fire could not get through. So before that the oldest are acknowledged although
+    /// they are only in memory: a fire first, then nothing lost.
+    fn release_some(&mut self, source: SourceIndex) {
+        let window = self.window(source);
+        let allowed = usize::from(window.messages) * 3 / 4;
+        let too_old = self.clock.now() - WITHHELD_MAX;
+        let lists = || self.queue.iter().map(|sealed| &sealed.deliveries).chain([&self.batch.deliveries]);
+        let held: usize = lists().map(|list| list.iter().filter(|held| held.source == source).count()).sum();
+        let mut excess = held.saturating_sub(allowed);
+        let mut released = Vec::new();
+        let lists = self.queue.iter_mut().map(|sealed| &mut sealed.deliveries);
+        for list in lists.chain([&mut self.batch.deliveries]) {
+            list.retain(|held| {
+                let waits_too_long = window.of_many && held.since <= too_old;
+                let release = held.source == source && (excess > 0 || waits_too_long);
+                if release {
+                    excess = excess.saturating_sub(1);
+                    released.push(*held);
+                }
+                !release
+            });
+        }
+        self.metrics.frames_acked_unrecorded.inc_by(released.len() as u64);
+        self.acknowledge(released);
+    }
+
+    fn acknowledge(&mut self, deliveries: Vec<Held>) {
+        for held in deliveries {
+            if let Some(owed) = self.owed.get_mut(usize::from(held.source.0)) {
+                owed.push(held.delivery);
             }
         }
+        self.hand_back();
+    }
+
+    /// Gives the sources what they are owed. One that is busy gets it with the loop's next turn, at most a second later;
+    /// one that is gone needs it no more.
+    fn hand_back(&mut self) {
         for (acks, owed) in self.acks.iter().zip(&mut self.owed) {
             if owed.is_empty() {
                 continue;
             }
-            // A source that is busy gets them with the next commit; one that is gone needs them no more.
             if let Err(mpsc::error::TrySendError::Full(back)) = acks.try_send(std::mem::take(owed)) {
                 *owed = back;
             }

@@ -47,6 +47,15 @@ pub const JOURNAL_PATIENCE: Span = Span::from_secs(1);
 /// counted in `readings_lost`; transitions are never given up.
 pub const BACKLOG_READINGS_MAX: usize = 50_000;
 
+/// Strays kept in memory while the journal cannot be written: 512 × 4 KiB is 2 MiB, and more than twice what the journal
+/// keeps of unknown senders. The oldest go first, counted in `strays_dropped`.
+pub const BACKLOG_STRAYS_MAX: usize = 512;
+
+/// While the journal cannot be written, a message of a publisher of our own broker is left without its acknowledgement
+/// for so long. Many devices send nothing else before it comes, and what they wait to send may be a fire: it gets
+/// through within the 10 s that a fire alarm may take.
+pub const WITHHELD_MAX: Span = Span::from_secs(5);
+
 /// A failed commit is tried again after this, doubled up to [`RETRY_MAX`].
 pub const RETRY_MIN: Span = Span::from_millis(250);
 /// See [`RETRY_MIN`]. A freed disk is used again within this.
@@ -60,8 +69,17 @@ pub const RECEIPTS_MAX: usize = 65_536;
 pub struct Rhythm {
     /// A batch without a hazard or a command may wait this long for company.
     pub commit_window: Span,
-    /// For each source: how many messages its far side sends before it waits for acknowledgements.
-    pub inflight_windows: Vec<u16>,
+    /// For each source: how its far side waits for acknowledgements.
+    pub windows: Vec<Window>,
+}
+
+/// How many messages a far side sends before it waits for acknowledgements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// So many in all.
+    pub messages: u16,
+    /// The far side is many publishers, each with a window of its own that nobody knows; it may be one message.
+    pub of_many: bool,
 }
 
 /// What the loop is built from.
@@ -203,7 +221,8 @@ impl Pipeline {
             }
         };
         sooner(self.engine.next_deadline());
-        if self.queue.is_empty() && !self.degraded {
+        // An empty batch is never due: to wake for it would be to spin.
+        if self.queue.is_empty() && !self.degraded && !self.batch.is_empty() {
             sooner(self.batch.opened_at.map(|opened| opened + self.rhythm.commit_window));
         }
         sooner(self.retry_at);
@@ -224,7 +243,7 @@ impl Pipeline {
         self.metrics.frames_received.inc();
         self.open_batch();
         if let Some(delivery) = frame.delivery {
-            self.batch.deliveries.push((frame.source, delivery));
+            self.batch.hold(frame.source, delivery, self.clock.now());
             let fingerprint = fingerprint(&frame, delivery.key);
             if delivery.duplicate && self.receipts.contains(&fingerprint) {
                 self.metrics.frames_repeated.inc();
@@ -411,8 +430,9 @@ impl Pipeline {
         }
     }
 
+    /// Before anything is put into the batch. What left nothing in it (a refused command) opened nothing.
     fn open_batch(&mut self) {
-        if self.batch.opened_at.is_none() {
+        if self.batch.is_empty() {
             self.batch.opened_at = Some(self.clock.now());
         }
     }
@@ -440,10 +460,12 @@ impl Pipeline {
     fn shift(&mut self, by: Span) {
         self.batch.opened_at = self.batch.opened_at.map(|at| at + by);
         self.batch.hazard_from = self.batch.hazard_from.map(|at| at + by);
+        self.batch.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
         self.retry_at = self.retry_at.map(|at| at + by);
         self.writing_since = self.writing_since + by;
         for sealed in &mut self.queue {
             sealed.hazard_from = sealed.hazard_from.map(|at| at + by);
+            sealed.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
         }
     }
 
@@ -458,11 +480,14 @@ impl Pipeline {
             let result = writing.await;
             self.written(result);
         }
-        let now = self.clock.now();
-        self.seal(now);
-        while let Some(front) = self.queue.front() {
-            self.journal.append(front.write.clone()).await?;
-            self.written(Ok(()));
+        // Once more when the journal came back meanwhile, which is a thing to write down as well.
+        while !self.batch.is_empty() {
+            let now = self.clock.now();
+            self.seal(now);
+            while let Some(front) = self.queue.front() {
+                self.journal.append(front.write.clone()).await?;
+                self.written(Ok(()));
+            }
         }
         Ok(())
     }
@@ -486,7 +511,8 @@ async fn some(count: impl Future<Output = usize>) -> Option<()> {
 /// Knows a redelivered message again: within one MQTT session a packet id names one message until it is acknowledged.
 fn fingerprint(frame: &Frame, key: u32) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    key.hash(&mut hasher);
+    // The packet id alone: the rest of the key is the source's own and is another one after a restart.
+    (key & u32::from(u16::MAX)).hash(&mut hasher);
     frame.link.hash(&mut hasher);
     if let Body::Message { topic, payload } = &frame.body {
         topic.hash(&mut hasher);

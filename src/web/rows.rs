@@ -4,7 +4,7 @@ use super::board::{Open, Snapshot, urgency};
 use super::texts::Lang;
 use super::wire;
 use crate::model::{
-    Contact, Device, Hazard, Plan, Point, PointId, Reading, SignalClass, Signature, Span, Timestamp,
+    Contact, Device, Flaw, Hazard, Plan, Point, PointId, Reading, SignalClass, Signature, Span, Timestamp,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -313,6 +313,10 @@ pub(super) struct DeviceRow {
     pub(super) signal_label: &'static str,
     pub(super) stale: bool,
     pub(super) points: Vec<PointRow>,
+    /// Points that its profile knows and that this device, which is heard, has never sent: folded away, not hidden.
+    pub(super) unheard: Vec<PointRow>,
+    /// What concerns the device itself and is in order: battery, radio. In small type under the others.
+    pub(super) upkeep: Vec<PointRow>,
 }
 
 /// One value.
@@ -330,7 +334,21 @@ pub(super) struct PointRow {
     pub(super) at: i64,
     pub(super) age: String,
     pub(super) priority: &'static str,
+    upkeep: bool,
 }
+
+/// Classes of points that say how the device is, not what it watches.
+const UPKEEP_CLASSES: [&str; 9] = [
+    "battery",
+    "battery_voltage",
+    "battery_low",
+    "contamination",
+    "link_quality",
+    "self_test",
+    "signal",
+    "signal_to_noise",
+    "tamper",
+];
 
 /// The class of the point that stands for the device being heard at all; the tile itself shows that.
 const HEARD_CLASS: &str = "link_state";
@@ -365,8 +383,9 @@ pub(super) fn sites(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
 }
 
 fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) -> DeviceRow {
-    let heard =
-        device.points.iter().filter_map(|point| snapshot.last.get(&point.id)).map(|r| r.received_at).max();
+    // A register that was not answered is a reading too, and nothing was heard.
+    let last = device.points.iter().filter_map(|point| snapshot.last.get(&point.id));
+    let heard = last.filter(|r| r.flaw != Some(Flaw::NoAnswer)).map(|r| r.received_at).max();
     let open: Vec<_> =
         snapshot.open.values().filter(|open| open.hazard.point.device() == device.id.as_str()).collect();
     let worst = open.iter().map(|open| &open.hazard).min_by_key(|hazard| urgency(hazard));
@@ -375,6 +394,17 @@ fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) 
         (_, None) => true,
         (None, Some(_)) => false,
     };
+    let shown = device.points.iter().filter(|point| point.class.as_str() != HEARD_CLASS).map(|point| {
+        let priority = open
+            .iter()
+            .filter(|open| open.hazard.point == point.id)
+            .min_by_key(|open| urgency(&open.hazard))
+            .map_or("", |open| open.hazard.priority.name());
+        point_row(point, snapshot.last.get(&point.id), priority, now, lang)
+    });
+    let (unheard, points): (Vec<_>, Vec<_>) =
+        shown.partition(|row| heard.is_some() && row.quality == "none" && row.priority.is_empty());
+    let (upkeep, points) = points.into_iter().partition(|row| row.upkeep && row.priority.is_empty());
     DeviceRow {
         id: device.id.to_string(),
         name: device.name.to_string(),
@@ -385,19 +415,9 @@ fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) 
         priority: worst.map_or("", |hazard| hazard.priority.name()),
         signal_label: worst.map_or("", |hazard| signal_label(hazard.signal, lang)),
         stale,
-        points: device
-            .points
-            .iter()
-            .filter(|point| point.class.as_str() != HEARD_CLASS)
-            .map(|point| {
-                let priority = open
-                    .iter()
-                    .filter(|open| open.hazard.point == point.id)
-                    .min_by_key(|open| urgency(&open.hazard))
-                    .map_or("", |open| open.hazard.priority.name());
-                point_row(point, snapshot.last.get(&point.id), priority, now, lang)
-            })
-            .collect(),
+        points,
+        unheard,
+        upkeep,
     }
 }
 
@@ -420,6 +440,7 @@ pub(super) fn point_row(
         at: 0,
         age: String::new(),
         priority,
+        upkeep: UPKEEP_CLASSES.contains(&point.class.as_str()),
     };
     let Some(reading) = last else { return row };
     let quality = wire::quality_name(reading);

@@ -303,7 +303,7 @@ impl BrokerEventHandler for Connection {
             };
             if let Some(place) = self.pending.place().await {
                 let duplicate = self.pending.is_duplicate(packet_id);
-                let kept = ingest.take(message.topic, message.payload, duplicate).await;
+                let kept = ingest.take(message.topic, message.payload, packet_id, duplicate).await;
                 self.pending.add(packet_id, kept, ingest.ack_wait_max, place);
             }
             PublishAction::Continue

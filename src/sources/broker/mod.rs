@@ -24,7 +24,7 @@ use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -49,9 +49,6 @@ pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// After cancellation, how long publishers under way may wait for their PUBACK. As at the MQTT client.
 pub const DRAIN_MAX: Duration = Duration::from_secs(3);
-
-/// A process has one broker, started once: its deliveries all belong to one epoch.
-const EPOCH: u32 = 1;
 
 /// What the broker needs to know.
 #[derive(Clone, Debug)]
@@ -136,7 +133,7 @@ impl Broker {
             metrics,
             ack_wait_max: settings.ack_wait_max,
             waiting: Mutex::new(HashMap::new()),
-            next_key: AtomicU32::new(0),
+            next_key: AtomicU64::new(0),
         });
         let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
         let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
@@ -205,22 +202,37 @@ struct Ingest {
     ack_wait_max: Duration,
     /// Who waits for which delivery. Bounded by the connections and what each may have under way; one whose
     /// connection has gone stays until the pipeline gives it back, as the pipeline holds it too.
-    waiting: Mutex<HashMap<u32, oneshot::Sender<()>>>,
-    next_key: AtomicU32,
+    waiting: Mutex<HashMap<(u32, u32), oneshot::Sender<()>>>,
+    next_key: AtomicU64,
 }
 
 impl Ingest {
     /// A message with QoS 1 or 2. The answer comes when the journal holds it; it breaks off when that will not happen.
-    async fn take(&self, topic: Arc<str>, payload: Bytes, duplicate: bool) -> oneshot::Receiver<()> {
-        let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+    async fn take(
+        &self,
+        topic: Arc<str>,
+        payload: Bytes,
+        packet_id: u16,
+        duplicate: bool,
+    ) -> oneshot::Receiver<()> {
         let (release, released) = oneshot::channel();
+        let delivery = self.delivery(packet_id, duplicate);
+        let key = (delivery.epoch, delivery.key);
         self.lock().insert(key, release);
-        let delivery = Delivery { epoch: EPOCH, key, duplicate };
         let frame = Arrival::Frame(self.frame(topic, payload, Some(delivery)));
         if self.intake.send_timeout(frame, self.ack_wait_max).await.is_err() {
             self.lock().remove(&key);
         }
         released
+    }
+
+    /// A number that no message under way has: 48 bits of a counter, and in the low half of the key the packet id, by
+    /// which the pipeline knows the message when it is sent again, also after a restart.
+    #[expect(clippy::cast_possible_truncation, reason = "the counter wraps after 2⁴⁸ messages")]
+    fn delivery(&self, packet_id: u16, duplicate: bool) -> Delivery {
+        let counter = self.next_key.fetch_add(1, Ordering::Relaxed);
+        let key = (counter as u32) << 16 | u32::from(packet_id);
+        Delivery { epoch: (counter >> 16) as u32, key, duplicate }
     }
 
     /// A message that nobody sends again: QoS 0, or a last will.
@@ -246,7 +258,9 @@ impl Ingest {
     fn release(&self, batch: &[Delivery]) {
         let mut waiting = self.lock();
         for delivery in batch {
-            let released = waiting.remove(&delivery.key).is_some_and(|release| release.send(()).is_ok());
+            let released = waiting
+                .remove(&(delivery.epoch, delivery.key))
+                .is_some_and(|release| release.send(()).is_ok());
             if !released {
                 self.metrics.mqtt_stale_acks.inc();
             }
@@ -261,7 +275,7 @@ impl Ingest {
         self.lock().is_empty()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, oneshot::Sender<()>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, u32), oneshot::Sender<()>>> {
         self.waiting.lock().expect("no holder of this lock panics")
     }
 }

@@ -132,6 +132,13 @@
       else if (r.quality === 'uncertain') marks.push(say.uncertain);
       else if (r.quality !== 'good') marks.push(say.bad);
       put(point.querySelector('em'), marks.join(' · '));
+      // The first value of a point that was folded away: it joins the others.
+      const folded = point.closest('.unheard');
+      if (folded) {
+        folded.before(point);
+        const left = all('[data-point]', folded).length;
+        if (left) put(folded.querySelector('summary'), `${left} ${say.unheard}`); else folded.remove();
+      }
       const device = point.closest('[data-device]');
       if (device) device.dataset.heard = Math.max(Number(device.dataset.heard), r.received_at);
     }
@@ -290,12 +297,16 @@
     const answer = await fetch('/api/v1/demo').catch(() => null);
     if (!answer || !answer.ok) return;
     const steps = await answer.json();
+    const drawn = JSON.stringify(steps);
+    if (box.dataset.drawn === drawn) return;
+    box.dataset.drawn = drawn;
     box.replaceChildren(...steps.map((step) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = `verb silence${step.running ? ' running' : ''}`;
       button.dataset.step = step.id;
-      button.textContent = step.zh;
+      button.textContent = step[lang];
+      button.title = step[`about_${lang}`];
       return button;
     }));
   }
@@ -311,6 +322,7 @@
   });
 
   demo();
+  document.addEventListener('beat', demo);
   open();
   tick();
   setInterval(tick, 1000);

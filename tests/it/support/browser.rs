@@ -125,8 +125,12 @@ impl Browser {
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let params =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params });
-        self.post("goog/cdp/execute", command).await;
+        self.devtools("Emulation.setDeviceMetricsOverride", params).await;
+    }
+
+    /// Gives the browser a command that no page can give.
+    pub(crate) async fn devtools(&self, command: &str, params: Value) {
+        self.post("goog/cdp/execute", json!({ "cmd": command, "params": params })).await;
     }
 
     /// What the page wrote to the console, and what it could not load.

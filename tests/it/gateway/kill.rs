@@ -1,0 +1,193 @@
+//! `kill -9` at random moments: what was acknowledged is there once, and every hazard stands as it stood.
+
+use crate::support::gateway::{BROKER, Gateway, House, Pen, Running, numbers_of, smoke, topic};
+use crate::support::mosquitto::Mosquitto;
+use crate::support::ports::{free_port, soon};
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Rounds; each kills a gateway at work and one that is still starting.
+const ROUNDS: usize = 8;
+
+/// Messages of the writer under way.
+const IN_FLIGHT: usize = 10;
+
+/// A publisher that never forgets what it has not been acknowledged.
+struct Writer {
+    acknowledged: Arc<Mutex<Vec<u32>>>,
+    enough: CancellationToken,
+    writing: tokio::task::JoinHandle<u32>,
+}
+
+impl Writer {
+    fn start(to: SocketAddr) -> Self {
+        let (acknowledged, enough) = (Arc::<Mutex<Vec<u32>>>::default(), CancellationToken::new());
+        let writing = tokio::spawn(write(to, acknowledged.clone(), enough.clone()));
+        Self { acknowledged, enough, writing }
+    }
+
+    /// Writes nothing new; when all is acknowledged, what was, and how many were sent.
+    async fn end(self) -> (Vec<u32>, u32) {
+        self.enough.cancel();
+        let sent = soon("the last acknowledgement", self.writing).await.unwrap();
+        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        (acknowledged, sent)
+    }
+}
+
+async fn write(to: SocketAddr, acknowledged: Arc<Mutex<Vec<u32>>>, enough: CancellationToken) -> u32 {
+    let mut under_way: VecDeque<u32> = VecDeque::new();
+    let mut sent = 0;
+    let id = |n: u32| u16::try_from(n % 60_000 + 1).unwrap();
+    let payload = |n: u32| format!(r#"{{"temperature":{}}}"#, value(n));
+    while !(enough.is_cancelled() && under_way.is_empty()) {
+        let work = async {
+            let mut pen = Pen::connect(to, "writer").await?;
+            for n in &under_way {
+                pen.send(&topic("writer"), payload(*n).as_bytes(), id(*n), true).await?;
+            }
+            while !(enough.is_cancelled() && under_way.is_empty()) {
+                while under_way.len() < IN_FLIGHT && !enough.is_cancelled() {
+                    sent += 1;
+                    under_way.push_back(sent);
+                    pen.send(&topic("writer"), payload(sent).as_bytes(), id(sent), false).await?;
+                }
+                let known = pen.acknowledged().await?;
+                under_way.retain(|n| {
+                    let now = id(*n) == known;
+                    if now {
+                        acknowledged.lock().unwrap().push(*n);
+                    }
+                    !now
+                });
+                // About two hundred a second.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::io::Result::Ok(())
+        };
+        if work.await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    sent
+}
+
+/// The n-th message's temperature.
+fn value(n: u32) -> f64 {
+    20.0 + f64::from(n) / 1024.0
+}
+
+/// What must not change: id, phase and acknowledgement of each hazard of the detectors.
+fn standing(hazards: &Value) -> BTreeMap<String, (Value, Value, Value)> {
+    let all = hazards["hazards"].as_array().unwrap().iter();
+    let detectors = all.filter(|hazard| hazard["point"].as_str().unwrap().starts_with("sd-"));
+    detectors
+        .map(|hazard| {
+            let what = (hazard["point"].clone(), hazard["phase"].clone(), hazard["acknowledged"].clone());
+            (hazard["id"].as_str().unwrap().to_owned(), what)
+        })
+        .collect()
+}
+
+/// One fire seen by a person, one unseen, one that has cleared itself.
+async fn three_fires(gateway: &Gateway, to: SocketAddr) -> BTreeMap<String, (Value, Value, Value)> {
+    let mut pen = Pen::connect(to, "detectors").await.unwrap();
+    for n in 1..=3 {
+        pen.publish(&topic(&format!("sd-{n}")), r#"{"smoke":1}"#).await;
+    }
+    pen.publish(&topic("sd-3"), r#"{"smoke":0}"#).await;
+    let fire = gateway.hazard("sd-1/smoke", "smoke-fire", |_| true).await;
+    gateway.hazard("sd-2/smoke", "smoke-fire", |_| true).await;
+    gateway.hazard("sd-3/smoke", "smoke-fire", |fire| fire["phase"] == "returned").await;
+    let (status, answer) = gateway.command(fire["id"].as_str().unwrap(), "acknowledge", "去看了").await;
+    assert_eq!(status, 200, "{answer}");
+    gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["acknowledged"]["by"] == "李四").await;
+    standing(&gateway.get("/api/v1/hazards").await)
+}
+
+async fn moment(millis_max: u64) {
+    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..millis_max))).await;
+}
+
+async fn the_story(house: House, to: SocketAddr, ready: impl AsyncFn(&Gateway)) {
+    let gateway = house.launch().await;
+    ready(&gateway).await;
+    let before = three_fires(&gateway, to).await;
+    assert_eq!(before.len(), 3);
+    let writer = Writer::start(to);
+    moment(400).await;
+    gateway.kill();
+    for round in 0..ROUNDS {
+        // Killed while it starts.
+        let mut starting = house.command();
+        starting.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let starting = Running(starting.spawn().unwrap());
+        moment(300).await;
+        drop(starting);
+        // Killed at work.
+        let gateway = house.launch().await;
+        assert_eq!(standing(&gateway.get("/api/v1/hazards").await), before, "after round {round}");
+        moment(400).await;
+        gateway.kill();
+    }
+    let gateway = house.launch().await;
+    // Asked to stop in the middle of work: what is queued is not lost.
+    moment(400).await;
+    gateway.stop().await;
+    let gateway = house.launch().await;
+    let (acknowledged, sent) = writer.end().await;
+    let mut pen = Pen::connect(to, "detectors").await.unwrap();
+    pen.publish(&topic("writer"), r#"{"battery":55}"#).await;
+    gateway.last("writer/battery", |last| last["value"] == 55.0).await;
+    assert_eq!(standing(&gateway.get("/api/v1/hazards").await), before);
+    gateway.stop().await;
+
+    let (entries, facts) = house.journal().await;
+    let open = facts.iter().filter_map(|fact| fact.hazard.as_ref()).map(|hazard| hazard.id.to_string());
+    let open: std::collections::BTreeSet<String> = open.collect();
+    assert!(before.keys().all(|id| open.contains(id)), "{open:?}");
+    let mut times: BTreeMap<u32, usize> = BTreeMap::new();
+    let values = numbers_of(&entries, "writer/temperature");
+    for n in 1..=sent {
+        times.insert(n, 0);
+    }
+    for value in values {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small whole numbers")]
+        let n = ((value - 20.0) * 1024.0).round() as u32;
+        *times.get_mut(&n).expect("nobody sent this") += 1;
+    }
+    assert!(acknowledged.len() > 50, "only {} were acknowledged: nothing was tried", acknowledged.len());
+    let wrong: Vec<_> = acknowledged.iter().filter(|n| times[n] != 1).map(|n| (*n, times[n])).collect();
+    assert_eq!(wrong, [], "of {} acknowledged, these are not there exactly once", acknowledged.len());
+    assert!(times.values().all(|times| *times <= 1), "something is there twice");
+    let numbers: Vec<u64> = entries.iter().map(|entry| entry.no).collect();
+    assert_eq!(numbers, (1..=entries.len() as u64).collect::<Vec<_>>(), "the journal has a gap");
+}
+
+fn devices(link: &str) -> String {
+    ["sd-1", "sd-2", "sd-3", "writer"].map(|id| smoke(id, link)).concat()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_behind_a_broker_of_its_own_loses_and_repeats_nothing() {
+    let mosquitto = Mosquitto::with("allow_anonymous true\npersistence false\nmax_queued_messages 0\n").await;
+    let link = format!("[[mqtt]]\nname = \"hall\"\nurl = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port);
+    let house = House::build(&link, &devices("hall"));
+    let ready = async |gateway: &Gateway| {
+        gateway.wait("the link is up", "/api/v1/health", |h| h["links"][0]["up"] == true).await;
+    };
+    the_story(house, ([127, 0, 0, 1], mosquitto.port).into(), ready).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_the_gateway_with_its_broker_loses_and_repeats_nothing() {
+    let port = free_port();
+    let house =
+        House::build(&BROKER.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")), &devices("broker"));
+    the_story(house, ([127, 0, 0, 1], port).into(), async |_: &Gateway| {}).await;
+}

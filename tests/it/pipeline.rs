@@ -1,0 +1,469 @@
+//! The loop with a real journal, and channels in the place of the sources.
+
+use crate::support::gateway::Stuck;
+use crate::support::ports::{PATIENCE, soon, until};
+use fengsui::clock::Clock;
+use fengsui::commands::{self, Door, Refused};
+use fengsui::config::Config;
+use fengsui::hazard::Engine;
+use fengsui::journal::{AppendError, Entry, Journal, Limits, NoteKind, StrayKind};
+use fengsui::metrics::Metrics;
+use fengsui::model::{
+    Body, Change, Command, CommandKind, Delivery, Frame, HazardId, LinkChange, LinkId, SourceIndex, Span,
+    Timestamp, Value,
+};
+use fengsui::pipeline::{Binding, Parts, Pipeline, Rhythm, Router, Window};
+use fengsui::sources::Arrival;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+const GATEWAY: &str = "plan = \"plan.toml\"\n[broker]\nlisten = \"127.0.0.1:1883\"\nanonymous = true\n";
+
+const PLAN: &str = r#"
+[[site]]
+id = "sunshine"
+name = "阳光养老院"
+address = "某路 8 号"
+[[site.contact]]
+role = "值班室"
+phone = "119"
+[[site.zone]]
+id = "floor-2"
+name = "二层"
+[[site.zone.device]]
+id = "sd-203"
+name = "203 烟感"
+profile = "fengsui/smoke-json"
+link = "broker"
+address = "203"
+"#;
+
+/// Long enough that nothing in a test is committed because time went by.
+const NEVER: Span = Span::from_secs(3600);
+
+struct Stage {
+    to: mpsc::Sender<Arrival>,
+    acks: Vec<mpsc::Receiver<Vec<Delivery>>>,
+    door: Door,
+    clock: Clock,
+    metrics: Metrics,
+    journal: Journal,
+    cancel: CancellationToken,
+    running: JoinHandle<Result<(), AppendError>>,
+}
+
+struct Setting {
+    windows: Vec<Window>,
+    commit_window: Span,
+    acks_max: usize,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self {
+            windows: vec![Window { messages: 20, of_many: false }],
+            commit_window: Span::from_millis(50),
+            acks_max: 64,
+        }
+    }
+}
+
+impl Stage {
+    fn set(dir: &Path, setting: Setting) -> Self {
+        let (config, _) =
+            Config::from_texts(&[("gateway.toml", GATEWAY), ("plan.toml", PLAN)], &|_| None).unwrap();
+        let (clock, metrics) = (Clock::system(), Metrics::new());
+        let (journal, restored) = Journal::open(dir, Limits::default(), metrics.clone()).unwrap();
+        let bind = |from: &fengsui::config::Binding| Binding {
+            device: from.device.clone(),
+            link: from.link.clone(),
+            address: from.address.clone(),
+            profile: from.profile.clone(),
+            points: from.points.clone(),
+        };
+        let (senders, acks) = setting.windows.iter().map(|_| mpsc::channel(setting.acks_max)).unzip();
+        let (door, requests) = commands::door();
+        let pipeline = Pipeline::new(Parts {
+            engine: Engine::restore(config.plan.clone(), restored.facts, &[], clock.now()),
+            router: Router::new(config.bindings.iter().map(bind).collect()),
+            journal: journal.clone(),
+            head: restored.head,
+            recovered: restored.recovered,
+            receipts: restored.receipts,
+            acks: senders,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            rhythm: Rhythm { commit_window: setting.commit_window, windows: setting.windows },
+            links: watch::channel(BTreeMap::new()).0,
+        });
+        let (to, arrivals) = mpsc::channel(4096);
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(pipeline.run(arrivals, requests, cancel.clone()));
+        Self { to, acks, door, clock, metrics, journal, cancel, running }
+    }
+
+    fn frame(&self, source: u16, topic: &str, payload: &str, delivery: Option<Delivery>) -> Arrival {
+        Arrival::Frame(Frame {
+            source: SourceIndex(source),
+            link: LinkId::parse("broker").unwrap(),
+            body: Body::Message { topic: topic.into(), payload: payload.to_owned().into() },
+            received_at: self.clock.now(),
+            retained: false,
+            delivery,
+        })
+    }
+
+    /// One message of the smoke detector, waiting for its acknowledgement under `key`.
+    async fn say(&self, source: u16, key: u32, payload: &str) {
+        let delivery = Delivery { epoch: 1, key, duplicate: false };
+        self.to.send(self.frame(source, TOPIC, payload, Some(delivery))).await.unwrap();
+    }
+
+    /// Acknowledged keys of a source, until so many came.
+    async fn acked(&mut self, source: usize, count: usize) -> Vec<u32> {
+        let mut keys = Vec::new();
+        soon(&format!("{count} acknowledgements"), async {
+            while keys.len() < count {
+                keys.extend(self.acks[source].recv().await.unwrap().iter().map(|delivery| delivery.key));
+            }
+        })
+        .await;
+        keys
+    }
+
+    async fn recorded(&self, no: u64) {
+        let recorded = self.journal.recorded();
+        until(&format!("entry {no} is recorded"), || *recorded.borrow() >= no).await;
+    }
+
+    /// Ends it in order and gives everything that is on the disk.
+    async fn end(self) -> Vec<Arc<Entry>> {
+        self.cancel.cancel();
+        soon("the loop ends", self.running).await.unwrap().unwrap();
+        everything(&self.journal).await
+    }
+}
+
+const TOPIC: &str = "site/a/device/203/up";
+
+async fn everything(journal: &Journal) -> Vec<Arc<Entry>> {
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    loop {
+        let after = entries.last().map_or(0, |entry| entry.no);
+        let more = journal.read_recorded_after(after, 1000).await.unwrap();
+        if more.is_empty() {
+            return entries;
+        }
+        entries.extend(more);
+    }
+}
+
+/// The temperatures of all readings, by which the tests tell messages apart.
+fn temperatures(entries: &[Arc<Entry>]) -> Vec<f64> {
+    let readings = entries.iter().flat_map(|entry| &entry.readings);
+    readings
+        .filter(|reading| reading.point.name() == "temperature")
+        .filter_map(|reading| match &reading.value {
+            Value::Number(number) => Some(number.get()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn numbers(entries: &[Arc<Entry>]) -> Vec<u64> {
+    entries.iter().map(|entry| entry.no).collect()
+}
+
+/// In paused time an hour passes only while everybody sleeps: a loop that spins would never let it pass.
+#[test]
+fn a_refused_command_leaves_the_loop_asleep() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = TempDir::new().unwrap();
+            let stage = Stage::set(dir.path(), Setting::default());
+            stage.recorded(1).await;
+            tokio::time::pause();
+            let command = Command {
+                hazard: HazardId::from_text("nothing-of-that-name"),
+                kind: CommandKind::Reset,
+                by: "张三".into(),
+                note: "".into(),
+            };
+            let refused = stage.door.ask(command).await;
+            assert!(matches!(refused, Err(Refused::Rule(..))), "{refused:?}");
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            done.send(()).unwrap();
+        });
+    });
+    ended.recv_timeout(PATIENCE).expect("the loop spins after a refused command");
+}
+
+#[tokio::test]
+async fn a_narrow_window_is_served_although_a_wide_one_spoke_last() {
+    let dir = TempDir::new().unwrap();
+    let narrow = Window { messages: 20, of_many: false };
+    let wide = Window { messages: 1000, of_many: false };
+    let setting = Setting { windows: vec![narrow, wide], commit_window: NEVER, ..Setting::default() };
+    let mut stage = Stage::set(dir.path(), setting);
+    // Taken in one turn of the loop: they all wait in the channel before it runs.
+    let mut all = Vec::new();
+    for key in 0..10 {
+        let delivery = Delivery { epoch: 1, key, duplicate: false };
+        all.push(stage.frame(0, TOPIC, &format!(r#"{{"temperature":{key}}}"#), Some(delivery)));
+    }
+    let delivery = Delivery { epoch: 1, key: 99, duplicate: false };
+    all.push(stage.frame(1, TOPIC, r#"{"temperature":99}"#, Some(delivery)));
+    for (permit, arrival) in stage.to.reserve_many(all.len()).await.unwrap().zip(all) {
+        permit.send(arrival);
+    }
+    assert_eq!(stage.acked(0, 10).await, (0..10).collect::<Vec<_>>());
+    assert_eq!(stage.acked(1, 1).await, [99]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn acknowledgements_that_found_no_room_go_out_although_nothing_more_arrives() {
+    let dir = TempDir::new().unwrap();
+    let mut stage = Stage::set(dir.path(), Setting { acks_max: 1, ..Setting::default() });
+    stage.recorded(1).await;
+    for (key, no) in [(1, 2), (2, 3), (3, 4)] {
+        stage.say(0, key, &format!(r#"{{"temperature":{key}}}"#)).await;
+        stage.recorded(no).await;
+    }
+    assert_eq!(stage.acked(0, 3).await, [1, 2, 3]);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn while_the_journal_is_stuck_a_fire_is_shown_and_later_recorded_under_the_same_numbers() {
+    let dir = TempDir::new().unwrap();
+    let mut stage = Stage::set(dir.path(), Setting::default());
+    stage.recorded(1).await;
+    let stuck = Stuck::hold(dir.path());
+    let mut head = stage.journal.head();
+    for key in 0..40_u32 {
+        stage.say(0, key, &format!(r#"{{"temperature":{}}}"#, 10.0 + f64::from(key) / 2.0)).await;
+    }
+    stage.say(0, 40, r#"{"smoke":1,"temperature":40.5}"#).await;
+    let mut shown: Vec<Arc<Entry>> = Vec::new();
+    let seen_fire = |shown: &[Arc<Entry>]| {
+        let moved = shown.iter().flat_map(|entry| &entry.transitions);
+        moved.filter(|moved| moved.change == Change::Raised).any(|moved| moved.hazard.point.name() == "smoke")
+    };
+    let seen_fault = |shown: &[Arc<Entry>]| {
+        let mut moved = shown.iter().flat_map(|entry| &entry.transitions);
+        moved.any(|moved| moved.hazard.point.as_str() == "gateway/journal")
+    };
+    soon("the fire and the gateway's own fault are shown without the journal", async {
+        while !(seen_fire(&shown) && seen_fault(&shown)) {
+            head.changed().await.unwrap();
+            let after = shown.last().map_or(1, |entry| entry.no);
+            shown.extend(stage.journal.read_after(after, 100).await.unwrap());
+        }
+    })
+    .await;
+    assert!(shown.iter().all(|entry| !entry.recorded), "nothing can have been recorded");
+    // A person's word counts too, and he is told that it is not recorded yet.
+    let fire = shown
+        .iter()
+        .flat_map(|entry| &entry.transitions)
+        .find(|moved| moved.hazard.point.name() == "smoke")
+        .unwrap()
+        .hazard
+        .clone();
+    let word = Command {
+        hazard: fire.id.clone(),
+        kind: CommandKind::Acknowledge,
+        by: "张三".into(),
+        note: "".into(),
+    };
+    let done = soon("an answer", stage.door.ask(word)).await.unwrap();
+    assert!(!done.recorded);
+    // 41 came, three quarters of the window of 20 are withheld, the rest lets the broker go on.
+    let early = stage.acked(0, 26).await;
+    assert_eq!(early, (0..26).collect::<Vec<_>>(), "the oldest are let go of, and no more than needed");
+    assert_eq!(stage.metrics.frames_acked_unrecorded.get(), 26);
+    stuck.release();
+    assert_eq!(stage.acked(0, 15).await, (26..41).collect::<Vec<_>>());
+    let entries = stage.end().await;
+    assert_eq!(numbers(&entries), (1..=entries.len() as u64).collect::<Vec<_>>(), "a gap or a repetition");
+    for seen in &shown {
+        let kept = entries.iter().find(|entry| entry.no == seen.no).expect("a shown number was not recorded");
+        assert_eq!((&kept.transitions, &kept.notes), (&seen.transitions, &seen.notes), "entry {}", seen.no);
+        assert_eq!(kept.readings, seen.readings, "entry {}", seen.no);
+    }
+    assert!(entries.iter().any(|entry| entry.no == done.no
+        && entry.transitions.iter().any(|moved| moved.change == Change::Acknowledged)));
+    let expected: Vec<f64> = (0..40).map(|key| 10.0 + f64::from(key) / 2.0).chain([40.5]).collect();
+    assert_eq!(temperatures(&entries), expected, "each reading once, in order");
+    let restored =
+        entries.iter().flat_map(|entry| &entry.notes).filter(|note| note.kind == NoteKind::Journal);
+    assert!(restored.count() >= 2, "that it failed and that it came back stand in the duty log");
+}
+
+#[tokio::test]
+async fn while_the_journal_is_stuck_a_publisher_with_one_message_in_flight_gets_the_next_one_through() {
+    let dir = TempDir::new().unwrap();
+    let window = Window { messages: 200, of_many: true };
+    let mut stage = Stage::set(dir.path(), Setting { windows: vec![window], ..Setting::default() });
+    stage.recorded(1).await;
+    let stuck = Stuck::hold(dir.path());
+    stage.say(0, 1, r#"{"temperature":21}"#).await;
+    assert_eq!(stage.acked(0, 1).await, [1], "let go of although the journal does not have it");
+    assert_eq!(stage.metrics.frames_acked_unrecorded.get(), 1);
+    stage.say(0, 2, r#"{"smoke":1}"#).await;
+    let journal = stage.journal.clone();
+    soon("the fire behind it is shown", async {
+        let mut head = journal.head();
+        let fire = |entries: Vec<Arc<Entry>>| {
+            entries.iter().flat_map(|e| &e.transitions).any(|moved| moved.hazard.point.name() == "smoke")
+        };
+        while !fire(journal.read_after(1, 100).await.unwrap()) {
+            head.changed().await.unwrap();
+        }
+    })
+    .await;
+    stuck.release();
+    assert_eq!(temperatures(&stage.end().await), [21.0]);
+}
+
+#[tokio::test]
+async fn a_flood_of_foreign_messages_while_the_journal_is_stuck_is_bounded_and_counted() {
+    let dir = TempDir::new().unwrap();
+    let stage = Stage::set(dir.path(), Setting::default());
+    stage.recorded(1).await;
+    let stuck = Stuck::hold(dir.path());
+    stage.say(0, 0, r#"{"temperature":20}"#).await;
+    let foreign = 5 * 200;
+    for n in 0..foreign {
+        let arrival = stage.frame(0, &format!("somebody/else/{n}"), "?", None);
+        stage.to.send(arrival).await.unwrap();
+        if n % 200 == 199 {
+            // Something that is shown at once, so that the strays lie in as many entries.
+            let code = if n % 400 == 199 { 1 } else { 0 };
+            let journal = stage.journal.head();
+            let before = *journal.borrow();
+            stage.say(0, 1000 + n, &format!(r#"{{"smoke":{code}}}"#)).await;
+            until("the loop took it", || *journal.borrow() > before || code == 0).await;
+        }
+    }
+    let dropped = stage.metrics.strays_dropped.clone();
+    let frames = stage.metrics.frames_received.clone();
+    until("all were taken", || frames.get() >= u64::from(foreign) + 6).await;
+    stuck.release();
+    let frames_unknown = stage.metrics.frames_unknown.get();
+    let journal = stage.journal.clone();
+    assert_eq!(temperatures(&stage.end().await), [20.0]);
+    assert_eq!(frames_unknown, u64::from(foreign));
+    let kept = journal.strays().await.unwrap();
+    assert!(kept.iter().all(|stray| stray.kind == StrayKind::Unknown));
+    assert_eq!(kept.len() as u64 + dropped.get(), u64::from(foreign), "every one is kept or counted");
+}
+
+#[tokio::test]
+async fn a_message_sent_again_after_a_restart_is_acknowledged_and_recorded_once() {
+    let dir = TempDir::new().unwrap();
+    let again = |key: u32| Delivery { epoch: 2, key, duplicate: true };
+    let mut stage = Stage::set(dir.path(), Setting::default());
+    // The source's own half of the key is another one after a restart; the packet id in it stays.
+    stage.say(0, 0x0003_0007, r#"{"temperature":21}"#).await;
+    assert_eq!(stage.acked(0, 1).await, [0x0003_0007]);
+    let entries = stage.end().await;
+    assert_eq!(temperatures(&entries), [21.0]);
+    let mut stage = Stage::set(dir.path(), Setting::default());
+    for (key, payload) in
+        [(7, r#"{"temperature":21}"#), (8, r#"{"temperature":21}"#), (7, r#"{"temperature":22}"#)]
+    {
+        stage.to.send(stage.frame(0, TOPIC, payload, Some(again(key)))).await.unwrap();
+    }
+    assert_eq!(stage.acked(0, 3).await, [7, 8, 7], "what is known is acknowledged all the same");
+    assert_eq!(stage.metrics.frames_repeated.get(), 1);
+    assert_eq!(temperatures(&stage.end().await), [21.0, 21.0, 22.0]);
+}
+
+#[tokio::test]
+async fn what_waits_in_the_channel_at_the_end_is_recorded_and_acknowledged() {
+    let dir = TempDir::new().unwrap();
+    let mut stage = Stage::set(dir.path(), Setting { commit_window: NEVER, ..Setting::default() });
+    stage.cancel.cancel();
+    for key in 0..3000 {
+        let delivery = Delivery { epoch: 1, key, duplicate: false };
+        let arrival = stage.frame(0, TOPIC, &format!(r#"{{"temperature":{}}}"#, key % 50), Some(delivery));
+        if stage.to.try_send(arrival).is_err() {
+            assert!(key > 0, "the channel was closed before anything was in it");
+            break;
+        }
+    }
+    let acked = stage.acked(0, 1).await.len();
+    let entries = stage.end().await;
+    assert_eq!(
+        temperatures(&entries).len(),
+        acked,
+        "what was taken is on the disk, and only that is acknowledged"
+    );
+    let last = entries.last().unwrap();
+    assert!(last.notes.iter().any(|note| note.kind == NoteKind::Stopped));
+}
+
+#[tokio::test]
+async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_anything() {
+    let dir = TempDir::new().unwrap();
+    let (config, _) =
+        Config::from_texts(&[("gateway.toml", GATEWAY), ("plan.toml", PLAN)], &|_| None).unwrap();
+    let clock = Clock::simulated(Timestamp::from_secs(1000));
+    let (journal, restored) = Journal::open(dir.path(), Limits::default(), Metrics::new()).unwrap();
+    let (acks, _kept) = mpsc::channel(8);
+    let (_door, requests) = commands::door();
+    let pipeline = Pipeline::new(Parts {
+        engine: Engine::restore(config.plan.clone(), restored.facts, &[], clock.now()),
+        router: Router::new(Vec::new()),
+        journal: journal.clone(),
+        head: 0,
+        recovered: None,
+        receipts: restored.receipts,
+        acks: vec![acks],
+        clock: clock.clone(),
+        metrics: Metrics::new(),
+        rhythm: Rhythm { commit_window: Span::from_millis(20), windows: Vec::new() },
+        links: watch::channel(BTreeMap::new()).0,
+    });
+    let (to, arrivals) = mpsc::channel(8);
+    let cancel = CancellationToken::new();
+    let running = tokio::spawn(pipeline.run(arrivals, requests, cancel.clone()));
+    let fault = |entries: &[Arc<Entry>], change: Change| {
+        let mut moved = entries.iter().flat_map(|entry| &entry.transitions);
+        moved.any(|moved| moved.hazard.point.as_str() == "gateway/clock" && moved.change == change)
+    };
+    soon("a clock that says 1970 is a fault", async {
+        let mut recorded = journal.recorded();
+        while !fault(&everything(&journal).await, Change::Raised) {
+            recorded.changed().await.unwrap();
+        }
+    })
+    .await;
+    clock.step_simulated(Span::from_secs(1_800_000_000));
+    let change = LinkChange { link: LinkId::parse("broker").unwrap(), up: true, reason: "test".to_owned() };
+    to.send(Arrival::Link(change)).await.unwrap();
+    soon("the fault is over", async {
+        let mut recorded = journal.recorded();
+        while !fault(&everything(&journal).await, Change::Returned) {
+            recorded.changed().await.unwrap();
+        }
+    })
+    .await;
+    cancel.cancel();
+    soon("the loop ends", running).await.unwrap().unwrap();
+    let entries = everything(&journal).await;
+    let steps = entries.iter().flat_map(|entry| &entry.notes).filter(|n| n.kind == NoteKind::ClockStepped);
+    assert_eq!(steps.count(), 1);
+    let silent = entries.iter().flat_map(|e| &e.transitions).any(|t| t.hazard.point.name() == "link");
+    assert!(!silent, "fifty-seven years passed in a moment: nobody was silent for them");
+}

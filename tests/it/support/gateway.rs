@@ -1,0 +1,521 @@
+//! A whole gateway, in this process or as a child, with its page's API and a publisher that shares no code with it.
+
+use super::ports::{PATIENCE, soon, until};
+use fengsui::app::{self, Options};
+use fengsui::clock::Clock;
+use fengsui::config::Config;
+use fengsui::config::render::Colour;
+use fengsui::journal::{Entry, Journal, Limits};
+use fengsui::metrics::Metrics;
+use fengsui::model::{Fact, Value as Measured};
+use reqwest::header;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+/// The embedded broker, on a free port.
+pub(crate) const BROKER: &str = "[broker]\nlisten = \"127.0.0.1:0\"\nanonymous = true\n";
+
+const LOOK_EVERY: Duration = Duration::from_millis(15);
+
+/// The files and the data directory of one gateway. They outlive its runs.
+pub(crate) struct House {
+    dir: TempDir,
+    password: Mutex<Option<String>>,
+}
+
+/// One device of a plan.
+pub(crate) fn device(id: &str, profile: &str, link: &str, place: &str) -> String {
+    format!(
+        "[[site.zone.device]]\nid = \"{id}\"\nname = \"{id}\"\nprofile = \"{profile}\"\nlink = \"{link}\"\n{place}\n"
+    )
+}
+
+/// A smoke detector `id` with the address `id` on a link.
+pub(crate) fn smoke(id: &str, link: &str) -> String {
+    device(id, "fengsui/smoke-json", link, &format!("address = \"{id}\""))
+}
+
+/// Its topic.
+pub(crate) fn topic(id: &str) -> String {
+    format!("site/a/device/{id}/up")
+}
+
+impl House {
+    /// With these links and devices.
+    pub(crate) fn build(links: &str, devices: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let gateway = format!(
+            "plan = \"plan.toml\"\n[journal]\ndir = \"data\"\n[web]\nlisten = \"127.0.0.1:0\"\n[commit]\nwindow_ms = 100\n{links}"
+        );
+        let plan = format!(
+            "[[site]]\nid = \"sunshine\"\nname = \"阳光养老院\"\naddress = \"某路 8 号\"\n[[site.contact]]\nrole = \"值班室\"\nphone = \"119\"\n[[site.zone]]\nid = \"floor-2\"\nname = \"二层\"\n{devices}"
+        );
+        std::fs::write(dir.path().join("gateway.toml"), gateway).unwrap();
+        std::fs::write(dir.path().join("plan.toml"), plan).unwrap();
+        Self { dir, password: Mutex::new(None) }
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("gateway.toml")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What all its runs as a child have logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts it in this process.
+    pub(crate) async fn open(&self) -> Gateway {
+        let config = match Config::load(&self.config(), &|_| None) {
+            Ok((config, _)) => config,
+            Err(report) => panic!("{}", report.render(Colour::No)),
+        };
+        let app =
+            app::start(config, Options { clock: Clock::system(), extra: None, demo: false }).await.unwrap();
+        if let Some(password) = &app.first_password {
+            *self.password.lock().unwrap() = Some(password.clone());
+        }
+        let (web, broker) = (app.web.unwrap(), app.broker);
+        let (stop, asked) = oneshot::channel::<()>();
+        let running = tokio::spawn(app.run(async {
+            // Dropped with the test: that is an end as well.
+            asked.await.ok();
+        }));
+        self.enter(web, broker, Body::Here { stop, running }).await
+    }
+
+    /// A command line of the real program.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fengsui"));
+        command.arg("run").arg("--config").arg(self.config());
+        command
+    }
+
+    /// Starts the real program as a child.
+    pub(crate) async fn launch(&self) -> Gateway {
+        self.launch_by(self.command()).await
+    }
+
+    /// The same by another command line.
+    pub(crate) async fn launch_by(&self, mut command: Command) -> Gateway {
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        let said = Arc::new(Mutex::new(Vec::<String>::new()));
+        let (lines, stdout) = (said.clone(), child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        let mut child = Running(child);
+        let find = |mark: &str| said.lock().unwrap().iter().find(|line| line.contains(mark)).cloned();
+        let first = self.password.lock().unwrap().is_none();
+        let with_broker = std::fs::read_to_string(self.config()).unwrap().contains("[broker]");
+        until("the gateway says where it is", || {
+            assert!(child.0.try_wait().unwrap().is_none(), "the gateway ended at once: {}", self.log());
+            find("http://").is_some()
+                && (!with_broker || find("MQTT: ").is_some())
+                && (!first || find("password: ").is_some())
+        })
+        .await;
+        let after = |mark: &str| find(mark).map(|line| line.split(mark).nth(1).unwrap().trim().to_owned());
+        if let Some(password) = after("password: ") {
+            *self.password.lock().unwrap() = Some(password);
+        }
+        let web = after("http://").unwrap().trim_end_matches('/').parse().unwrap();
+        let broker = after("MQTT: ").map(|address| address.parse().unwrap());
+        self.enter(web, broker, Body::Child(child)).await
+    }
+
+    async fn enter(&self, web: SocketAddr, broker: Option<SocketAddr>, body: Body) -> Gateway {
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let password = self.password.lock().unwrap().clone().expect("the first start told it");
+        let mut gateway = Gateway { web, broker, http: reqwest::Client::new(), cookie: String::new(), body };
+        gateway.sign_in(&password).await;
+        gateway
+    }
+
+    /// What the journal holds, once the gateway has ended: every entry, and what stands.
+    pub(crate) async fn journal(&self) -> (Vec<Arc<Entry>>, Vec<Fact>) {
+        let (journal, restored) = Journal::open(&self.data(), Limits::default(), Metrics::new()).unwrap();
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        loop {
+            let after = entries.last().map_or(0, |entry| entry.no);
+            let more = journal.read_recorded_after(after, 1000).await.unwrap();
+            if more.is_empty() {
+                return (entries, restored.facts);
+            }
+            entries.extend(more);
+        }
+    }
+}
+
+/// The numbers that a point was told, in the order of the journal.
+pub(crate) fn numbers_of(entries: &[Arc<Entry>], point: &str) -> Vec<f64> {
+    let readings = entries.iter().flat_map(|entry| &entry.readings);
+    readings
+        .filter(|reading| reading.point.as_str() == point)
+        .filter_map(|reading| match &reading.value {
+            Measured::Number(number) => Some(number.get()),
+            _ => None,
+        })
+        .collect()
+}
+
+enum Body {
+    Here { stop: oneshot::Sender<()>, running: JoinHandle<anyhow::Result<()>> },
+    Child(Running),
+}
+
+/// A child that ends with the test.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// A gateway that runs, and a person signed in to it.
+pub(crate) struct Gateway {
+    pub(crate) web: SocketAddr,
+    pub(crate) broker: Option<SocketAddr>,
+    http: reqwest::Client,
+    cookie: String,
+    body: Body,
+}
+
+impl Gateway {
+    async fn sign_in(&mut self, password: &str) {
+        let body = json!({ "password": password, "person": "李四" });
+        let cookie = soon("the sign-in", async {
+            loop {
+                let answer = self.send("POST", "/api/v1/session", Some(&body)).await;
+                if answer.status().is_success() {
+                    let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+                    return cookie.split(';').next().unwrap().to_owned();
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        self.cookie = cookie.await;
+    }
+
+    async fn send(&self, method: &str, path: &str, body: Option<&Value>) -> reqwest::Response {
+        let url = format!("http://{}{path}", self.web);
+        let mut request = self
+            .http
+            .request(method.parse().unwrap(), url)
+            .header(header::ORIGIN, format!("http://{}", self.web))
+            .header(header::COOKIE, &self.cookie);
+        if let Some(body) = body {
+            request = request.header(header::CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        request.send().await.unwrap()
+    }
+
+    /// What the API answers.
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        let answer = self.send("GET", path, None).await;
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn status(&self, path: &str) -> u16 {
+        self.send("GET", path, None).await.status().as_u16()
+    }
+
+    /// A page, as a browser gets it.
+    pub(crate) async fn page(&self, path: &str) -> String {
+        self.send("GET", path, None).await.text().await.unwrap()
+    }
+
+    /// A command to a hazard; status and answer.
+    pub(crate) async fn command(&self, hazard: &str, verb: &str, note: &str) -> (u16, Value) {
+        let path = format!("/api/v1/hazards/{hazard}/{verb}");
+        let answer = self.send("POST", &path, Some(&json!({ "note": note }))).await;
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+
+    /// The counter of that name.
+    pub(crate) async fn counter(&self, name: &str) -> u64 {
+        let text = self.send("GET", "/metrics", None).await.text().await.unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("fengsui_{name}_total ")));
+        line.and_then(|line| line.split(' ').nth(1)?.parse().ok()).unwrap_or_else(|| panic!("{name}: {text}"))
+    }
+
+    /// Asks again and again until it is so.
+    pub(crate) async fn wait(&self, what: &str, path: &str, so: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(PATIENCE, what, path, so).await
+    }
+
+    pub(crate) async fn wait_for(
+        &self,
+        patience: Duration,
+        what: &str,
+        path: &str,
+        so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let answer = self.get(path).await;
+            if so(&answer) {
+                return answer;
+            }
+            assert!(begun.elapsed() < patience, "did not come: {what}; last: {answer:#}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The hazard of a rule on a point, once it stands so.
+    pub(crate) async fn hazard(&self, point: &str, rule: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let found = |answer: &Value| find_hazard(answer, point, rule).filter(|hazard| so(hazard));
+        let what = format!("a hazard {rule} on {point}");
+        let answer = self.wait(&what, "/api/v1/hazards", |answer| found(answer).is_some()).await;
+        found(&answer).unwrap()
+    }
+
+    /// The last value of a point, once it is so.
+    pub(crate) async fn last(&self, point: &str, so: impl Fn(&Value) -> bool) -> Value {
+        let found = |answer: &Value| find_last(answer, point).filter(|last| so(last));
+        let what = format!("a value of {point}");
+        let answer = self.wait(&what, "/api/v1/sites", |answer| found(answer).is_some()).await;
+        found(&answer).unwrap()
+    }
+
+    /// What is kept of a topic that could not be read or belongs to nobody.
+    pub(crate) async fn stray(&self, kind: &str, key_part: &str) -> Value {
+        let found = |answer: &Value| {
+            let mut all = answer["strays"].as_array().unwrap().iter();
+            all.find(|stray| stray["kind"] == kind && stray["key"].as_str().unwrap().contains(key_part))
+                .cloned()
+        };
+        let what = format!("a stray {kind} of {key_part}");
+        let answer = self.wait(&what, "/api/v1/strays", |answer| found(answer).is_some()).await;
+        found(&answer).unwrap()
+    }
+
+    /// The live stream of the page.
+    pub(crate) async fn live(&self) -> Live {
+        Live { answer: self.send("GET", "/api/v1/live", None).await, text: String::new() }
+    }
+
+    /// A publisher at the embedded broker.
+    pub(crate) async fn pen(&self, id: &str) -> Pen {
+        let broker = self.broker.unwrap();
+        soon("the broker lets us in", async {
+            loop {
+                match Pen::connect(broker, id).await {
+                    Ok(pen) => return pen,
+                    Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// The child's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        let Body::Child(child) = &self.body else { panic!("it runs in this process") };
+        child.0.id()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(self) {
+        assert!(matches!(self.body, Body::Child(_)), "it runs in this process");
+    }
+
+    /// Asks it to stop (SIGTERM, or the same in this process) and insists that it ends well.
+    pub(crate) async fn stop(self) {
+        match self.body {
+            Body::Here { stop, running } => {
+                stop.send(()).unwrap();
+                soon("the gateway stops", running).await.unwrap().unwrap();
+            }
+            Body::Child(mut child) => {
+                let id = child.0.id().to_string();
+                assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+                assert_eq!(ended(&mut child.0).await.code(), Some(0), "its exit code");
+            }
+        }
+    }
+}
+
+/// Waits for a process.
+pub(crate) async fn ended(child: &mut Child) -> ExitStatus {
+    soon("the process ends", async {
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    })
+    .await
+}
+
+pub(crate) fn find_hazard(answer: &Value, point: &str, rule: &str) -> Option<Value> {
+    let mut all = answer["hazards"].as_array()?.iter();
+    all.find(|hazard| hazard["point"] == point && hazard["rule"] == rule).cloned()
+}
+
+pub(crate) fn find_last(answer: &Value, point: &str) -> Option<Value> {
+    let sites = answer["sites"].as_array()?.iter();
+    let zones = sites.flat_map(|site| site["zones"].as_array().unwrap());
+    let devices = zones.flat_map(|zone| zone["devices"].as_array().unwrap());
+    let mut points = devices.flat_map(|device| device["points"].as_array().unwrap());
+    points
+        .find(|candidate| candidate["id"] == point)
+        .map(|point| point["last"].clone())
+        .filter(|l| !l.is_null())
+}
+
+/// Server-sent events.
+pub(crate) struct Live {
+    answer: reqwest::Response,
+    text: String,
+}
+
+impl Live {
+    /// Reads until something of it is so.
+    pub(crate) async fn until(&mut self, what: &str, so: impl Fn(&Value) -> bool) {
+        soon(what, async {
+            loop {
+                while let Some(end) = self.text.find("\n\n") {
+                    let event: String = self.text.drain(..end + 2).collect();
+                    let data = event.lines().find_map(|line| line.strip_prefix("data:"));
+                    if data.and_then(|data| serde_json::from_str(data.trim()).ok()).is_some_and(|v| so(&v)) {
+                        return;
+                    }
+                }
+                let chunk = self.answer.chunk().await.unwrap().expect("the stream goes on");
+                self.text.push_str(&String::from_utf8_lossy(&chunk));
+            }
+        })
+        .await;
+    }
+}
+
+/// A publisher of MQTT 3.1.1 on a bare socket: it decides itself about packet ids, DUP and what is in flight.
+pub(crate) struct Pen {
+    pub(crate) stream: TcpStream,
+    next: u16,
+}
+
+impl Pen {
+    pub(crate) async fn connect(to: SocketAddr, id: &str) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.set_nodelay(true)?;
+        let mut body = vec![0, 4, b'M', b'Q', b'T', b'T', 4, 2, 0, 60];
+        body.extend(text(id));
+        stream.write_all(&packet(0x10, &body)).await?;
+        let (kind, body) = read(&mut stream).await?;
+        if kind != 0x20 || body.get(1) != Some(&0) {
+            return Err(std::io::Error::other(format!("refused: {kind:#x} {body:?}")));
+        }
+        Ok(Self { stream, next: 1 })
+    }
+
+    /// Sends a message with QoS 1 under that packet id.
+    pub(crate) async fn send(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        id: u16,
+        dup: bool,
+    ) -> std::io::Result<()> {
+        let mut body = text(topic);
+        body.extend(id.to_be_bytes());
+        body.extend(payload);
+        self.stream.write_all(&packet(if dup { 0x3A } else { 0x32 }, &body)).await
+    }
+
+    /// The packet id of the next acknowledgement.
+    pub(crate) async fn acknowledged(&mut self) -> std::io::Result<u16> {
+        loop {
+            let (kind, body) = read(&mut self.stream).await?;
+            if kind == 0x40 {
+                return Ok(u16::from_be_bytes([body[0], body[1]]));
+            }
+        }
+    }
+
+    /// Sends a message and waits for its acknowledgement.
+    pub(crate) async fn publish(&mut self, topic: &str, payload: &str) {
+        let id = self.next;
+        self.next = self.next % 60_000 + 1;
+        self.send(topic, payload.as_bytes(), id, false).await.unwrap();
+        assert_eq!(soon("the PUBACK", self.acknowledged()).await.unwrap(), id);
+    }
+}
+
+fn text(text: &str) -> Vec<u8> {
+    let mut bytes = u16::try_from(text.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend(text.as_bytes());
+    bytes
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    let mut rest = body.len();
+    loop {
+        let low = u8::try_from(rest % 128).unwrap();
+        rest /= 128;
+        bytes.push(if rest > 0 { low | 0x80 } else { low });
+        if rest == 0 {
+            break;
+        }
+    }
+    bytes.extend(body);
+    bytes
+}
+
+async fn read(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
+    let first = stream.read_u8().await?;
+    let (mut length, mut shift) = (0, 0);
+    loop {
+        let byte = stream.read_u8().await?;
+        length |= usize::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok((first & 0xf0, body))
+}
+
+/// Holds the database as another writer would: the journal waits for it, and fails after a while.
+pub(crate) struct Stuck(rusqlite::Connection);
+
+impl Stuck {
+    pub(crate) fn hold(data: &Path) -> Self {
+        let conn = rusqlite::Connection::open(data.join("journal.db")).unwrap();
+        conn.busy_timeout(PATIENCE).unwrap();
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self(conn)
+    }
+
+    pub(crate) fn release(self) {
+        self.0.execute_batch("ROLLBACK").unwrap();
+    }
+}
