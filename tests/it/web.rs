@@ -475,9 +475,90 @@ async fn a_chart_shows_states_limits_and_hazards() {
     let rows = states["rows"].as_array().unwrap();
     assert_eq!(states["states"][1]["code"], "alarm");
     assert!(rows.iter().any(|row| row[5] == 1.0), "the alarm is not on the chart: {rows:?}");
+    // The fire is over and closed: its shade stays on the chart.
+    let closed =
+        json(send(&room, ask("GET", "/api/v1/points/hy-01/pressure/series?from=0", &cookie)).await).await;
+    assert_eq!(closed["closed_hazards"][0]["closed"]["by"], "陈晓", "{closed}");
+    assert_eq!(closed["hazards"].as_array().unwrap().len(), 0);
+    let later = "/api/v1/points/hy-01/pressure/series";
+    let later = json(send(&room, ask("GET", later, &cookie)).await).await;
+    assert_eq!(later["closed_hazards"].as_array().unwrap().len(), 0, "it closed before this hour: {later}");
     for refused in ["/api/v1/points/ef-01/nothing/series", "/api/v1/points/EF/x/series"] {
         assert_eq!(send(&room, ask("GET", refused, &cookie)).await.status(), StatusCode::NOT_FOUND);
     }
     let backwards = "/api/v1/points/ef-01/residual_current/series?from=5&to=5";
     assert_eq!(send(&room, ask("GET", backwards, &cookie)).await.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_chart_never_loses_a_state() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let at = |ago: i64, state: &str| fengsui::model::Reading {
+        point: fengsui::model::PointId::parse("sd-102/smoke_state").unwrap(),
+        value: Measured::Code(state.into()),
+        quality: fengsui::model::Quality::Good,
+        flaw: None,
+        sampled_at: None,
+        received_at: room.clock.now() - Span::from_secs(ago),
+        late: false,
+    };
+    // The alarm lies between the others, and the device says a word that nobody knows.
+    let states = ["normal", "alarm", "self-check", "normal"];
+    let readings = (0i64..).zip(states).map(|(n, state)| at(600 - n, state)).collect();
+    room.stage.append(readings, vec![], vec![]).await;
+    while !room.series.step().await.unwrap().idle {}
+    let path = "/api/v1/points/sd-102/smoke_state/series?buckets=1";
+    let chart = json(send(&room, ask("GET", path, &cookie)).await).await;
+    let row = &chart["rows"][0];
+    assert_eq!(row[8], serde_json::json!([0, 1, 2]), "{chart}");
+    assert_eq!((&row[4], &row[5], &row[7]), (&0.into(), &2.into(), &0.into()), "{chart}");
+    let states: Vec<_> =
+        chart["states"].as_array().unwrap().iter().map(|s| (&s["code"], &s["priority"])).collect();
+    assert_eq!(states[1], (&"alarm".into(), &"red".into()));
+    assert_eq!(states[2], (&"self-check".into(), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_stale_value_is_struck_even_while_its_device_is_heard_and_without_scripts() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    room.clock.step_simulated(Span::from_secs(70));
+    room.clock.take_step();
+    let reading = |point: &str| fengsui::model::Reading {
+        point: fengsui::model::PointId::parse(point).unwrap(),
+        value: Measured::Number(fengsui::model::Number::new(231.0).unwrap()),
+        quality: fengsui::model::Quality::Good,
+        flaw: None,
+        sampled_at: None,
+        received_at: room.clock.now(),
+        late: false,
+    };
+    let no = room.stage.append(vec![reading("ef-01/phase_voltage")], vec![], vec![]).await;
+    reached(&room, no).await;
+    let class = |page: &str, name: &str| {
+        let at = page.find(name).unwrap_or_else(|| panic!("no {name} on the page"));
+        let tag = &page[page[..at].rfind('<').unwrap()..at];
+        tag.split("class=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let page = text(send(&room, ask("GET", "/", &cookie)).await).await;
+    let is = |name: &str, word: &str| class(&page, name).split(' ').any(|one| one == word);
+    // Heard a moment ago by one value; the others are older than the 60 s of this device.
+    assert!(!is("data-device=\"ef-01\"", "stale"));
+    assert!(!is("data-point=\"ef-01/phase_voltage\"", "old"));
+    assert!(
+        is("data-point=\"ef-01/residual_current\"", "old")
+            && is("data-point=\"ef-01/cable_temperature\"", "old")
+    );
+    assert!(is("data-device=\"hy-01\"", "stale"), "nothing of it was heard for too long");
+    let own = text(send(&room, ask("GET", "/points/ef-01/residual_current", &cookie)).await).await;
+    assert!(class(&own, "data-point=\"ef-01/residual_current\"").contains("old"));
+    // Green is the script's to give: nothing that a page without scripts shows may be green.
+    let css = include_str!("../../src/web/assets/duty.css");
+    let green: Vec<&str> = css.split('}').filter(|rule| rule.contains("--green)")).collect();
+    assert!(!green.is_empty());
+    for rule in green {
+        let selector = rule.split('{').next().unwrap().trim();
+        assert!(selector.starts_with(".live ") || selector == ".ok", "{selector} is green without a script");
+    }
 }

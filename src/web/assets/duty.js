@@ -44,6 +44,9 @@
     }
     for (const point of all('[data-point]')) {
       const when = Number(point.dataset.at);
+      const device = point.closest('[data-old-after]');
+      // Judged by its own age: other values of the device may still come.
+      if (device) point.classList.toggle('old', when > 0 && at - when > Number(device.dataset.oldAfter));
       put(point.querySelector('[data-age]'), when ? ageText(at - when) : '');
     }
     for (const site of all('.site')) {
@@ -66,6 +69,8 @@
       document.body.classList.toggle('lost', lost);
     }
     if (signedOut) { put(bar.querySelector('span'), say.expired); bar.querySelector('a').hidden = false; }
+    // Green means heard just now: only a page that is kept up to date may show it.
+    document.body.classList.toggle('live', !lost);
     sound.lost = lost;
     sound.apply();
   }
