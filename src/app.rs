@@ -141,7 +141,6 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         tracing::error!(what = %en, "the journal was damaged and has been recovered");
     }
     let series = Series::open(&journal).await.context("cannot open the time series")?;
-    let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
 
     // The duty room's address is bound early: a port in use is told before anything else starts.
     let listener = match config.gateway.web_listen {
@@ -207,6 +206,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     }
 
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
+    // After everything that can fail: a first password is made only when it can be shown.
+    let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
     if let Some(listener) = listener {
         let (health_sender, health) = watch::channel(web::Health::default());
         let (watched, cancel) = (journal.clone(), rest.cancel.clone());

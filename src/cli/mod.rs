@@ -6,6 +6,7 @@ mod run;
 
 use crate::config::LogFormat;
 use clap::{Parser, Subcommand};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn start_logging(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         // It would tell of a log that cannot be written (a full disk, a closed terminal) on the very stream that
         // failed, and that panics: the gateway goes on without its log.

@@ -90,7 +90,7 @@ fn lay_over(folder: &Path, files: &dyn Files, texts: &mut Texts, report: &mut Re
                 &name,
                 None,
                 format!("读不了这个文件 / cannot read this file: {error}"),
-                "",
+                super::unreadable_help(&error).unwrap_or(""),
             )),
         }
     }

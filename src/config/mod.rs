@@ -142,6 +142,12 @@ fn name_of(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
 
+/// What to do about a file that is there and is no text: editors on Windows still save Chinese as GBK.
+fn unreadable_help(error: &io::Error) -> Option<&'static str> {
+    (error.kind() == io::ErrorKind::InvalidData)
+        .then_some("请用 UTF-8 编码保存（不是 GBK） / save it as UTF-8, not as GBK")
+}
+
 /// Reads a file and keeps its text for the report; says so when it cannot be read.
 fn read_text(path: &Path, files: &dyn Files, report: &mut Report, help: &str) -> Option<Arc<str>> {
     let name = name_of(path);
@@ -153,6 +159,7 @@ fn read_text(path: &Path, files: &dyn Files, report: &mut Report, help: &str) ->
         }
         Err(error) => {
             let message = format!("读不了这个文件 / cannot read this file: {error}");
+            let help = unreadable_help(&error).unwrap_or(help);
             report.problems.push(Problem::error(&name, None, message, help));
             None
         }

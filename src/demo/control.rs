@@ -15,9 +15,14 @@ pub(super) fn routes(teller: Storyteller) -> Router {
 async fn list(State(teller): State<Storyteller>) -> Json<Value> {
     let chapters = CHAPTERS.iter().zip(teller.running());
     let chapters: Vec<Value> = chapters
-        .map(|(chapter, running)| json!({ "id": chapter.id, "zh": chapter.zh, "en": chapter.en, "running": running }))
+        .map(|(chapter, running)| {
+            json!({
+                "id": chapter.id, "zh": chapter.zh, "en": chapter.en,
+                "about_zh": chapter.about_zh, "about_en": chapter.about_en, "running": running,
+            })
+        })
         .collect();
-    Json(json!({ "chapters": chapters }))
+    Json(Value::Array(chapters))
 }
 
 async fn tell(State(teller): State<Storyteller>, Path(id): Path<String>) -> (StatusCode, Json<Value>) {

@@ -70,6 +70,7 @@ impl Form {
                 ("smoke", 0.0, 0.0),
                 ("concentration", 0.01, 0.01),
                 ("temperature", 22.5, 0.3),
+                ("contamination", 12.0, 0.0),
                 ("battery", 97.0, 0.0),
                 ("rssi", -71.0, 3.0),
             ],
@@ -137,14 +138,18 @@ impl Form {
     /// What it publishes now.
     pub(super) fn message(self, world: &World, device: &str) -> Value {
         let get = |signal: &str| world.measure_or(device, signal, 0.0);
-        let (whole, tenth) = (|value: f64| value.round() as i64, |value: f64| (value * 10.0).round() / 10.0);
+        #[expect(clippy::cast_possible_truncation, reason = "codes, percentages and signal strengths")]
+        let whole = |value: f64| value.round() as i64;
+        let tenth = |value: f64| (value * 10.0).round() / 10.0;
         match self {
             Self::Smoke => json!({
                 "smoke": whole(get("smoke")),
                 "smoke_db_m": (get("concentration").max(0.0) * 1000.0).round() / 1000.0,
                 "temperature": tenth(get("temperature")),
+                "contamination": whole(get("contamination")),
                 "battery": whole(get("battery")),
                 "rssi": whole(get("rssi")),
+                "tamper": false,
             }),
             Self::Heat => json!({
                 "heat": whole(get("heat")),

@@ -25,6 +25,10 @@ pub struct Chapter {
     pub zh: &'static str,
     /// On the button, in English.
     pub en: &'static str,
+    /// What happens.
+    pub about_zh: &'static str,
+    /// What happens, in English.
+    pub about_en: &'static str,
     /// When it begins, counted from the start of the whole story.
     starts_at_secs: u64,
     acts: &'static [Act],
@@ -41,20 +45,26 @@ const fn act(after_secs: u64, device: &'static str, signal: &'static str, value:
     Act { after_secs, device, signal, value, over_secs }
 }
 
-/// The story, in the order it is told. Devices and signals are those of `plan.toml` beside this file.
+/// The story. Devices and signals are those of `plan.toml` beside this file. Each chapter begins as long before its
+/// hazard as the rule's delay asks: the battery, whose rule waits a minute, first; the fire when a visitor has had half
+/// a minute to sign in. After [`STORY_SECS`] all five hazards stand.
 pub const CHAPTERS: [Chapter; 5] = [
     Chapter {
         id: "residual",
-        zh: "剩余电流缓慢上升，超过 300 mA",
-        en: "residual current creeps up past 300 mA",
+        zh: "剩余电流超限",
+        en: "Residual current",
+        about_zh: "剩余电流缓慢上升，超过 300 mA",
+        about_en: "residual current creeps up past 300 mA",
         starts_at_secs: 5,
         acts: &[act(0, "yg-rcd-1", "residual", 342.0, 12)],
     },
     Chapter {
         id: "smoke",
-        zh: "203 房间烟感报警，随后自行恢复",
-        en: "the detector in room 203 alarms and clears itself",
-        starts_at_secs: 15,
+        zh: "烟感火警",
+        en: "Smoke",
+        about_zh: "203 房间烟感报警，随后自行恢复",
+        about_en: "the detector in room 203 alarms and clears itself",
+        starts_at_secs: 30,
         acts: &[
             act(0, "yg-smoke-203", "concentration", 0.42, 2),
             act(2, "yg-smoke-203", "smoke", 1.0, 0),
@@ -64,29 +74,36 @@ pub const CHAPTERS: [Chapter; 5] = [
     },
     Chapter {
         id: "hydrant",
-        zh: "室外消火栓水压跌破 0.14 MPa",
-        en: "the outdoor hydrant drops under 0.14 MPa",
-        starts_at_secs: 25,
-        acts: &[act(0, "yg-hydrant-1", "pressure", 0.088, 6)],
+        zh: "消火栓失压",
+        en: "Hydrant",
+        about_zh: "室外消火栓水压跌破 0.14 MPa",
+        about_en: "the outdoor hydrant drops under 0.14 MPa",
+        starts_at_secs: 10,
+        acts: &[act(0, "yg-hydrant-1", "pressure", 0.118, 6)],
     },
     Chapter {
         id: "mute",
-        zh: "卫生院配电柜的 Modbus 设备失去应答",
-        en: "a Modbus unit of the clinic goes mute",
-        starts_at_secs: 30,
+        zh: "设备失联",
+        en: "Mute unit",
+        about_zh: "卫生院配电柜的 Modbus 设备失去应答",
+        about_en: "a Modbus unit of the clinic goes mute",
+        starts_at_secs: 38,
         acts: &[act(0, "wsy-meter-1", MUTE, 1.0, 0)],
     },
     Chapter {
         id: "battery",
-        zh: "卫生院药房烟感电池电量低",
-        en: "the battery of the pharmacy's detector runs low",
-        starts_at_secs: 35,
-        acts: &[act(0, "wsy-smoke-pharmacy", "battery", 8.0, 3)],
+        zh: "电池低电",
+        en: "Battery",
+        about_zh: "卫生院药房烟感电池电量低",
+        about_en: "the battery of the pharmacy's detector runs low",
+        starts_at_secs: 0,
+        acts: &[act(0, "wsy-smoke-pharmacy", "battery", 16.0, 1)],
     },
 ];
 
-/// How long the whole story takes until its last act is done; the last hazards follow after their delays.
-pub const STORY_SECS: u64 = 40;
+/// How long the whole story takes until its last hazard stands: the battery's rule waits 60 s, the detector reports
+/// every 5 s.
+pub const STORY_SECS: u64 = 70;
 
 /// Tells the story. Cheap to clone.
 #[derive(Debug, Clone)]

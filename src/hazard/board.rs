@@ -12,6 +12,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+/// Times of readings remembered for each fire rule, to know a repeated report. A broker repeats what was in flight: 20
+/// messages by default.
+const MET_REMEMBERED_MAX: usize = 32;
+
 /// Everything the engine remembers.
 #[derive(Debug, Clone)]
 pub(super) struct Board {
@@ -51,6 +55,9 @@ pub(super) struct Slot {
     pub(super) hazard: Option<Box<Hazard>>,
     /// The newest value that met the rule while its on-delay runs: the evidence of the hazard to come.
     pub(super) pending: Option<Sample>,
+    /// Only for fire rules: the devices' times of the newest readings that met it. Not kept over a restart: then an
+    /// old report may be told twice, never too little.
+    pub(super) met: Vec<Timestamp>,
     /// Only for rules of silence.
     pub(super) silence: Option<Silence>,
     /// Changed in this call; already in the engine's list.
@@ -140,6 +147,16 @@ impl Slot {
         }
     }
 
+    pub(super) fn remember_met(&mut self, time: Timestamp) {
+        if self.met.contains(&time) {
+            return;
+        }
+        if self.met.len() >= MET_REMEMBERED_MAX {
+            self.met.remove(0);
+        }
+        self.met.push(time);
+    }
+
     /// Puts a remembered row here. What the row cannot mean is mended towards the safe side.
     fn take(&mut self, row: Row) {
         let open = row.hazard.filter(|hazard| hazard.closed.is_none());
@@ -159,6 +176,7 @@ impl Slot {
         };
         self.hazard = open;
         self.pending = row.pending;
+        self.met = row.met;
         // An on-delay that began under another limit proves nothing about the new one: it begins again with the
         // next reading. An orphan has no readings that could end it.
         let same_limit = match (&row.rule, &self.watch) {
@@ -192,6 +210,7 @@ pub(super) struct Row {
     phase: Phase,
     hazard: Option<Box<Hazard>>,
     pending: Option<Sample>,
+    met: Vec<Timestamp>,
     silence: Option<Silence>,
     rule: Option<Arc<Rule>>,
     touched: bool,
@@ -260,6 +279,7 @@ impl Board {
                 phase: fact.phase,
                 hazard: fact.hazard.map(Box::new),
                 pending: None,
+                met: Vec::new(),
                 silence: None,
                 rule: None,
                 touched: false,
@@ -284,6 +304,7 @@ impl Board {
                 phase: slot.phase,
                 hazard: slot.hazard,
                 pending: slot.pending,
+                met: slot.met,
                 silence: slot.silence,
                 rule: slot.watch.map(|watch| watch.rule),
                 touched: slot.touched,
@@ -309,6 +330,7 @@ impl Board {
             phase: Phase::Normal,
             hazard: None,
             pending: None,
+            met: Vec::new(),
             silence: None,
             touched: false,
         };
@@ -334,6 +356,7 @@ impl Slot {
             phase: Phase::Normal,
             hazard: None,
             pending: None,
+            met: Vec::new(),
             silence,
             touched: false,
         }

@@ -103,7 +103,10 @@ impl Engine {
 
     fn reading(&mut self, reading: &Reading, at: Timestamp, no: u64, out: &mut Outcome) {
         let Some(&number) = self.board.index.get(&reading.point) else { return };
-        let order = order(self.board.points[number].seen.as_ref(), reading);
+        let mut order = order(self.board.points[number].seen.as_ref(), reading);
+        if order == Order::Stale && self.is_untold_fire(number, reading) {
+            order = Order::Late;
+        }
         if order != Order::Stale {
             self.board.points[number].seen = Some(Seen::of(reading));
             for slot in self.board.points[number].slots.clone() {
@@ -114,6 +117,26 @@ impl Engine {
         if reading.flaw != Some(Flaw::NoAnswer) {
             self.heard(self.board.points[number].device, at, no, out);
         }
+    }
+
+    /// An older reading that meets a fire rule, and of which nobody was told: a device's clock may have gone back, a
+    /// report may have been overtaken. It must not vanish with the duplicates. While a fire is active it adds nothing.
+    fn is_untold_fire(&self, point: usize, reading: &Reading) -> bool {
+        let point = &self.board.points[point];
+        let repeated =
+            |seen: &Seen| seen.sample.sampled_at == reading.sampled_at && seen.says_the_same(reading);
+        if reading.sampled_at.is_none() || point.seen.as_ref().is_some_and(repeated) {
+            return false;
+        }
+        self.board.slots[point.slots.clone()].iter().any(|slot| {
+            let Some(watch) = &slot.watch else { return false };
+            let quiet = matches!(slot.phase, Phase::Normal | Phase::Clearing { .. } | Phase::Returned);
+            let told = reading.sampled_at.is_some_and(|time| slot.met.contains(&time));
+            watch.rule.signal == SignalClass::Fire
+                && quiet
+                && !told
+                && judge(&watch.rule, reading, slot.phase) == Verdict::Met
+        })
     }
 
     fn evaluate(&mut self, slot: usize, order: Order, moment: Moment<'_>, out: &mut Outcome) {
@@ -130,10 +153,19 @@ impl Engine {
         }
         let rule = &watch.rule;
         let verdict = judge(rule, reading, self.board.slots[slot].phase);
-        // What is late tells of the past: a fire that was is still a fire to look at; nothing is over because of it.
-        if order == Order::Late && !(rule.signal == SignalClass::Fire && verdict == Verdict::Met) {
+        // What is late tells of the past: a fire that was is still a fire to look at; nothing is over because of it,
+        // except a delay that has raised nothing yet.
+        let delayed = matches!(self.board.slots[slot].phase, Phase::Arming { .. } | Phase::Rearming { .. });
+        let counts = match order {
+            Order::Live => true,
+            Order::Late => rule.signal == SignalClass::Fire && verdict == Verdict::Met,
+            Order::Slow => verdict == Verdict::Met || delayed,
+            Order::Stale => false,
+        };
+        if !counts {
             return;
         }
+        let rule_signal = rule.signal;
         let signal = match verdict {
             Verdict::Met | Verdict::Held => Signal::Met { due: after(moment.at, rule.on_delay) },
             Verdict::NotMet => Signal::NotMet { due: after(moment.at, rule.off_delay) },
@@ -141,9 +173,13 @@ impl Engine {
         };
         // Commands only are refused.
         let _none = self.apply(slot, signal, moment, out);
+        let fire = rule_signal == SignalClass::Fire;
         let slot = &mut self.board.slots[slot];
         if verdict == Verdict::Met && matches!(slot.phase, Phase::Arming { .. } | Phase::Rearming { .. }) {
-            slot.pending = Some(Sample { late: order == Order::Late, ..Sample::of(reading) });
+            slot.pending = Some(Sample { late: order.is_late(), ..Sample::of(reading) });
+        }
+        if let (true, Verdict::Met, Some(time)) = (fire, verdict, reading.sampled_at) {
+            slot.remember_met(time);
         }
     }
 

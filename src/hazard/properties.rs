@@ -1,11 +1,10 @@
 //! What holds for every log of events, checked on generated ones.
 
 use super::generated::*;
-use super::order::{Order, order};
 use super::{BY_ITSELF, Engine};
 use crate::model::*;
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The answers to a whole log, and the engine after it.
 fn run(mut engine: Engine, log: &[(Timestamp, Event)]) -> (Vec<Transition>, Vec<Option<Refusal>>, Engine) {
@@ -17,6 +16,25 @@ fn run(mut engine: Engine, log: &[(Timestamp, Event)]) -> (Vec<Transition>, Vec<
         refusals.push(out.refusal);
     }
     (transitions, refusals, engine)
+}
+
+/// The places in the log of the readings that the engine took as the newest of their point.
+fn taken_as_news(mut engine: Engine, log: &[(Timestamp, Event)]) -> HashSet<usize> {
+    let mut news = HashSet::new();
+    for (index, (at, event)) in log.iter().enumerate() {
+        engine.handle(*at, NO, event, &mut Outcome::default());
+        let Event::Reading(reading) = event else { continue };
+        let seen = engine.board.index.get(&reading.point).and_then(|&n| engine.board.points[n].seen.as_ref());
+        let same = |seen: &super::board::Seen| {
+            seen.received_at == reading.received_at
+                && seen.sample.sampled_at == reading.sampled_at
+                && seen.says_the_same(reading)
+        };
+        if seen.is_some_and(same) {
+            news.insert(index);
+        }
+    }
+    news
 }
 
 /// Forgets which of several values raised a delayed hazard: a restart during the delay knows only the newest.
@@ -64,11 +82,12 @@ proptest! {
     fn a_restart_at_any_moment_changes_nothing_but_the_silence_budget(acts in acts(Kinds { silence: false, ..ALL })) {
         let kinds = Kinds { silence: false, ..ALL };
         let log = log(kinds, &acts);
+        let told = taken_as_news(fresh(kinds), &log);
         for cut in 0..log.len() {
-            let (_, _, engine) = run(fresh(kinds), &log[..cut]);
+            let (_, _, mut engine) = run(fresh(kinds), &log[..cut]);
             let mut last: HashMap<PointId, Reading> = HashMap::new();
             let mut in_force = plan(kinds.silence, 50.0, true);
-            for (_, event) in &log[..cut] {
+            for (index, (_, event)) in log[..cut].iter().enumerate() {
                 if let Event::ClockStepped { by } = event {
                     last.values_mut().for_each(|reading| reading.received_at = reading.received_at + *by);
                 }
@@ -77,11 +96,11 @@ proptest! {
                     last.retain(|point, _| plan.point(point).is_some()); // The engine forgets what is not planned.
                 }
                 let Event::Reading(reading) = event else { continue };
-                let seen = last.get(&reading.point).map(super::board::Seen::of);
-                if in_force.point(&reading.point).is_some() && order(seen.as_ref(), reading) != Order::Stale {
+                if in_force.point(&reading.point).is_some() && told.contains(&index) {
                     last.insert(reading.point.clone(), reading.clone());
                 }
             }
+            engine.board.slots.iter_mut().for_each(|slot| slot.met.clear()); // Not kept over a restart.
             let last: Vec<_> = last.into_values().collect();
             let at = cut.checked_sub(1).map_or(START, |index| log[index].0);
             let restored = Engine::restore(engine.plan().clone(), engine.facts(), &last, at);
@@ -209,7 +228,8 @@ proptest! {
                 let bad = reading.quality == Quality::Bad;
                 prop_assert!(!(ends && (bad || reading.late)), "{:?}", t);
                 if reading.late {
-                    prop_assert_eq!(t.hazard.signal, SignalClass::Fire);
+                    // Another than a fire only by a device that speaks on, with a slow clock.
+                    prop_assert!(t.hazard.signal == SignalClass::Fire || reading.sampled_at.is_some(), "{:?}", t);
                 }
                 let off_scale_fire = t.hazard.signal == SignalClass::Fire && *flaw == Some(Flaw::OffScaleHigh);
                 if bad && t.hazard.evidence.condition != Condition::Unusable {
@@ -302,7 +322,6 @@ proptest! {
 #[test]
 fn the_generated_logs_reach_every_change_refusal_and_phase() {
     use proptest::strategy::ValueTree;
-    use std::collections::HashSet;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut changes, mut refusals, mut phases) = (HashSet::new(), HashSet::new(), HashSet::new());
     for _ in 0..400 {

@@ -69,9 +69,7 @@ impl Engine {
         let rule: &Rule = &watch.rule;
         let sample = match moment.because {
             _ if slot.silence.is_some() => None,
-            Because::Reading(reading, order) => {
-                Some(Sample { late: order == Order::Late, ..Sample::of(reading) })
-            }
+            Because::Reading(reading, order) => Some(Sample { late: order.is_late(), ..Sample::of(reading) }),
             Because::Deadline
             | Because::Silence(_)
             | Because::Heard

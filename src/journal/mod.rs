@@ -215,6 +215,18 @@ impl Journal {
         self.0.readers.ask(move |conn| read::closed_hazards(conn, &metrics, before, limit)).await
     }
 
+    /// Closed hazards of one point that stood at some time of `from ≤ time < to`, last closed first, at most `limit`.
+    pub async fn closed_hazards_of(
+        &self,
+        point: &PointId,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Hazard>, ReadError> {
+        let (metrics, point) = (self.0.metrics.clone(), point.clone());
+        self.0.readers.ask(move |conn| read::closed_hazards_of(conn, &metrics, &point, from..to, limit)).await
+    }
+
     /// All that happened to one hazard, oldest first.
     pub async fn history(&self, hazard: &HazardId) -> Result<Vec<Transition>, ReadError> {
         let (metrics, id) = (self.0.metrics.clone(), hazard.clone());

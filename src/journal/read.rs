@@ -215,6 +215,28 @@ pub(super) fn closed_hazards(
     Ok(hazards)
 }
 
+/// Closed hazards of one point that overlap a stretch of time, last closed first.
+pub(super) fn closed_hazards_of(
+    conn: &Connection,
+    metrics: &Metrics,
+    point: &PointId,
+    within: std::ops::Range<Timestamp>,
+    limit: usize,
+) -> Result<Vec<Hazard>, ReadError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT json FROM hazard WHERE closed_at >= ?2 AND point = ?1 AND raised_at < ?3
+         ORDER BY closed_at DESC, id DESC LIMIT ?4",
+    )?;
+    let (from, to) = (within.start.as_millis(), within.end.as_millis());
+    let rows = statement
+        .query_map(params![point.as_str(), from, to, to_sql(limit as u64)], |row| row.get::<_, String>(0))?;
+    let mut hazards = Vec::new();
+    for json in rows {
+        hazards.extend(told(metrics, "hazard", wire::hazard_from_json(&json?)));
+    }
+    Ok(hazards)
+}
+
 pub(super) fn history(
     conn: &Connection,
     metrics: &Metrics,

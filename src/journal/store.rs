@@ -4,8 +4,9 @@ use super::schema::{MigrateError, STEPS, migrate};
 use super::{Limits, OpenError};
 use crate::model::Text;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub(super) const PAGE_BYTES: u64 = 4096;
 const CHECK_WHOLE_BYTES_MAX: u64 = 256 << 20;
 /// The tables that are checked at every start: without them a hazard could be hidden.
 const LEDGER_TABLES: [&str; 7] = ["fact", "hazard", "transition", "note", "cursor", "document", "point"];
+
+/// The folder and the database are the gateway's alone: password hashes, sessions and telephone numbers are in it.
+/// Only what we make is made so; rights that somebody gave on purpose stay.
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
 
 /// Where the journal's files are.
 #[derive(Debug, Clone)]
@@ -59,7 +65,8 @@ impl Place {
             path: path.display().to_string(),
             cause: error.to_string(),
         };
-        fs::create_dir_all(&self.dir).map_err(|error| refused(&self.dir, error))?;
+        let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.dir);
+        made.map_err(|error| refused(&self.dir, error))?;
         let path = self.dir.join("lock");
         let mut file = OpenOptions::new()
             .read(true)
@@ -130,6 +137,9 @@ impl Place {
     }
 
     fn open_checked(&self, limits: &Limits) -> Result<Connection, Refused> {
+        // SQLite gives its log the rights of the database. A disk that refuses is told by the connection itself.
+        let _made =
+            OpenOptions::new().create(true).append(true).mode(FILE_MODE).open(self.database()).is_ok();
         let mut conn = connect_writer(&self.database(), limits)?;
         self.check(&conn)?;
         migrate(&mut conn, STEPS)?;

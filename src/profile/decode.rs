@@ -109,9 +109,16 @@ impl Profile {
         time: Option<(usize, TimeUnit)>,
         received_at: Timestamp,
     ) -> Decoded {
+        let repaired;
         let found = match paths.find(message) {
             Ok(found) => found,
-            Err(error) => return Decoded::refused(format!("不是有效的 JSON：{error}")),
+            Err(error) => {
+                repaired = json::quote_no_numbers(message);
+                match repaired.as_deref().map(|repaired| paths.find(repaired)) {
+                    Some(Ok(found)) => found,
+                    Some(Err(_)) | None => return Decoded::refused(format!("不是有效的 JSON：{error}")),
+                }
+            }
         };
         let at = |slot: usize| found.get(slot).copied().flatten();
         let mut decoded =

@@ -66,6 +66,49 @@ impl Paths {
     }
 }
 
+/// The names that programs give to what is no number and that JSON does not know: Python's, C's, JavaScript's.
+const NO_NUMBERS: [(&str, &str); 6] = [
+    ("-infinity", "\"-inf\""),
+    ("infinity", "\"inf\""),
+    ("-inf", "\"-inf\""),
+    ("inf", "\"inf\""),
+    ("-nan", "\"nan\""),
+    ("nan", "\"nan\""),
+];
+
+/// The message with such values written as texts, so that a broken thermometer does not take the smoke detector beside
+/// it along; `None` when there is none. Only for messages that are no JSON: it copies them.
+pub(super) fn quote_no_numbers(message: &str) -> Option<String> {
+    let (mut quoted, mut copied, mut at) = (String::new(), 0, 0);
+    let (mut inside, mut value_may_start) = (false, true);
+    while let Some(&byte) = message.as_bytes().get(at) {
+        let mut step = 1;
+        match byte {
+            b'\\' if inside => step = 2,
+            b'"' => inside = !inside,
+            _ if inside => {}
+            _ if value_may_start && matches!(byte, b'-' | b'i' | b'I' | b'n' | b'N') => {
+                let rest = &message.as_bytes()[at..];
+                let named = |(name, _): &&(&str, &str)| {
+                    rest.get(..name.len()).is_some_and(|head| head.eq_ignore_ascii_case(name.as_bytes()))
+                };
+                if let Some((name, text)) = NO_NUMBERS.iter().find(named) {
+                    quoted.push_str(message.get(copied..at)?);
+                    quoted.push_str(text);
+                    step = name.len();
+                    copied = at + step;
+                }
+            }
+            _ => {}
+        }
+        if !byte.is_ascii_whitespace() {
+            value_may_start = !inside && matches!(byte, b':' | b',' | b'[');
+        }
+        at += step;
+    }
+    (copied > 0).then(|| quoted + message.get(copied..).unwrap_or(""))
+}
+
 fn child<K: PartialEq>(children: &mut Vec<(K, Node)>, key: K) -> &mut Node {
     let place = children.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
         children.push((key, Node::default()));

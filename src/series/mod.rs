@@ -14,6 +14,7 @@ pub use range::Bucket;
 
 use crate::journal::{AppendError, Journal, ReadError, from_sql, to_sql};
 use crate::model::{Code, PointId, Reading, Span, Timestamp};
+use range::Kind;
 use rusqlite::params;
 use std::sync::{Arc, Mutex, MutexGuard};
 use tail::{Sample, Tails};
@@ -119,7 +120,7 @@ impl Series {
 
     /// Follows the journal until cancelled.
     ///
-    /// Errors: none that end it; a failed step is logged and tried again after [`RETRY_AFTER`].
+    /// Errors: none that end it; a failed step is logged and tried again after `RETRY_AFTER`.
     pub async fn follow(&self, cancel: CancellationToken) {
         let mut head = self.0.journal.recorded();
         let work = async {
@@ -153,14 +154,12 @@ impl Series {
 
     /// The state that a bucket's figure stands for: states are drawn as the numbers they are stored under.
     pub fn state(&self, figure: f64) -> Option<Code> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked to be a small whole number"
-        )]
-        let number = (figure >= 0.0 && figure <= f64::from(u32::MAX) && figure.fract() == 0.0)
-            .then_some(figure as u32);
-        self.0.journal.code(number?)
+        self.state_name(range::state_number(figure)?)
+    }
+
+    /// The state of that number; see [`Bucket::states`].
+    pub fn state_name(&self, number: u32) -> Option<Code> {
+        self.0.journal.code(number)
     }
 
     /// The samples of `from ≤ time < to` in at most `buckets` equal buckets (at most [`BUCKETS_MAX`]). Every sample is in
@@ -172,11 +171,34 @@ impl Series {
         to: Timestamp,
         buckets: usize,
     ) -> Result<Vec<Bucket>, SeriesError> {
+        self.answer(point, from, to, buckets, Kind::Figures).await
+    }
+
+    /// The same for a point whose values are states or flags: each bucket also says every state that was seen in it.
+    pub async fn range_of_states(
+        &self,
+        point: &PointId,
+        from: Timestamp,
+        to: Timestamp,
+        buckets: usize,
+    ) -> Result<Vec<Bucket>, SeriesError> {
+        self.answer(point, from, to, buckets, Kind::States).await
+    }
+
+    async fn answer(
+        &self,
+        point: &PointId,
+        from: Timestamp,
+        to: Timestamp,
+        buckets: usize,
+        kind: Kind,
+    ) -> Result<Vec<Bucket>, SeriesError> {
         let frame = range::Frame::new(from, to, buckets.min(BUCKETS_MAX));
         let _still = self.0.moving.read().await;
         let tail = self.tails().samples(point, from, to);
         let Some(number) = self.0.journal.point_number(point) else { return Ok(frame.empty()) };
-        let question = move |conn: &rusqlite::Connection| Ok(range::answer(conn, number, &frame, tail)?);
+        let question =
+            move |conn: &rusqlite::Connection| Ok(range::answer(conn, number, &frame, kind, tail)?);
         let (buckets, damaged) = self.0.journal.read(question).await?;
         self.0.journal.count_damaged(damaged);
         Ok(buckets)

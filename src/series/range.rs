@@ -8,7 +8,7 @@ use rusqlite::{Connection, params};
 /// The samples of one stretch of time, in few figures. Flags count as 0 and 1, states as their numbers
 /// ([`Series::state`](super::Series::state)). Values of bad quality are in the figures too and counted in `bad`: a burning
 /// sensor reads off its scale.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Bucket {
     /// Its first millisecond.
     pub start: Timestamp,
@@ -26,6 +26,28 @@ pub struct Bucket {
     pub mean: Option<f64>,
     /// The newest value.
     pub last: Option<f64>,
+    /// Every state that was seen, as its number, in ascending order, each once: lowest, highest and newest can hide the
+    /// alarm between them. Only an answer of [`Series::range_of_states`](super::Series::range_of_states) has them.
+    pub states: Vec<u32>,
+}
+
+/// What the figures of a point are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Numbers: their extremes say enough.
+    Figures,
+    /// Numbers of states (or flags): each one that was seen is kept.
+    States,
+}
+
+/// The state that a figure stands for; `None` when it is not a whole number of that size.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be a whole number that fits"
+)]
+pub(super) fn state_number(figure: f64) -> Option<u32> {
+    (figure >= 0.0 && figure <= f64::from(u32::MAX) && figure.fract() == 0.0).then_some(figure as u32)
 }
 
 /// A stretch of time cut into equal buckets; the last one may be shorter.
@@ -62,7 +84,7 @@ impl Frame {
     }
 }
 
-#[derive(Default, Clone, Copy)]
+#[derive(Default, Clone)]
 struct Sums {
     count: u32,
     bad: u32,
@@ -71,6 +93,7 @@ struct Sums {
     max: Option<f64>,
     sum: f64,
     last: Option<(i64, f64)>,
+    states: Vec<u32>,
 }
 
 impl Sums {
@@ -88,7 +111,16 @@ impl Sums {
         }
     }
 
-    fn add_sample(&mut self, sample: &Sample) {
+    /// Remembers a state; a point has a handful of them.
+    fn see(&mut self, figure: Option<f64>) {
+        if let Some(state) = figure.and_then(state_number)
+            && let Err(place) = self.states.binary_search(&state)
+        {
+            self.states.insert(place, state);
+        }
+    }
+
+    fn add_sample(&mut self, sample: &Sample, kind: Kind) {
         let value = (!sample.value.is_nan()).then_some(sample.value);
         let Sample { time, bad, .. } = *sample;
         let valued = u32::from(value.is_some());
@@ -104,6 +136,9 @@ impl Sums {
             sum,
             last: value,
         });
+        if kind == Kind::States {
+            self.see(value);
+        }
     }
 
     fn bucket(&self, frame: &Frame, index: usize) -> Bucket {
@@ -121,16 +156,19 @@ impl Sums {
             max: self.max,
             mean,
             last: self.last.map(|(_, value)| value),
+            states: self.states.clone(),
         }
     }
 }
 
 /// Fills the buckets from a point's chunks and its tail. A chunk that lies in one bucket is not even decoded, unless the
-/// tail has samples of the same time, which may be the same ones sent again. Also says how many chunks were damaged.
+/// tail has samples of the same time, which may be the same ones sent again, or several states hide behind its lowest and
+/// highest. Also says how many chunks were damaged.
 pub(super) fn answer(
     conn: &Connection,
     point: u32,
     frame: &Frame,
+    kind: Kind,
     mut tail: Vec<Sample>,
 ) -> rusqlite::Result<(Vec<Bucket>, u64)> {
     let mut damaged = 0;
@@ -147,12 +185,19 @@ pub(super) fn answer(
         let begin = tail.partition_point(|sample| sample.time < summary.t0);
         let end = tail.partition_point(|sample| sample.time <= summary.t1);
         match (frame.index(summary.t0), frame.index(summary.t1)) {
-            (Some(first), Some(last)) if first == last && begin == end => sums[first].add(&summary),
+            (Some(first), Some(last))
+                if first == last && begin == end && (kind == Kind::Figures || summary.min == summary.max) =>
+            {
+                sums[first].add(&summary);
+                if kind == Kind::States {
+                    sums[first].see(summary.min);
+                }
+            }
             _ => match unpack(row.get_ref(9)?.as_blob().unwrap_or_default()) {
                 Ok(mut samples) => {
                     samples.extend(tail.drain(begin..end));
                     sort_and_dedupe(&mut samples);
-                    samples.iter().for_each(|sample| add(&mut sums, frame, sample));
+                    samples.iter().for_each(|sample| add(&mut sums, frame, kind, sample));
                 }
                 Err(cause) => {
                     damaged += 1;
@@ -161,13 +206,13 @@ pub(super) fn answer(
             },
         }
     }
-    tail.iter().for_each(|sample| add(&mut sums, frame, sample));
+    tail.iter().for_each(|sample| add(&mut sums, frame, kind, sample));
     let buckets = sums.iter().enumerate().map(|(index, sums)| sums.bucket(frame, index)).collect();
     Ok((buckets, damaged))
 }
 
-fn add(sums: &mut [Sums], frame: &Frame, sample: &Sample) {
+fn add(sums: &mut [Sums], frame: &Frame, kind: Kind, sample: &Sample) {
     if let Some(index) = frame.index(sample.time) {
-        sums[index].add_sample(sample);
+        sums[index].add_sample(sample, kind);
     }
 }

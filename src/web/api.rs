@@ -3,7 +3,7 @@
 use super::auth::{From, Who};
 use super::{Shared, auth, wire};
 use crate::commands::Refused;
-use crate::model::{Command, CommandKind, HazardId, PointId, Refusal, Timestamp};
+use crate::model::{Command, CommandKind, HazardId, Refusal, Timestamp};
 use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -14,10 +14,6 @@ use serde_json::{Value, json};
 pub const PAGE_LINES: usize = 100;
 /// See [`PAGE_LINES`]. 1000 lines are about 600 kB of JSON.
 pub const PAGE_LINES_MAX: usize = 1000;
-
-/// Buckets of a chart: a full-HD screen has 1920 columns, none can show more.
-pub const BUCKETS_MAX: usize = 2000;
-const BUCKETS: usize = 600;
 
 /// The longest note on a command, in characters: three lines of the duty log.
 const NOTE_CHARS_MAX: usize = 500;
@@ -67,7 +63,7 @@ impl IntoResponse for Problem {
     }
 }
 
-type Answer = Result<Json<Value>, Problem>;
+pub(super) type Answer = Result<Json<Value>, Problem>;
 
 /// Logs a failed read and says so to the person.
 pub fn unreadable(error: impl std::fmt::Display) -> Problem {
@@ -210,72 +206,6 @@ fn refused(refused: Refused) -> Problem {
             "the gateway is busy or stopping; try again",
         ),
     }
-}
-
-/// The part of time a chart shows.
-#[derive(Debug, Deserialize)]
-pub struct Range {
-    from: Option<i64>,
-    to: Option<i64>,
-    buckets: Option<usize>,
-}
-
-/// `GET /api/v1/points/{device}/{point}/series`: for a chart, with the limits and the open hazards of the point.
-pub async fn series(
-    State(shared): State<Shared>,
-    Path((device, name)): Path<(String, String)>,
-    Query(range): Query<Range>,
-) -> Answer {
-    let id = PointId::parse(&format!("{device}/{name}")).map_err(|_| Problem::missing())?;
-    let plan = shared.plan();
-    let (_, _, device, point) = plan.point(&id).ok_or_else(Problem::missing)?;
-    let now = shared.room.clock.now();
-    let to = range.to.map_or(now, Timestamp::from_millis);
-    let from = range.from.map_or(to - crate::model::Span::from_secs(3600), Timestamp::from_millis);
-    if from >= to {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "empty_range",
-            "起始时间必须早于结束时间",
-            "from must be before to",
-        ));
-    }
-    let buckets = range.buckets.unwrap_or(BUCKETS).clamp(1, BUCKETS_MAX);
-    let filled = shared.room.series.range(&id, from, to, buckets).await.map_err(unreadable)?;
-    // Empty buckets say nothing: a gap is where there is no row.
-    let rows: Vec<_> = filled
-        .iter()
-        .filter(|bucket| bucket.count > 0 || bucket.bad > 0)
-        .map(|b| {
-            json!([b.start.as_millis(), b.end.as_millis(), b.count, b.bad, b.min, b.max, b.mean, b.last])
-        })
-        .collect();
-    let limits: Vec<_> = point
-        .rules
-        .iter()
-        .filter_map(|rule| {
-            let limit = rule.condition.limit()?;
-            Some(json!({
-                "limit": limit.get(), "text": rule.condition.limit_text(point.unit()),
-                "title": wire::text(&rule.title), "priority": rule.priority.name(),
-            }))
-        })
-        .collect();
-    let snapshot = shared.board.snapshot();
-    let hazards: Vec<_> = snapshot.on_point(&id).map(|open| wire::open(&plan, open)).collect();
-    let states: Vec<_> = point
-        .states
-        .iter()
-        .map(|(code, name)| json!({ "code": &**code, "name": wire::text(name) }))
-        .collect();
-    Ok(Json(json!({
-        "point": id.as_str(), "name": wire::text(&point.name), "unit": point.unit(), "decimals": point.decimals,
-        "numeric": point.quantity.is_numeric(), "states": states,
-        "silent_after_ms": device.silent_after.map(crate::model::Span::as_millis),
-        "from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(),
-        "columns": ["start", "end", "count", "bad", "min", "max", "mean", "last"],
-        "rows": rows, "limits": limits, "hazards": hazards,
-    })))
 }
 
 /// Which page of a list.

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod api;
 pub mod auth;
 pub mod board;
+pub mod chart;
 pub mod health;
 pub mod live;
 pub mod pages;
@@ -175,7 +176,7 @@ fn api_routes() -> Router<Shared> {
         .route("/api/v1/hazards", get(api::hazards))
         .route("/api/v1/hazards/{id}", get(api::hazard))
         .route("/api/v1/hazards/{id}/{verb}", post(api::command))
-        .route("/api/v1/points/{device}/{point}/series", get(api::series))
+        .route("/api/v1/points/{device}/{point}/series", get(chart::series))
         .route("/api/v1/log", get(api::log))
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/strays", get(api::strays))

@@ -174,6 +174,8 @@ struct PointPage {
     place: Place,
     id: String,
     silent_after: i64,
+    old_after: i64,
+    unwatched: bool,
     row: PointRow,
     rules: Vec<RuleRow>,
     hazards: Vec<HazardRow>,
@@ -212,7 +214,9 @@ async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Re
         place: Place::of(&visit.plan, id),
         id: id.to_string(),
         silent_after: device.silent_after.map_or(0, Span::as_millis),
-        row: rows::point_row(point, visit.board.last.get(id), priority, visit.now, lang),
+        old_after: rows::old_after(device).as_millis(),
+        unwatched: device.silent_after.is_none(),
+        row: rows::point_row(device, point, visit.board.last.get(id), priority, visit.now, lang),
         rules: rules.collect(),
         hazards: open
             .iter()

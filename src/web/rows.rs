@@ -11,6 +11,15 @@ use std::collections::{HashMap, HashSet};
 /// Cards on the monitor: more than a person can work through; the rest is counted below them.
 pub(super) const CARDS_MAX: usize = 100;
 
+/// A value of a device that is not watched for silence is old after this: its longest habit is a daily report; an hour
+/// is room for a late one.
+pub(super) const OLD_AFTER_DEFAULT: Span = Span::from_secs(25 * 3600);
+
+/// The age above which a value of this device no longer counts as the present.
+pub(super) fn old_after(device: &Device) -> Span {
+    device.silent_after.unwrap_or(OLD_AFTER_DEFAULT)
+}
+
 /// China keeps one time, UTC+8, all year: the screen, the log and the CSV all speak it.
 const BEIJING: Span = Span::from_secs(8 * 3600);
 
@@ -288,6 +297,8 @@ pub(super) struct SiteRow {
     pub(super) address: String,
     pub(super) contacts: Vec<Contact>,
     pub(super) devices: usize,
+    /// Devices that are heard and not reported offline.
+    pub(super) online: usize,
     pub(super) open: usize,
     pub(super) zones: Vec<ZoneRow>,
 }
@@ -305,7 +316,10 @@ pub(super) struct DeviceRow {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) place: String,
+    /// Nobody watches whether it falls silent.
+    pub(super) unwatched: bool,
     pub(super) silent_after: i64,
+    pub(super) old_after: i64,
     pub(super) heard_at: i64,
     /// The lamp and the priority of its most urgent hazard; empty without one.
     pub(super) signal: &'static str,
@@ -313,6 +327,10 @@ pub(super) struct DeviceRow {
     pub(super) signal_label: &'static str,
     pub(super) stale: bool,
     pub(super) points: Vec<PointRow>,
+    /// Points that its profile knows and that this device, which is heard, has never sent: folded away, not hidden.
+    pub(super) unheard: Vec<PointRow>,
+    /// What concerns the device itself and is in order: battery, radio. In small type under the others.
+    pub(super) upkeep: Vec<PointRow>,
 }
 
 /// One value.
@@ -329,8 +347,24 @@ pub(super) struct PointRow {
     pub(super) mark: String,
     pub(super) at: i64,
     pub(super) age: String,
+    /// Older than [`old_after`], whatever else its device says.
+    pub(super) old: bool,
     pub(super) priority: &'static str,
+    upkeep: bool,
 }
+
+/// Classes of points that say how the device is, not what it watches.
+const UPKEEP_CLASSES: [&str; 9] = [
+    "battery",
+    "battery_voltage",
+    "battery_low",
+    "contamination",
+    "link_quality",
+    "self_test",
+    "signal",
+    "signal_to_noise",
+    "tamper",
+];
 
 /// The class of the point that stands for the device being heard at all; the tile itself shows that.
 const HEARD_CLASS: &str = "link_state";
@@ -341,24 +375,27 @@ pub(super) fn sites(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
         .map(|site| {
             let ids: Vec<&str> =
                 site.zones.iter().flat_map(|zone| &zone.devices).map(|device| device.id.as_str()).collect();
+            let zones: Vec<ZoneRow> = site
+                .zones
+                .iter()
+                .map(|zone| ZoneRow {
+                    name: zone.name.to_string(),
+                    devices: zone
+                        .devices
+                        .iter()
+                        .map(|device| device_row(device, snapshot, now, lang))
+                        .collect(),
+                })
+                .collect();
+            let online = |device: &&DeviceRow| !device.stale && device.signal != SignalClass::Offline.name();
             SiteRow {
                 name: site.name.to_string(),
                 address: site.address.to_string(),
                 contacts: site.contacts.clone(),
                 devices: ids.len(),
+                online: zones.iter().flat_map(|zone| &zone.devices).filter(online).count(),
                 open: snapshot.open.values().filter(|open| ids.contains(&open.hazard.point.device())).count(),
-                zones: site
-                    .zones
-                    .iter()
-                    .map(|zone| ZoneRow {
-                        name: zone.name.to_string(),
-                        devices: zone
-                            .devices
-                            .iter()
-                            .map(|device| device_row(device, snapshot, now, lang))
-                            .collect(),
-                    })
-                    .collect(),
+                zones,
             }
         })
         .collect()
@@ -370,38 +407,43 @@ fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) 
     let open: Vec<_> =
         snapshot.open.values().filter(|open| open.hazard.point.device() == device.id.as_str()).collect();
     let worst = open.iter().map(|open| &open.hazard).min_by_key(|hazard| urgency(hazard));
-    let stale = match (device.silent_after, heard) {
-        (Some(after), Some(heard)) => now.since(heard) > after,
-        (_, None) => true,
-        (None, Some(_)) => false,
-    };
+    let stale = is_silent(device, heard, now);
+    let shown = device.points.iter().filter(|point| point.class.as_str() != HEARD_CLASS).map(|point| {
+        let priority = open
+            .iter()
+            .filter(|open| open.hazard.point == point.id)
+            .min_by_key(|open| urgency(&open.hazard))
+            .map_or("", |open| open.hazard.priority.name());
+        point_row(device, point, snapshot.last.get(&point.id), priority, now, lang)
+    });
+    let (unheard, points): (Vec<_>, Vec<_>) =
+        shown.partition(|row| heard.is_some() && row.quality == "none" && row.priority.is_empty());
+    let (upkeep, points) = points.into_iter().partition(|row| row.upkeep && row.priority.is_empty());
     DeviceRow {
         id: device.id.to_string(),
         name: device.name.to_string(),
         place: device.place.to_string(),
+        unwatched: device.silent_after.is_none(),
         silent_after: device.silent_after.map_or(0, Span::as_millis),
+        old_after: old_after(device).as_millis(),
         heard_at: heard.map_or(0, Timestamp::as_millis),
         signal: worst.map_or("", |hazard| hazard.signal.name()),
         priority: worst.map_or("", |hazard| hazard.priority.name()),
         signal_label: worst.map_or("", |hazard| signal_label(hazard.signal, lang)),
         stale,
-        points: device
-            .points
-            .iter()
-            .filter(|point| point.class.as_str() != HEARD_CLASS)
-            .map(|point| {
-                let priority = open
-                    .iter()
-                    .filter(|open| open.hazard.point == point.id)
-                    .min_by_key(|open| urgency(&open.hazard))
-                    .map_or("", |open| open.hazard.priority.name());
-                point_row(point, snapshot.last.get(&point.id), priority, now, lang)
-            })
-            .collect(),
+        points,
+        unheard,
+        upkeep,
     }
 }
 
+/// Whether its silence is too long, or nothing was ever heard of it.
+fn is_silent(device: &Device, heard: Option<Timestamp>, now: Timestamp) -> bool {
+    heard.is_none_or(|heard| device.silent_after.is_some_and(|after| now.since(heard) > after))
+}
+
 pub(super) fn point_row(
+    device: &Device,
     point: &Point,
     last: Option<&Reading>,
     priority: &'static str,
@@ -419,7 +461,9 @@ pub(super) fn point_row(
         mark: t.never_heard.to_owned(),
         at: 0,
         age: String::new(),
+        old: false,
         priority,
+        upkeep: UPKEEP_CLASSES.contains(&point.class.as_str()),
     };
     let Some(reading) = last else { return row };
     let quality = wire::quality_name(reading);
@@ -441,6 +485,7 @@ pub(super) fn point_row(
         mark: marks.join(" · "),
         at: at.as_millis(),
         age: format!("{}{}", span_text(now.since(at), lang), t.ago),
+        old: now.since(at) > old_after(device),
         ..row
     }
 }

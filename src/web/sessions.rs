@@ -148,7 +148,7 @@ impl Sessions {
         }
     }
 
-    /// Whether a person signed this session out, as opposed to its age; only the last [`SESSIONS_MAX`] are known.
+    /// Whether a person signed this session out, as opposed to its age; only the last `SESSIONS_MAX` are known.
     pub fn was_ended(&self, token: &str) -> bool {
         self.1.lock().expect("no holder of this lock panics").contains(&key(token))
     }

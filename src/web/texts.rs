@@ -37,7 +37,7 @@ impl Lang {
     }
 
     /// The one of the two that this language reads.
-    pub fn pick<'a>(self, text: &'a crate::model::Text) -> &'a str {
+    pub fn pick(self, text: &crate::model::Text) -> &str {
         match self {
             Self::Zh => &text.zh,
             Self::En => &text.en,
@@ -118,6 +118,7 @@ texts! {
     offline: "离线", "offline";
     stale: "数据过期", "Stale";
     never_heard: "从未收到", "Never heard";
+    unheard: "个测点从未上报", "points never reported";
     no_value: "尚无数据", "No value yet";
     quality_bad: "不可信", "Bad";
     quality_uncertain: "存疑", "Doubtful";

@@ -1,7 +1,5 @@
 //! Tests of: the embedded broker, with mosquitto's publisher and subscriber and raw sockets.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 use crate::support::mosquitto::Peer;
 use crate::support::ports::{soon, until};
 use fengsui::clock::Clock;

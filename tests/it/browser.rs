@@ -71,7 +71,8 @@ async fn the_duty_officer_sees_acknowledges_and_resets() {
     browser.click(&format!("[data-hazard='{id}'] [data-verb=reset]")).await;
     browser.fill("#reset-note", "已到现场").await;
     browser.click("#reset-ask button[value=reset]").await;
-    browser.until("document.getElementById('reset-refusal').innerText.includes('不能复位')").await;
+    browser.until("document.getElementById('reset-refusal').innerText").await;
+    assert!(browser.text("#reset-refusal").await.contains("不能复位"));
     browser.screenshot("reset-refused").await;
     browser.click("#reset-ask button[value=cancel]").await;
     // It is over: a reset closes it.

@@ -205,6 +205,16 @@ fn a_syntax_error_stops_its_own_file_only() {
 }
 
 #[test]
+fn a_file_saved_as_gbk_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("gateway.toml"), GATEWAY).unwrap();
+    std::fs::write(folder.path().join("plan.toml"), b"[[site]]\nname = \"\xd1\xf4\xb9\xe2\"\n").unwrap();
+    let report = Config::load(&folder.path().join("gateway.toml"), &no_env).unwrap_err();
+    let shown = report.render(Colour::No);
+    assert!(shown.contains("plan.toml") && shown.contains("UTF-8 编码保存"), "{shown}");
+}
+
+#[test]
 fn an_address_belongs_to_one_device() {
     let second = SMOKE.replace("sd-203", "sd-204");
     let shown = refused(&format!("{SITE}{SMOKE}{second}"));

@@ -1,5 +1,4 @@
 //! Tests of: journal.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,
@@ -155,6 +154,21 @@ async fn numbers_are_given_in_order() {
     journal.append(write(1, vec![])).await.unwrap();
     assert!(journal.append(write(1, vec![])).await.is_err());
     assert!(journal.health().writable, "a wrong number is no fault of the disk");
+}
+
+/// Password hashes and telephone numbers are in it.
+#[tokio::test]
+async fn the_journal_is_the_gateways_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("made/by us");
+    let (journal, _) = open(&folder);
+    journal.append(write(1, vec![reading("a/b", 1.0, at(1))])).await.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in ["journal.db", "journal.db-wal"] {
+        assert_eq!(mode(&folder.join(file)), 0o600, "{file}");
+    }
 }
 
 #[tokio::test]

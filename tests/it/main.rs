@@ -1,5 +1,7 @@
 //! One test binary: linked once, run by the README's second command.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod mqtt;
 mod broker;
 mod modbus;
@@ -8,6 +10,7 @@ mod series;
 mod influx;
 mod web;
 mod browser;
+mod story;
 mod scenarios;
 mod profiles;
 mod config;

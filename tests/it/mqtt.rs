@@ -1,7 +1,5 @@
 //! Tests of: the MQTT client source, against a real mosquitto.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 use crate::support::mosquitto::{Mosquitto, Peer};
 use crate::support::ports::{free_port, soon, until};
 use fengsui::clock::Clock;

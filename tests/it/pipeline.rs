@@ -345,7 +345,7 @@ async fn while_the_journal_is_stuck_a_publisher_with_one_message_in_flight_gets_
 #[tokio::test]
 async fn a_flood_of_foreign_messages_while_the_journal_is_stuck_is_bounded_and_counted() {
     let dir = TempDir::new().unwrap();
-    let mut stage = Stage::set(dir.path(), Setting::default());
+    let stage = Stage::set(dir.path(), Setting::default());
     stage.recorded(1).await;
     let stuck = Stuck::hold(dir.path());
     stage.say(0, 0, r#"{"temperature":20}"#).await;

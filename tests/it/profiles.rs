@@ -1,6 +1,5 @@
 //! The shipped vocabulary and profiles, and the reader of both: what is accepted, what is refused and how it is said,
 //! and that nothing that arrives on a wire makes a decoder fail.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod noise;
 mod readme;
@@ -327,13 +326,59 @@ fn decoded(payload: &[u8]) -> fengsui::profile::Decoded {
     shipped("fengsui/smoke-json").decode_message(0, payload, NOW)
 }
 
+/// Python and C programs write what they could not measure as NaN, which is no JSON: the fire beside it must be heard.
+#[test]
+fn what_is_no_number_spoils_only_itself() {
+    for word in ["NaN", "nan", "-nan", "Infinity", "-Infinity", "inf", "-INF"] {
+        let payload = format!(r#"{{"smoke":1,"note":"a \": NaN, b","temperature": {word}}}"#);
+        let decoded = decoded(payload.as_bytes());
+        let named = |name: &str| {
+            let points = &shipped("fengsui/smoke-json").points;
+            decoded.samples.iter().find(|sample| points[sample.point].name == name).unwrap()
+        };
+        assert_eq!(named("smoke").value, Value::Code("alarm".into()), "{payload}");
+        assert_eq!(named("temperature").flaw, Some(Flaw::Unreadable), "{payload}");
+        assert_eq!(decoded.problems.len(), 1, "{payload}: {:?}", decoded.problems);
+    }
+    let unknown = decoded(br#"{"smoke":NaN}"#);
+    assert_eq!((unknown.samples.len(), unknown.samples[0].flaw), (1, Some(Flaw::Unreadable)));
+    for payload in [r#"{"smoke":nanometer}"#, r#"{"smoke":1,"a":[NaN,"#, r#"{NaN:1}"#, "Infinity,", "-"] {
+        assert!(!decoded(payload.as_bytes()).understood, "{payload}");
+    }
+}
+
+/// A detector that cannot be read watches nobody: that is told soon, and louder than another point's fault.
+#[test]
+fn a_fire_point_that_cannot_be_read_is_a_fault_within_a_minute() {
+    let unusable = |class: &fengsui::profile::PointClass| {
+        let rules: Vec<_> =
+            class.rules.iter().filter(|rule| rule.condition == Condition::Unusable).cloned().collect();
+        assert!(rules.len() <= 1, "{}", class.id);
+        rules.into_iter().next()
+    };
+    let mut fire = 0;
+    for class in vocabulary().classes() {
+        if class.rules.iter().any(|rule| rule.signal == SignalClass::Fire) {
+            fire += 1;
+            let rule = unusable(class).unwrap_or_else(|| panic!("{} has none", class.id));
+            assert!(
+                rule.on_delay <= Span::from_secs(60) && rule.signal == SignalClass::Fault,
+                "{}",
+                class.id
+            );
+        }
+    }
+    assert_eq!(fire, 9, "classes that decide on fire");
+    assert_eq!(unusable(vocabulary().class("battery").unwrap()).unwrap().on_delay, Span::from_secs(300));
+}
+
 #[test]
 fn what_cannot_be_understood_is_refused_with_a_reason() {
     let long = vec![b'x'; 10 << 20];
     let cases: [(&[u8], &str); 9] = [
+        (br#"{"smoke":NaN"#, "JSON"),
         (b"", "JSON"),
         (b"smoke=1", "JSON"),
-        (br#"{"smoke":NaN}"#, "JSON"),
         (br#"{"smoke":1"#, "JSON"),
         (br#"{"smoke":1} extra"#, "JSON"),
         (b"\xff\xfe", "UTF-8"),

@@ -1,5 +1,4 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
@@ -128,13 +127,18 @@ async fn flags_and_states_are_figures_and_absent_values_are_counted_as_bad() {
     let series = Series::open(&journal).await.unwrap();
     let one = |name: PointId| {
         let series = series.clone();
-        async move { series.range(&name, ms(0), ms(10), 1).await.unwrap()[0] }
+        async move { series.range_of_states(&name, ms(0), ms(10), 1).await.unwrap().remove(0) }
     };
     let flags = one(flag).await;
     assert_eq!((flags.min, flags.max, flags.mean, flags.last), (Some(0.0), Some(1.0), Some(0.5), Some(1.0)));
     let states = one(state.clone()).await;
     assert_eq!(series.state(states.last.unwrap()).as_deref(), Some("alarm"));
     assert_eq!(series.state(0.5), None);
+    let seen: Vec<_> = states.states.iter().map(|&number| series.state_name(number).unwrap()).collect();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(seen.iter().any(|state| &**state == "normal") && seen.iter().any(|state| &**state == "alarm"));
+    assert_eq!(flags.states, [0, 1]);
+    assert_eq!(series.range(&state, ms(0), ms(10), 1).await.unwrap()[0].states, [0u32; 0]);
     let absent = one(broken).await;
     assert_eq!((absent.count, absent.bad, absent.max), (1, 1, None));
     assert_eq!(series.last(&state).unwrap().value, Value::Code("alarm".into()));
@@ -279,6 +283,49 @@ proptest! {
                     assert!(bucket.mean.is_none_or(|given| (given - mean).abs() < 1e-9));
                     assert_eq!(bucket.mean.is_some() && bucket.last.is_some(), !inside.is_empty());
                 }
+            }
+        });
+    }
+}
+
+const STATES: [&str; 5] = ["normal", "alarm", "fault", "test", "muted"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// However the samples lie in chunks and tail, a bucket tells every state of its raw samples and no other.
+    #[test]
+    fn every_state_of_the_raw_samples_is_in_its_bucket(
+        entries in prop::collection::vec(
+            (prop::collection::vec((0i64..4000, 0usize..5), 1..80), any::<bool>()), 1..12),
+        steady in 0usize..5, buckets in 1usize..40, from in -100i64..3000, length in 1i64..5000
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().unwrap();
+            let journal = open(dir.path());
+            let series = Series::open(&journal).await.unwrap();
+            let smoke = point("smoke");
+            let mut raw: BTreeSet<(i64, usize)> = BTreeSet::new();
+            let mut now = 0;
+            for (samples, seal) in entries {
+                // Half an hour later the tail is due: some samples lie in chunks, some in the tail, some in both.
+                now += if seal { 1_900_000 } else { 1000 };
+                // Mostly one state, as in the field: chunks of a single state are answered from their summary.
+                let samples = samples.into_iter().map(|(t, s)| (t, if t % 7 == 0 { s } else { steady }));
+                let samples: Vec<_> = samples.collect();
+                let readings = samples.iter().map(|&(t, s)| reading(&smoke, t * 1000, Value::Code(STATES[s].into())));
+                append(&journal, now, readings.collect()).await;
+                raw.extend(samples);
+                settle(&series).await;
+            }
+            let (from, to) = (from * 1000, (from + length) * 1000);
+            for bucket in series.range_of_states(&smoke, ms(from), ms(to), buckets).await.unwrap() {
+                let inside = raw.iter().filter(|(t, _)| bucket.start <= ms(t * 1000) && ms(t * 1000) < bucket.end);
+                let wanted: BTreeSet<&str> = inside.map(|&(_, s)| STATES[s]).collect();
+                let told: Vec<_> = bucket.states.iter().map(|&number| series.state_name(number).unwrap()).collect();
+                let told: BTreeSet<&str> = told.iter().map(|state| &**state).collect();
+                assert_eq!(told, wanted);
             }
         });
     }

@@ -311,7 +311,6 @@ impl Bus {
     }
 
     async fn report(&self, up: bool, reason: String) -> Result<(), Gone> {
-        tracing::info!(link = %self.settings.link, up, reason, "The link changed.");
         let change = LinkChange { link: self.settings.link.clone(), up, reason };
         self.intake.send(Arrival::Link(change)).await.map_err(|_| Gone)
     }

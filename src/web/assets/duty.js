@@ -34,7 +34,8 @@
 
   function tick() {
     const at = now();
-    put($('#clock'), clockText(at));
+    // A running clock would look alive.
+    put($('#clock'), sound.lost ? '--:--:--' : clockText(at));
     for (const element of all('[data-since]')) put(element, spanText(at - Number(element.dataset.since)));
     for (const device of all('[data-silent-after]')) {
       const limit = Number(device.dataset.silentAfter), heard = Number(device.dataset.heard);
@@ -43,6 +44,9 @@
     }
     for (const point of all('[data-point]')) {
       const when = Number(point.dataset.at);
+      const device = point.closest('[data-old-after]');
+      // Judged by its own age: other values of the device may still come.
+      if (device) point.classList.toggle('old', when > 0 && at - when > Number(device.dataset.oldAfter));
       put(point.querySelector('[data-age]'), when ? ageText(at - when) : '');
     }
     for (const site of all('.site')) {
@@ -65,6 +69,8 @@
       document.body.classList.toggle('lost', lost);
     }
     if (signedOut) { put(bar.querySelector('span'), say.expired); bar.querySelector('a').hidden = false; }
+    // Green means heard just now: only a page that is kept up to date may show it.
+    document.body.classList.toggle('live', !lost);
     sound.lost = lost;
     sound.apply();
   }
@@ -131,6 +137,13 @@
       else if (r.quality === 'uncertain') marks.push(say.uncertain);
       else if (r.quality !== 'good') marks.push(say.bad);
       put(point.querySelector('em'), marks.join(' · '));
+      // The first value of a point that was folded away: it joins the others.
+      const folded = point.closest('.unheard');
+      if (folded) {
+        folded.before(point);
+        const left = all('[data-point]', folded).length;
+        if (left) put(folded.querySelector('summary'), `${left} ${say.unheard}`); else folded.remove();
+      }
       const device = point.closest('[data-device]');
       if (device) device.dataset.heard = Math.max(Number(device.dataset.heard), r.received_at);
     }
@@ -289,12 +302,16 @@
     const answer = await fetch('/api/v1/demo').catch(() => null);
     if (!answer || !answer.ok) return;
     const steps = await answer.json();
+    const drawn = JSON.stringify(steps);
+    if (box.dataset.drawn === drawn) return;
+    box.dataset.drawn = drawn;
     box.replaceChildren(...steps.map((step) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = `verb silence${step.running ? ' running' : ''}`;
       button.dataset.step = step.id;
-      button.textContent = step.zh;
+      button.textContent = step[lang];
+      button.title = step[`about_${lang}`];
       return button;
     }));
   }
@@ -310,6 +327,7 @@
   });
 
   demo();
+  document.addEventListener('beat', demo);
   open();
   tick();
   setInterval(tick, 1000);

@@ -25,7 +25,7 @@ fn class_row(class: &PointClass) -> String {
     let rules: Vec<String> = class
         .rules
         .iter()
-        .filter(|rule| rule.id.as_str() != "unusable")
+        .filter(|rule| rule.condition != Condition::Unusable)
         .map(|rule| format!("{} {}", rule.title.zh, limit(rule, class)).trim().to_owned())
         .collect();
     format!("| `{}` | {} | {what} | {} |\n", class.id, class.name.zh, rules.join(" · "))

@@ -1,6 +1,8 @@
 //! A real browser, driven by the WebDriver protocol over plain HTTP: Debian's chromium and chromedriver.
 
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -21,6 +23,27 @@ pub(crate) struct Browser {
 /// Whether the browser is installed.
 pub(crate) fn is_installed() -> bool {
     Path::new("/usr/bin/chromedriver").exists() && Path::new("/usr/bin/chromium").exists()
+}
+
+/// The driver does not take its browser with it when it is killed, so the session is ended first; also when a test
+/// failed, or a forgotten Chromium would eat a core until the machine is switched off.
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let Some((address, path)) =
+            self.session.strip_prefix("http://").and_then(|rest| rest.split_once('/'))
+        else {
+            return;
+        };
+        let ended = TcpStream::connect(address).and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+            write!(stream, "DELETE /{path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+            // Answered once the browser has gone.
+            stream.read(&mut [0; 256])
+        });
+        if let Err(error) = ended {
+            eprintln!("the browser's session could not be ended: {error}");
+        }
+    }
 }
 
 impl Browser {
@@ -125,8 +148,12 @@ impl Browser {
     pub(crate) async fn resize(&self, width: u32, height: u32) {
         let params =
             json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
-        let command = json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": params });
-        self.post("goog/cdp/execute", command).await;
+        self.devtools("Emulation.setDeviceMetricsOverride", params).await;
+    }
+
+    /// Gives the browser a command that no page can give.
+    pub(crate) async fn devtools(&self, command: &str, params: Value) {
+        self.post("goog/cdp/execute", json!({ "cmd": command, "params": params })).await;
     }
 
     /// What the page wrote to the console, and what it could not load.

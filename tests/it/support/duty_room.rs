@@ -17,6 +17,7 @@ pub(crate) struct DutyRoom {
     pub(crate) router: axum::Router,
     pub(crate) journal: Journal,
     pub(crate) board: Arc<Board>,
+    pub(crate) series: Series,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
     pub(crate) password: String,
@@ -170,7 +171,7 @@ pub(crate) async fn room_in(
     let demo = extra.is_some();
     let room = Room {
         journal: journal.clone(),
-        series,
+        series: series.clone(),
         plan,
         door,
         clock: clock.clone(),
@@ -184,7 +185,7 @@ pub(crate) async fn room_in(
     tokio::spawn(stage.clone().serve(requests));
     let (following, stop, source) = (board.clone(), cancel.clone(), journal.clone());
     tokio::spawn(async move { following.follow(&source, &stop).await });
-    DutyRoom { router, journal, board, clock, metrics, password, stage, cancel, dir }
+    DutyRoom { router, journal, board, series, clock, metrics, password, stage, cancel, dir }
 }
 
 fn health(clock: &Clock) -> Health {
@@ -616,4 +617,5 @@ pub(crate) async fn fill(room: &DutyRoom, plan: &Plan) {
             &[0x40, 0x40, 0x01, 0xff],
         ))
         .await;
+    while !room.series.step().await.unwrap().idle {}
 }

@@ -1,7 +1,5 @@
 //! A real mosquitto on a free port, stopped with the test; and its command-line publisher.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 use super::ports::{free_port, soon};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

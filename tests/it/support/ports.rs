@@ -1,7 +1,5 @@
 //! Ports and waiting.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 use std::future::Future;
 use std::time::Duration;
 
