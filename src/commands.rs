@@ -1,18 +1,34 @@
-//! THE DOOR: operators' commands on their way to the pipeline. The only way back in from the web.
+//! THE DOOR: operators' commands, and lines about who came and went, on their way to the pipeline. The only way back in
+//! from the web.
 
-use crate::model::{Command, HazardId, Refusal};
+use crate::model::{Command, HazardId, Refusal, Text};
+use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 /// Commands that may wait for the pipeline. People type slowly: 64 is a whole duty room pressing at once.
 pub const WAITING_MAX: usize = 64;
 
-/// One command and where its answer goes.
+/// What comes through the door.
 #[derive(Debug)]
-pub struct Request {
-    /// What is asked.
-    pub command: Command,
-    /// Answered once the journal has it (or once it is refused).
-    pub reply: oneshot::Sender<Result<Done, Refused>>,
+pub enum Request {
+    /// An operator's command.
+    Command {
+        /// What is asked.
+        command: Command,
+        /// Answered once the journal has it (or once it is refused).
+        reply: oneshot::Sender<Result<Done, Refused>>,
+    },
+    /// A line for the duty log.
+    Access(Access),
+}
+
+/// Somebody signed in or out, or failed to: one line of the duty log. Nobody waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    /// The account.
+    pub account: Arc<str>,
+    /// What happened, for the duty log.
+    pub text: Text,
 }
 
 /// The command was carried out.
@@ -52,7 +68,12 @@ impl Door {
     /// Hands a command in and waits for its answer.
     pub async fn ask(&self, command: Command) -> Result<Done, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(Request { command, reply }).map_err(|_| Refused::Busy)?;
+        self.0.try_send(Request::Command { command, reply }).map_err(|_| Refused::Busy)?;
         answer.await.unwrap_or(Err(Refused::Busy))
+    }
+
+    /// Hands a line for the duty log in. `Err`: too much is waiting, or the gateway is stopping; it was not taken.
+    pub fn tell(&self, access: Access) -> Result<(), Refused> {
+        self.0.try_send(Request::Access(access)).map_err(|_| Refused::Busy)
     }
 }

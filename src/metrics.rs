@@ -101,6 +101,8 @@ metrics! {
     web_streams: Gauge = Gauge::default();
     /// Failed sign-ins.
     web_sign_in_failures: Counter = Counter::default();
+    /// Sign-ins and sign-outs missing from the duty log, because too much was waiting for the pipeline.
+    web_access_lost: Counter = Counter::default();
     /// Steps of the wall clock.
     clock_steps: Counter = Counter::default();
 }

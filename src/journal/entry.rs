@@ -135,6 +135,30 @@ pub struct Stray {
     pub count: u64,
 }
 
+/// The words around the guess in the reason of a stray; [`Stray::guess`] reads what [`Stray::not_planned`] wrote.
+const GUESS: [&str; 3] = ["主题符合型号 ", "，但计划里没有地址 ", " / looks like "];
+
+impl Stray {
+    /// The reason of a message that looks like a known model's, from an address that nobody planned.
+    pub fn not_planned(profile: &str, address: &str) -> String {
+        let [looks, lacks, english] = GUESS;
+        format!(
+            "{looks}{profile}{lacks}{address}{english}{profile}, but no device of the plan has the address {address}"
+        )
+    }
+
+    /// The profile and the address that the reason names.
+    pub fn guess(&self) -> Option<(&str, &str)> {
+        let [looks, lacks, english] = GUESS;
+        let (profile, rest) = self.reason.strip_prefix(looks)?.split_once(lacks)?;
+        // The address is whatever a stranger sent: it may hold the words after it.
+        let tail = format!("{english}{profile}, but no device of the plan has the address ");
+        rest.match_indices(&tail)
+            .map(|(at, tail)| (&rest[..at], &rest[at + tail.len()..]))
+            .find_map(|(address, again)| (address == again).then_some((profile, address)))
+    }
+}
+
 /// How much of a frame is kept: the longest vendor frame in the profiles is below 2 KiB, so 4 KiB keeps all of it.
 pub const SAMPLE_BYTES_MAX: usize = 4096;
 
@@ -159,5 +183,33 @@ impl StrayKind {
     /// The kind of that name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Unknown, Self::Unreadable].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guess_is_read_back_whatever_the_address_is() {
+        let stray = |reason: &str| Stray {
+            kind: StrayKind::Unknown,
+            key: "broker t".into(),
+            device: None,
+            reason: reason.into(),
+            sample: Vec::new(),
+            first_at: Timestamp::EPOCH,
+            last_at: Timestamp::EPOCH,
+            count: 1,
+        };
+        let profile = "zigbee2mqtt/heiman-hs1sa-e";
+        let twice = Stray::not_planned(profile, "x");
+        for address in ["0x00158d00aabbccdd", "", " / looks like ", "，但计划里没有地址 ", twice.as_str()]
+        {
+            let stray = stray(&Stray::not_planned(profile, address));
+            assert_eq!(stray.guess(), Some((profile, address)));
+        }
+        assert_eq!(stray("计划里没有任何设备使用这个主题").guess(), None);
+        assert_eq!(stray("主题符合型号 a，但计划里没有地址 b").guess(), None);
     }
 }

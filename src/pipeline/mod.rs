@@ -20,12 +20,12 @@ use crate::hazard::Engine;
 use crate::journal::{AppendError, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
 use crate::metrics::Metrics;
 use crate::model::{
-    Body, Change, Delivery, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId, Quality,
-    Reading, Span, Text, Timestamp, Value,
+    Body, Change, Command, Delivery, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId,
+    Quality, Reading, Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
 use crate::sources::Arrival;
-use batch::{Batch, Sealed};
+use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
@@ -197,7 +197,7 @@ impl Pipeline {
                 biased;
                 () = cancel.cancelled() => {}
                 result = finished(&mut self.writing) => self.written(result),
-                Some(request) = requests.recv() => self.command(request),
+                Some(request) = requests.recv() => self.request(request),
                 Some(()) = some(arrivals.recv_many(&mut taken, ARRIVALS_AT_ONCE)) => {
                     for arrival in taken.drain(..) {
                         self.arrival(arrival);
@@ -258,9 +258,7 @@ impl Pipeline {
                     self.decoded(&frame, &binding, decoded);
                 }
                 Route::NotPlanned { profile, address } => {
-                    let reason = format!(
-                        "主题符合型号 {profile}，但计划里没有地址 {address} / looks like {profile}, but no device of the plan has the address {address}"
-                    );
+                    let reason = Stray::not_planned(&profile, &address);
                     self.unknown(&frame, topic, payload, reason);
                 }
                 Route::Foreign => {
@@ -389,21 +387,28 @@ impl Pipeline {
         self.own_reading(&format!("link-{}/state", change.link), Value::Code(state.into()), at);
     }
 
-    fn command(&mut self, request: Request) {
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Command { command, reply } => self.command(command, reply),
+            Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
+        }
+    }
+
+    fn command(&mut self, command: Command, reply: Reply) {
         self.open_batch();
-        let hazard = request.command.hazard.clone();
+        let hazard = command.hazard.clone();
         self.outcome.clear();
         let now = self.clock.now();
-        self.engine.handle(now, self.next_no, &Event::Command(request.command), &mut self.outcome);
+        self.engine.handle(now, self.next_no, &Event::Command(command), &mut self.outcome);
         if let Some(refusal) = self.outcome.refusal.take() {
             self.batch.take(&mut self.outcome, None);
             // Nobody is left to answer when the page was closed meanwhile.
-            drop(request.reply.send(Err(Refused::Rule(hazard, refusal))));
+            drop(reply.send(Err(Refused::Rule(hazard, refusal))));
             return;
         }
         self.batch.take(&mut self.outcome, None);
         self.batch.urgent = true;
-        self.batch.replies.push(request.reply);
+        self.batch.replies.push(reply);
     }
 
     fn note(&mut self, kind: NoteKind, subject: &str, text: Text) {

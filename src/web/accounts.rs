@@ -94,6 +94,11 @@ pub async fn set_password(
         .map_err(|error| AccountError::Journal(error.to_string()))
 }
 
+/// Whether there is an account of that name; an unreadable journal knows none.
+pub async fn exists(journal: &Journal, account: &str) -> bool {
+    journal.document(DOCUMENT, account).await.is_ok_and(|found| found.is_some())
+}
+
 /// Sixteen characters in four groups: 80 bits.
 fn new_password() -> Result<String, AccountError> {
     let mut bytes = [0u8; 16];

@@ -22,7 +22,7 @@ const NOTE_CHARS_MAX: usize = 500;
 pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// Why a request was not answered as asked.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Problem {
     /// The status.
     pub status: StatusCode,
@@ -59,7 +59,8 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = json!({ "error": self.error, "message_zh": self.zh, "message_en": self.en });
-        (self.status, Json(body)).into_response()
+        // The words go along, for the page that a person gets instead.
+        (self.status, Extension(self), Json(body)).into_response()
     }
 }
 
@@ -270,7 +271,8 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     Json(json!({
         "now": room.clock.now().as_millis(),
         "clock_believable": room.clock.is_believable(),
-        "journal": { "writable": journal.writable, "head": journal.head, "bytes": journal.bytes, "last_error": journal.last_error },
+        "journal": { "writable": journal.writable, "head": journal.head, "bytes": journal.bytes,
+            "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error },
         "links": links, "sinks": sinks,
     }))
 }

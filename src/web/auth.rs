@@ -13,7 +13,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// The cookie that keeps the language.
-const LANG_COOKIE: &str = "fengsui_lang";
+pub(super) const LANG_COOKIE: &str = "fengsui_lang";
 
 /// Seconds the browser keeps the cookies; the gateway itself decides when a session is over.
 const COOKIE_SECS: i64 = super::sessions::AGE_MAX.as_millis() / 1000;
@@ -139,6 +139,7 @@ pub async fn begin(shared: &Shared, given: &Credentials, from: &From) -> Result<
                 .await
                 .ok_or_else(Problem::unreadable)?;
             tracing::info!(account = %given.account, person, address, "signed in");
+            shared.access.came(&room.door, &room.metrics, &given.account, person, &address);
             return Ok(session_cookie(&token, COOKIE_SECS));
         }
         Verdict::Wrong => (StatusCode::UNAUTHORIZED, "wrong_password", |t| t.wrong),
@@ -148,6 +149,9 @@ pub async fn begin(shared: &Shared, given: &Credentials, from: &From) -> Result<
     if verdict != Verdict::Busy {
         room.metrics.web_sign_in_failures.inc();
         tracing::warn!(account = ?given.account, address, reason = error, "a sign-in was refused");
+        let known = super::accounts::exists(&room.journal, &given.account).await;
+        let account = known.then_some(given.account.as_str());
+        shared.access.failed(&room.door, &room.metrics, account, &address, at);
     }
     Err(Problem::new(status, error, pick(Lang::Zh.texts()), pick(Lang::En.texts())))
 }
@@ -179,7 +183,10 @@ pub async fn sign_out(State(shared): State<Shared>, headers: HeaderMap) -> Respo
 /// Ends the session of a request; the cookie that forgets it.
 pub async fn end(shared: &Shared, headers: &HeaderMap) -> HeaderValue {
     if let Some(token) = cookie(headers, COOKIE) {
-        shared.sessions.end(&shared.room.journal, &shared.room.clock, token).await;
+        let room = &shared.room;
+        if let Some(session) = shared.sessions.end(&room.journal, &room.clock, token).await {
+            shared.access.went(&room.door, &room.metrics, &session.account, &session.person);
+        }
     }
     session_cookie("", 0)
 }

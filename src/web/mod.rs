@@ -3,11 +3,13 @@
 //!
 //! Invariant: a page makes no request to any other host, and a value that is not fresh and good never looks so.
 
+pub mod access;
 pub mod accounts;
 pub mod api;
 pub mod auth;
 pub mod board;
 pub mod chart;
+pub mod connections;
 pub mod health;
 pub mod live;
 pub mod pages;
@@ -15,7 +17,9 @@ pub mod sessions;
 pub mod texts;
 mod assets;
 mod csv;
+mod refusal;
 mod rows;
+mod strays;
 mod wire;
 
 use crate::clock::Clock;
@@ -24,25 +28,34 @@ use crate::journal::{Journal, ReadError};
 use crate::metrics::Metrics;
 use crate::model::Plan;
 use crate::series::Series;
+use access::AccessLog;
 use accounts::Gate;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use board::Board;
 pub use health::{Health, LinkHealth, SinkHealth};
 use sessions::Sessions;
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
 
 /// The largest request body: a sign-in form or a note of 500 characters is below 4 KiB.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a request may take until its answer begins. The slowest is a chart of a year (well below a second) or a
+/// sign-in behind seven others; a body that trickles in ends here. Live streams have begun long before.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// How often gathered failures are looked through for the duty log; one line a minute needs no more.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
 
 /// Nothing from elsewhere, no inline script or style, no frame around us.
 const POLICY: &str =
@@ -87,6 +100,7 @@ pub struct Inner {
     board: Arc<Board>,
     sessions: Sessions,
     gate: Gate,
+    access: Arc<AccessLog>,
     streams: Arc<Semaphore>,
     cancel: CancellationToken,
     started_at: crate::model::Timestamp,
@@ -111,9 +125,6 @@ pub enum ServeError {
     /// What stands could not be read from the journal.
     #[error("the duty room cannot read what stands from the journal")]
     Read(#[source] ReadError),
-    /// The listener failed.
-    #[error("the duty room cannot take connections")]
-    Listen(#[source] std::io::Error),
 }
 
 /// Serves the duty room until cancelled.
@@ -123,12 +134,8 @@ pub async fn serve(listener: TcpListener, room: Room, cancel: CancellationToken)
     let board = Arc::new(board);
     let journal = room.journal.clone();
     let router = router(room, board.clone(), cancel.clone()).await;
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let stop = cancel.clone();
-    let serving =
-        axum::serve(listener, service).with_graceful_shutdown(async move { stop.cancelled().await });
-    let (served, ()) = tokio::join!(serving.into_future(), board.follow(&journal, &cancel));
-    served.map_err(ServeError::Listen)
+    tokio::join!(connections::serve(listener, router, cancel.clone()), board.follow(&journal, &cancel));
+    Ok(())
 }
 
 /// All routes. `board` must be followed by the caller; [`serve`] does.
@@ -137,8 +144,9 @@ pub async fn router(mut room: Room, board: Arc<Board>, cancel: CancellationToken
     let sessions = Sessions::load(&room.journal).await;
     let started_at = room.clock.now();
     let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
-    let gate = Gate::default();
-    let shared = Shared(Arc::new(Inner { room, board, sessions, gate, streams, cancel, started_at }));
+    let (gate, access) = (Gate::default(), Arc::new(AccessLog::default()));
+    settle_access(&room, access.clone(), cancel.clone());
+    let shared = Shared(Arc::new(Inner { room, board, sessions, gate, access, streams, cancel, started_at }));
     let behind_the_door = pages::routes()
         .merge(api_routes())
         .with_state(shared.clone())
@@ -158,16 +166,29 @@ pub async fn router(mut room: Room, board: Arc<Board>, cancel: CancellationToken
     behind_the_door
         .merge(open)
         .merge(Router::new().route("/api/v1/session", post(api::sign_in)).with_state(shared))
-        .fallback(pages::not_found)
+        .fallback(refusal::nowhere)
         .layer(axum::middleware::from_fn(auth::same_origin))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, ANSWER_WITHIN))
+        .layer(CatchPanicLayer::new())
+        .layer(axum::middleware::from_fn(refusal::in_words))
         .layer(CompressionLayer::new())
         .layer(header(header::CONTENT_SECURITY_POLICY, POLICY))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(header(header::REFERRER_POLICY, "same-origin"))
         .layer(header(header::X_FRAME_OPTIONS, "DENY"))
         .layer(header(header::CACHE_CONTROL, "no-store"))
-        .layer(CatchPanicLayer::new())
+}
+
+/// Writes gathered failures into the duty log, until cancelled.
+fn settle_access(room: &Room, access: Arc<AccessLog>, cancel: CancellationToken) {
+    let (door, metrics, clock) = (room.door.clone(), room.metrics.clone(), room.clock.clone());
+    tokio::spawn(cancel.run_until_cancelled_owned(async move {
+        loop {
+            tokio::time::sleep(SETTLE_EVERY).await;
+            access.settle(&door, &metrics, clock.now());
+        }
+    }));
 }
 
 fn api_routes() -> Router<Shared> {

@@ -6,7 +6,7 @@ use super::rows::{self, Cards, HazardRow, Lamp, Moment, Place, PointRow, SiteRow
 use super::sessions::Session;
 use super::texts::{Lang, Texts};
 use super::{Shared, wire};
-use crate::journal::{LogLine, Logged, StrayKind};
+use crate::journal::{LogLine, Logged, NoteKind};
 use crate::model::{Cause, HazardId, Plan, PointId, Span, Timestamp};
 use askama::Template;
 use axum::Router;
@@ -27,21 +27,21 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/log.csv", get(super::csv::log))
         .route("/history", get(history))
         .route("/hazards/{id}", get(hazard))
-        .route("/strays", get(strays))
+        .route("/strays", get(super::strays::page).post(super::strays::forget))
         .route("/health", get(health))
 }
 
 /// What every page shows around its own part.
 pub(super) struct Chrome {
-    t: &'static Texts,
-    lang: Lang,
-    session: Session,
-    here: String,
-    now: i64,
-    no: u64,
-    lamps: Vec<Lamp>,
-    sound: &'static str,
-    demo: bool,
+    pub(super) t: &'static Texts,
+    pub(super) lang: Lang,
+    pub(super) session: Session,
+    pub(super) here: String,
+    pub(super) now: i64,
+    pub(super) no: u64,
+    pub(super) lamps: Vec<Lamp>,
+    pub(super) sound: &'static str,
+    pub(super) demo: bool,
 }
 
 /// What a handler of a page needs.
@@ -74,7 +74,11 @@ impl FromRequestParts<Shared> for Visit {
 }
 
 impl Visit {
-    fn chrome(&self) -> Chrome {
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(super) fn chrome(&self) -> Chrome {
         Chrome {
             t: self.lang.texts(),
             lang: self.lang,
@@ -92,14 +96,14 @@ impl Visit {
         rows::cards(&self.plan, &self.board, self.now, self.lang)
     }
 
-    fn broken(&self, problem: &Problem) -> Response {
+    pub(super) fn broken(&self, problem: &Problem) -> Response {
         let t = self.lang.texts();
         let page = Message { c: self.chrome(), title: t.broken, why: t.broken_why };
         (problem.status, render(&page)).into_response()
     }
 }
 
-fn render(page: &impl Template) -> Response {
+pub(super) fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
@@ -137,11 +141,6 @@ struct Message {
     why: &'static str,
 }
 
-/// Everything else.
-pub async fn not_found() -> Response {
-    Problem::missing().into_response()
-}
-
 #[derive(Template)]
 #[template(path = "monitor.html")]
 struct Monitor {
@@ -176,6 +175,7 @@ struct PointPage {
     silent_after: i64,
     old_after: i64,
     unwatched: bool,
+    numeric: bool,
     row: PointRow,
     rules: Vec<RuleRow>,
     hazards: Vec<HazardRow>,
@@ -216,6 +216,7 @@ async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Re
         silent_after: device.silent_after.map_or(0, Span::as_millis),
         old_after: rows::old_after(device).as_millis(),
         unwatched: device.silent_after.is_none(),
+        numeric: point.quantity.is_numeric(),
         row: rows::point_row(device, point, visit.board.last.get(id), priority, visit.now, lang),
         rules: rules.collect(),
         hazards: open
@@ -253,7 +254,7 @@ impl LogRow {
                 what: lang.pick(&note.text).to_owned(),
                 place: Place::default(),
                 why: String::new(),
-                who: String::new(),
+                who: if note.kind == NoteKind::Access { note.subject.to_string() } else { String::new() },
                 note: String::new(),
                 hazard: String::new(),
             },
@@ -379,48 +380,6 @@ async fn hazard(visit: Visit, Path(id): Path<String>) -> Response {
 }
 
 #[derive(Template)]
-#[template(path = "strays.html")]
-struct StraysPage {
-    c: Chrome,
-    unknown: Vec<StrayRow>,
-    unreadable: Vec<StrayRow>,
-}
-
-struct StrayRow {
-    key: String,
-    device: String,
-    reason: String,
-    sample: String,
-    count: u64,
-    first_at: Moment,
-    last_at: Moment,
-}
-
-async fn strays(visit: Visit) -> Response {
-    let mut strays = match visit.shared.room.journal.strays().await {
-        Ok(strays) => strays,
-        Err(error) => return visit.broken(&unreadable(error)),
-    };
-    strays.sort_by_key(|stray| std::cmp::Reverse(stray.last_at));
-    let rows = |kind: StrayKind| {
-        let of_kind = strays.iter().filter(|stray| stray.kind == kind);
-        of_kind
-            .map(|stray| StrayRow {
-                key: stray.key.to_string(),
-                device: stray.device.as_ref().map(ToString::to_string).unwrap_or_default(),
-                reason: stray.reason.to_string(),
-                sample: wire::sample_text(&stray.sample),
-                count: stray.count,
-                first_at: stray.first_at.into(),
-                last_at: stray.last_at.into(),
-            })
-            .collect()
-    };
-    let (unknown, unreadable) = (rows(StrayKind::Unknown), rows(StrayKind::Unreadable));
-    render(&StraysPage { c: visit.chrome(), unknown, unreadable })
-}
-
-#[derive(Template)]
 #[template(path = "health.html")]
 struct HealthPage {
     c: Chrome,
@@ -430,6 +389,8 @@ struct HealthPage {
     journal_error: String,
     head: u64,
     megabytes: String,
+    /// The oldest record, and how far back that is, in words.
+    oldest: Option<(Moment, String)>,
     clock: bool,
     uptime: String,
     counters: Vec<(String, String)>,
@@ -457,14 +418,15 @@ async fn health(State(shared): State<Shared>, visit: Visit) -> Response {
             "{:.1} MB",
             f64::from(u32::try_from(journal.bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
         ),
+        oldest: journal.oldest.map(|at| (at.into(), rows::span_text(visit.now.since(at), visit.lang))),
         clock: room.clock.is_believable(),
         uptime: rows::span_text(visit.now.since(shared.started_at), visit.lang),
-        counters: counters(&room.metrics.render()),
+        counters: counters(&room.metrics.render(), visit.lang),
     })
 }
 
-/// Each counter of the Prometheus text with its own description, without the histograms.
-fn counters(text: &str) -> Vec<(String, String)> {
+/// Each counter of the Prometheus text in words, without the histograms.
+fn counters(text: &str, lang: Lang) -> Vec<(String, String)> {
     let mut counters = Vec::new();
     let (mut described, mut help) = (String::new(), String::new());
     for line in text.lines() {
@@ -474,7 +436,11 @@ fn counters(text: &str) -> Vec<(String, String)> {
         } else if let Some((name, value)) = line.split_once(' ')
             && (name == described || name.strip_suffix("_total") == Some(&described))
         {
-            counters.push((help.trim_end_matches('.').to_owned(), value.to_owned()));
+            let zh = described
+                .strip_prefix("fengsui_")
+                .and_then(super::texts::metric)
+                .filter(|_| lang == Lang::Zh);
+            counters.push((zh.unwrap_or(help.trim_end_matches('.')).to_owned(), value.to_owned()));
         }
     }
     counters

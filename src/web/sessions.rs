@@ -135,17 +135,17 @@ impl Sessions {
         session
     }
 
-    /// Signs out.
-    pub async fn end(&self, journal: &Journal, clock: &Clock, token: &str) {
+    /// Signs out; whose session it was.
+    pub async fn end(&self, journal: &Journal, clock: &Clock, token: &str) -> Option<Session> {
         let key = key(token);
-        if self.lock().remove(&key).is_some() {
-            {
-                let mut ended = self.1.lock().expect("no holder of this lock panics");
-                ended.truncate(SESSIONS_MAX - 1);
-                ended.push_front(key.clone());
-            }
-            keep(journal, &key, None, clock.now()).await;
+        let kept = self.lock().remove(&key)?;
+        {
+            let mut ended = self.1.lock().expect("no holder of this lock panics");
+            ended.truncate(SESSIONS_MAX - 1);
+            ended.push_front(key.clone());
         }
+        keep(journal, &key, None, clock.now()).await;
+        Some(kept.session)
     }
 
     /// Whether a person signed this session out, as opposed to its age; only the last `SESSIONS_MAX` are known.

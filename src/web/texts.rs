@@ -140,6 +140,7 @@ texts! {
     loading: "正在读取", "Loading";
     chart_empty: "这段时间没有数据", "No values in this range";
     chart_band: "浅色带为最小值—最大值，空白处没有数据", "The band is minimum to maximum; gaps have no values";
+    chart_lanes: "每种状态一行，出现过的都标出；报警的状态按等级着色，空白处没有数据", "One lane a state, every one that was seen is marked; alarm states in the colour of their priority, gaps have no values";
     back: "返回监控", "Back to the monitor";
     reports: "上报", "Reports";
     // log
@@ -174,6 +175,11 @@ texts! {
     last_seen: "最近一次", "Last seen";
     first_seen: "首次", "First seen";
     strays_none: "没有待接入的设备", "Nothing waits to be connected";
+    stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置，再重启网关", "Add this to plan.toml under its zone, put in name and place, and restart the gateway";
+    stray_add_model: "先在 device-profiles 里找到它的型号；没有就照那里的说明写一个", "Find its model in device-profiles first; if there is none, write one as described there";
+    stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号", "The device is planned but its profile cannot read this message: check that the plan names the real model";
+    remove: "移除", "Remove";
+    remove_why: "再收到同样的报文时会重新出现", "It comes back with the next such message";
     // health
     links: "设备链路", "Links";
     link_up: "正常", "Up";
@@ -184,8 +190,14 @@ texts! {
     journal_head: "最新序号", "Newest number";
     journal_size: "占用", "Size";
     journal_oldest: "最早记录", "Oldest record";
+    buffer: "缓存", "Buffer";
+    buffer_span: "保存着最近这么久的全部读数：", "All readings are kept of the last";
+    buffer_why: "外部系统断开时，数据留在这里，恢复后自动补送", "While an outside system is away its values wait here and are sent when it is back";
+    buffer_empty: "还没有记录", "Nothing yet";
     sinks: "数据去向", "Outgoing";
     sink_lag: "待送", "Waiting";
+    sink_even: "已全部送达", "All delivered";
+    sink_batches: "批，恢复后自动补送", "commits, sent when it is back";
     sink_ok: "正常", "Normal";
     clock: "时钟", "Clock";
     clock_ok: "可信", "Believable";
@@ -223,13 +235,74 @@ texts! {
     busy: "登录的人太多，请稍后再试", "Too many people are signing in; try again soon";
     name_needed: "请填写值班员姓名（不超过 32 个字）", "Type your name (at most 32 characters)";
     not_found: "没有这个页面", "There is no such page";
+    not_found_why: "地址可能打错了，或者它指的东西已经不在了", "The address may be mistyped, or what it names is gone";
+    refused: "没有照办", "Not done";
     broken: "读取日志失败", "The journal could not be read";
     broken_why: "请看运行状况页；现场报警仍会在监控页显示", "See the health page; live alarms are still shown on the monitor";
+}
+
+/// What each counter is called in Chinese, by its name in `metrics.rs`; English has the counter's own description.
+const METRICS: &[(&str, &str)] = &[
+    ("frames_received", "收到的报文"),
+    ("frames_unknown", "未登记设备的报文（已放入待接入）"),
+    ("frames_unreadable", "读不懂的报文（已隔离保存）"),
+    ("frames_repeated", "重复送达的报文（已忽略）"),
+    ("frames_acked_unrecorded", "日志写不进时先行确认的报文"),
+    ("strays_dropped", "待接入已满而没有保存的报文"),
+    ("readings", "解出的读数"),
+    ("readings_bad", "不可信的读数"),
+    ("readings_lost", "日志写不进且内存已满而丢弃的读数"),
+    ("hazards_raised", "发生过的报警"),
+    ("hazards_open", "当前报警"),
+    ("journal_head", "日志最新序号"),
+    ("journal_commits", "日志写入次数"),
+    ("journal_failures", "日志写入失败次数"),
+    ("journal_trimmed", "未送出就被容量上限清理的记录"),
+    ("journal_damaged", "校验不符而跳过的存储记录"),
+    ("journal_bytes", "日志占用字节"),
+    ("journal_commit_seconds", "每次写入日志用时（秒）"),
+    ("hazard_latency_seconds", "从收到报文到报警入库用时（秒）"),
+    ("modbus_polls", "Modbus 轮询次数"),
+    ("modbus_failures", "Modbus 无正确应答次数"),
+    ("modbus_skipped", "Modbus 跳过的轮询"),
+    ("mqtt_connects", "MQTT 连接次数"),
+    ("mqtt_stale_acks", "MQTT 断线作废的确认（会重发）"),
+    ("mqtt_oversize", "MQTT 超长报文（只保留开头）"),
+    ("frames_lost", "停机时放弃且不会重发的报文"),
+    ("broker_clients", "内置 MQTT 服务的在线客户端"),
+    ("broker_refused", "内置 MQTT 服务拒绝的连接和报文"),
+    ("influx_points", "已送达 InfluxDB 的数据点"),
+    ("influx_refused", "InfluxDB 拒收的数据"),
+    ("influx_retries", "InfluxDB 发送失败待重试次数"),
+    ("influx_lag", "InfluxDB 待送批数"),
+    ("web_streams", "打开的监控页面"),
+    ("web_sign_in_failures", "登录失败次数"),
+    ("web_access_lost", "没能写进值班日志的登录和退出"),
+    ("clock_steps", "系统时钟被调整的次数"),
+];
+
+/// The Chinese name of a counter.
+pub(super) fn metric(name: &str) -> Option<&'static str> {
+    METRICS.iter().find(|(known, _)| *known == name).map(|(_, zh)| *zh)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_counter_has_a_chinese_name_and_every_name_its_counter() {
+        let text = crate::metrics::Metrics::new().render();
+        let described = text.lines().filter_map(|line| line.strip_prefix("# HELP fengsui_"));
+        let mut names: Vec<&str> = described.filter_map(|line| line.split(' ').next()).collect();
+        for name in &names {
+            assert!(metric(name).is_some(), "{name} has no Chinese name");
+        }
+        let mut known: Vec<&str> = METRICS.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(names, known);
+    }
 
     #[test]
     fn every_text_has_both_languages() {

@@ -40,6 +40,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("mqtt5", &["sources", "demo"]),
     ("tokio_modbus", &["sources", "demo"]),
     ("axum", &["web", "demo", "app"]),
+    ("hyper_util", &["web"]),
     ("tower_http", &["web", "demo"]),
     ("askama", &["web"]),
     ("argon2", &["web"]),

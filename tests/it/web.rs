@@ -74,8 +74,11 @@ async fn try_sign_in(room: &DutyRoom, password: &str) -> Response {
 }
 
 async fn sign_in(room: &DutyRoom) -> String {
+    let before = *room.journal.recorded().borrow();
     let response = try_sign_in(room, &room.password).await;
     assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    // It is in the duty log, and on the board, before the test goes on.
+    reached(room, before + 1).await;
     let cookie = response.headers()[header::SET_COOKIE].to_str().unwrap().to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
     cookie.split(';').next().unwrap().to_owned()
@@ -561,4 +564,190 @@ async fn a_stale_value_is_struck_even_while_its_device_is_heard_and_without_scri
         let selector = rule.split('{').next().unwrap().trim();
         assert!(selector.starts_with(".live ") || selector == ".ok", "{selector} is green without a script");
     }
+}
+
+/// The texts of the newest lines of the duty log.
+async fn logged(room: &DutyRoom) -> Vec<String> {
+    let lines = room.journal.duty_log(None, 100).await.unwrap();
+    let note = |line: fengsui::journal::LogLine| match line.what {
+        fengsui::journal::Logged::Note(note) => Some(note.text.zh.to_string()),
+        fengsui::journal::Logged::Transition(_) => None,
+    };
+    lines.into_iter().filter_map(note).collect()
+}
+
+#[tokio::test]
+async fn who_came_and_went_is_in_the_duty_log_and_guessing_does_not_flood_it() {
+    let room = filled().await;
+    for _ in 0..4 {
+        try_sign_in(&room, "wrong").await;
+    }
+    let before = *room.journal.recorded().borrow();
+    let body = serde_json::json!({ "account": "<b>root</b>", "password": "x", "person": "张伟" });
+    send(&room, post("/api/v1/session", "", &body)).await;
+    let cookie = sign_in(&room).await;
+    send(&room, ask("DELETE", "/api/v1/session", &cookie)).await;
+    let told = async {
+        while !logged(&room).await.iter().any(|line| line.contains("退出登录")) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), told).await.expect("the sign-out is not in the duty log");
+    assert!(before < *room.journal.recorded().borrow());
+    let lines = logged(&room).await;
+    let count = |words: &str| lines.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(count("登录失败（账号 duty，来自 unknown）"), 1, "{lines:?}");
+    assert_eq!(count("登录失败（账号不存在，来自 unknown）"), 1, "{lines:?}");
+    assert_eq!(count("张伟 登录（账号 duty，来自 unknown）"), 1, "{lines:?}");
+    assert_eq!(count("登录失败"), 2, "four failures made more than one line: {lines:?}");
+    let cookie = sign_in(&room).await;
+    let page = text(send(&room, ask("GET", "/log", &cookie)).await).await;
+    assert!(page.contains("退出登录") && !page.contains("root"));
+}
+
+#[tokio::test]
+async fn an_unknown_address_is_a_page_for_a_person_and_json_for_a_program() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let browser = |method: &str, path: &str| {
+        let mut request = ask(method, path, &cookie);
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, "text/html,application/xhtml+xml,*/*;q=0.8".parse().unwrap());
+        request
+    };
+    for (path, status, words) in [
+        ("/nowhere", StatusCode::NOT_FOUND, "没有这个页面"),
+        ("/points/ef-01/nothing", StatusCode::NOT_FOUND, "没有这个页面"),
+        ("/assets/nothing.js", StatusCode::NOT_FOUND, "没有这个页面"),
+        ("/log?before=abc", StatusCode::BAD_REQUEST, "地址或提交的内容有错"),
+        ("/sign-out", StatusCode::METHOD_NOT_ALLOWED, "这个地址不能这样打开"),
+    ] {
+        let response = send(&room, browser("GET", path)).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert!(response.headers().contains_key(header::CONTENT_SECURITY_POLICY), "{path}");
+        let page = text(response).await;
+        assert!(page.contains(words) && page.contains("<html lang=\"zh\">"), "{path}: {page}");
+    }
+    for (method, path) in [
+        ("GET", "/api/nowhere"),
+        ("GET", "/api/v1/log?before=abc"),
+        ("POST", "/api/v1/log"),
+        ("POST", "/api/v1/session"),
+    ] {
+        let response = send(&room, browser(method, path)).await;
+        assert!(response.status().is_client_error(), "{path}");
+        assert!(json(response).await["message_zh"].is_string(), "{method} {path}");
+    }
+    let plain = send(&room, ask("GET", "/nowhere", "")).await;
+    assert_eq!(json(plain).await["error"], "not_found");
+}
+
+#[tokio::test]
+async fn a_stray_is_ready_to_paste_into_the_plan_and_can_be_removed() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let address = "0x00158D\"><script>alert(4)</script>";
+    room.stage
+        .stray(fengsui::journal::Stray {
+            kind: fengsui::journal::StrayKind::Unknown,
+            key: format!("broker zigbee2mqtt/{address}").into(),
+            device: None,
+            reason: fengsui::journal::Stray::not_planned("zigbee2mqtt/heiman-hs1sa-e", address).into(),
+            sample: b"{}".to_vec(),
+            first_at: room.clock.now(),
+            last_at: room.clock.now(),
+            count: 1,
+        })
+        .await;
+    let page = text(send(&room, ask("GET", "/strays", &cookie)).await).await;
+    assert!(!page.contains("<script>alert"));
+    let paste = page.split("class=\"paste\">").nth(1).unwrap().split("</pre>").next().unwrap();
+    let plain =
+        paste.replace("&#34;", "\"").replace("&#60;", "<").replace("&#62;", ">").replace("&#38;", "&");
+    let plan: toml::Table = format!("[[site]]\n[[site.zone]]\n{plain}").parse().unwrap();
+    let device = &plan["site"][0]["zone"][0]["device"][0];
+    assert_eq!(device["profile"].as_str(), Some("zigbee2mqtt/heiman-hs1sa-e"));
+    assert_eq!((device["link"].as_str(), device["address"].as_str()), (Some("broker"), Some(address)));
+    let remove = |cookie: &str, origin: Option<&str>| {
+        let mut request = ask("POST", "/strays", cookie);
+        request.headers_mut().remove(header::ORIGIN);
+        if let Some(origin) = origin {
+            request.headers_mut().insert(header::ORIGIN, origin.parse().unwrap());
+        }
+        request
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, "application/x-www-form-urlencoded".parse().unwrap());
+        *request.body_mut() = Body::from("kind=unreadable&key=zigbee2mqtt%2Fsd-102");
+        request
+    };
+    let ours = format!("http://{HOST}");
+    assert_eq!(send(&room, remove("", Some(&ours))).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        send(&room, remove(&cookie, Some("http://evil.example"))).await.status(),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(room.journal.strays().await.unwrap().len(), 3);
+    assert_eq!(send(&room, remove(&cookie, Some(&ours))).await.status(), StatusCode::SEE_OTHER);
+    let left = room.journal.strays().await.unwrap();
+    assert_eq!(left.len(), 2);
+    assert!(left.iter().all(|stray| &*stray.key != "zigbee2mqtt/sd-102"));
+}
+
+#[tokio::test]
+async fn the_health_page_speaks_chinese_and_says_how_far_back_the_journal_goes() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let page = text(send(&room, ask("GET", "/health", &cookie)).await).await;
+    for words in [
+        "收到的报文",
+        "登录失败次数",
+        "最早记录",
+        "全部读数",
+        "待送 <b class=\"num\">214</b> 批，恢复后自动补送",
+    ] {
+        assert!(page.contains(words), "the health page does not say {words}");
+    }
+    assert!(!page.contains("Frames taken"));
+    let health = json(send(&room, ask("GET", "/api/v1/health", &cookie)).await).await;
+    assert!(health["journal"]["oldest"].is_i64(), "{health}");
+}
+
+#[tokio::test]
+async fn two_hundred_half_open_requests_do_not_keep_the_duty_officer_out() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let room = filled().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = fengsui::web::connections::serve(listener, room.router.clone(), room.cancel.clone());
+    let serving = tokio::spawn(serving);
+    let mut dawdling = Vec::new();
+    for n in 0..200 {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        // Half of them say nothing at all.
+        if n % 2 == 0 {
+            client.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.unwrap();
+        }
+        dawdling.push(client);
+    }
+    let ask = async {
+        let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask).await.expect("nobody answered");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok\n"), "{answer}");
+    // Each of them is shown out in time.
+    let shown_out = async {
+        for client in &mut dawdling {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.ok();
+        }
+    };
+    let within = fengsui::web::connections::HEAD_MAX + Duration::from_secs(20);
+    tokio::time::timeout(within, shown_out).await.expect("a client that dawdles was kept");
+    room.cancel.cancel();
+    tokio::time::timeout(Duration::from_secs(20), serving).await.expect("it did not stop").unwrap();
 }

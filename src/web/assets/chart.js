@@ -47,7 +47,7 @@
     const rows = s.numeric ? columns(s, width) : [s.rows.map((r) => (r[0] + r[1]) / 2000), s.rows.map((r) => r[7])];
     const states = s.states.map((state) => state.name[lang]);
     const word = (v) => v === null || v === undefined ? '—' : s.numeric ? v.toFixed(s.decimals) : (states[Math.round(v)] ?? '—');
-    const values = rows[2].concat(rows[3]).filter((v) => v !== null).concat(s.limits.map((l) => l.limit));
+    const values = (s.numeric ? rows[2].concat(rows[3]) : []).filter((v) => v !== null).concat(s.limits.map((l) => l.limit));
     let low = Math.min(...values), high = Math.max(...values);
     if (!s.numeric) { low = 0; high = Math.max(1, states.length - 1); }
     const air = s.numeric ? (high - low || Math.abs(high) || 1) * 0.08 : 0.6;
@@ -62,9 +62,9 @@
       ],
       series: s.numeric ? [
         { label: lang === 'zh' ? '时间' : 'Time', value: (_, t) => t ? beijing(t).slice(5, 19).replace('T', ' ') : '—' },
-        { label: s.name[lang], stroke: '#3ddc84', width: 2, spanGaps: false, paths: stepped, points: { show: rows[0].length < 60, size: 5 }, value: (_, v) => `${word(v)} ${v === null ? '' : s.unit}` },
-        { label: lang === 'zh' ? '最小' : 'Min', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
-        { label: lang === 'zh' ? '最大' : 'Max', stroke: '#3ddc8455', width: 1, spanGaps: false, paths: stepped, points: { show: false }, value: (_, v) => word(v) },
+        { label: s.name[lang], stroke: '#3ddc84', width: 2, spanGaps: false, points: { show: rows[0].length < 60, size: 5 }, value: (_, v) => `${word(v)} ${v === null ? '' : s.unit}` },
+        { label: lang === 'zh' ? '最小' : 'Min', stroke: '#3ddc8455', width: 1, spanGaps: false, points: { show: false }, value: (_, v) => word(v) },
+        { label: lang === 'zh' ? '最大' : 'Max', stroke: '#3ddc8455', width: 1, spanGaps: false, points: { show: false }, value: (_, v) => word(v) },
       ] : [
         { label: lang === 'zh' ? '时间' : 'Time', value: (_, t) => t ? beijing(t).slice(5, 19).replace('T', ' ') : '—' },
         // The marks are drawn below; the series itself carries the legend.

@@ -34,6 +34,7 @@
 
   function tick() {
     const at = now();
+    watchLife();
     // A running clock would look alive.
     put($('#clock'), sound.lost ? '--:--:--' : clockText(at));
     for (const element of all('[data-since]')) put(element, spanText(at - Number(element.dataset.since)));
@@ -54,7 +55,6 @@
       const online = [...devices].filter((d) => !d.classList.contains('stale') && !d.classList.contains('sig-offline')).length;
       put(site.querySelector('[data-online]'), String(online));
     }
-    watchLife();
   }
 
   // --- life ---
@@ -192,6 +192,12 @@
       strip(tile);
       all('.point', tile).forEach(strip);
       all('.device-head .tag:not(.tag-stale)', tile).forEach((tag) => tag.remove());
+    }
+    for (const site of all('.site')) {
+      const open = hazards.filter((h) => site.querySelector(`[data-device="${escape(h.point.split('/')[0])}"]`)).length;
+      const count = site.querySelector('[data-open]');
+      put(count, String(open));
+      count.parentElement.hidden = open === 0;
     }
     // The most urgent comes first: what is coloured already stays.
     for (const h of hazards) {

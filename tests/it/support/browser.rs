@@ -157,6 +157,12 @@ impl Browser {
         self.post("goog/cdp/execute", json!({ "cmd": command, "params": params })).await;
     }
 
+    /// Whether pages may run scripts from now on.
+    pub(crate) async fn scripts(&self, run: bool) {
+        let command = json!({ "cmd": "Emulation.setScriptExecutionDisabled", "params": { "value": !run } });
+        self.post("goog/cdp/execute", command).await;
+    }
+
     /// What the page wrote to the console, and what it could not load.
     pub(crate) async fn console(&self) -> Vec<String> {
         let lines = self.post("se/log", json!({ "type": "browser" })).await;

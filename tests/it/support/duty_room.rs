@@ -1,7 +1,7 @@
 //! A duty room filled with fixture values: two sites, every kind of value, every kind of hazard.
 
 use fengsui::clock::Clock;
-use fengsui::commands::{self, Done, Refused, Requests};
+use fengsui::commands::{self, Done, Refused, Request, Requests};
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Stray, StrayKind, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::*;
@@ -38,6 +38,8 @@ pub(crate) struct Stage {
     journal: Journal,
     clock: Clock,
     open: Arc<Mutex<Vec<Hazard>>>,
+    /// Entries are numbered one after the other.
+    writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Stage {
@@ -62,6 +64,7 @@ impl Stage {
         strays: Vec<Stray>,
         operator: Option<Signature>,
     ) -> u64 {
+        let _alone = self.writing.lock().await;
         let entry = self.entry(readings, &changes, notes, operator);
         let facts = changes.iter().map(|(_, hazard)| fact(hazard)).collect();
         let write = Write { entry: Arc::new(entry), facts, receipts: Vec::new(), strays };
@@ -131,8 +134,16 @@ impl Stage {
 
     async fn serve(self, mut requests: Requests) {
         while let Some(request) = requests.recv().await {
-            let answer = self.answer(&request.command).await;
-            request.reply.send(answer).ok();
+            match request {
+                Request::Command { command, reply } => {
+                    let answer = self.answer(&command).await;
+                    reply.send(answer).ok();
+                }
+                Request::Access(access) => {
+                    let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };
+                    self.append(vec![], vec![], vec![note]).await;
+                }
+            }
         }
     }
 }
@@ -181,7 +192,12 @@ pub(crate) async fn room_in(
         demo,
     };
     let router = web::router(room, board.clone(), cancel.clone()).await;
-    let stage = Stage { journal: journal.clone(), clock: clock.clone(), open: Arc::default() };
+    let stage = Stage {
+        journal: journal.clone(),
+        clock: clock.clone(),
+        open: Arc::default(),
+        writing: Arc::default(),
+    };
     tokio::spawn(stage.clone().serve(requests));
     let (following, stop, source) = (board.clone(), cancel.clone(), journal.clone());
     tokio::spawn(async move { following.follow(&source, &stop).await });
@@ -511,9 +527,8 @@ pub(crate) fn hazard(plan: &Plan, no: u64, id: &str, value: Value, at: Timestamp
     }
 }
 
-/// An evening in the township: two fires, a residual current, a silent unit, a late report, a closed one, strays.
-pub(crate) async fn fill(room: &DutyRoom, plan: &Plan) {
-    let now = room.clock.now();
+/// A quiet evening: an hour of charts, and every device heard.
+pub(crate) fn calm(now: Timestamp, plan: &Plan) -> Vec<Reading> {
     let ago = |secs| now - Span::from_secs(secs);
     let mut readings = Vec::new();
     for i in 0..360_u32 {
@@ -540,6 +555,14 @@ pub(crate) async fn fill(room: &DutyRoom, plan: &Plan) {
             }
         }
     }
+    readings
+}
+
+/// An evening in the township: two fires, a residual current, a silent unit, a late report, a closed one, strays.
+pub(crate) async fn fill(room: &DutyRoom, plan: &Plan) {
+    let now = room.clock.now();
+    let ago = |secs| now - Span::from_secs(secs);
+    let mut readings = calm(now, plan);
     readings.push(code("sd-203/smoke_state", "alarm", ago(95)));
     readings.push(code("sd-204/smoke_state", "alarm", ago(31)));
     readings.push(Reading {

@@ -1,0 +1,186 @@
+//! WEB · 待接入: what came from devices that nobody planned, or could not be read, and what a person does about it.
+
+use super::api::{Problem, unreadable};
+use super::pages::{Chrome, Visit, render};
+use super::rows::Moment;
+use super::{Shared, wire};
+use crate::journal::{Stray, StrayKind};
+use crate::model::{DeviceId, LinkId};
+use askama::Template;
+use axum::extract::{Form, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
+use std::fmt::Write;
+
+#[derive(Template)]
+#[template(path = "strays.html")]
+struct StraysPage {
+    c: Chrome,
+    unknown: Vec<StrayRow>,
+    unreadable: Vec<StrayRow>,
+}
+
+struct StrayRow {
+    kind: &'static str,
+    key: String,
+    device: String,
+    reason: String,
+    sample: String,
+    count: u64,
+    first_at: Moment,
+    last_at: Moment,
+    /// What to add to the plan; empty for a device that is in it.
+    snippet: String,
+    /// Whether the snippet names the model.
+    guessed: bool,
+}
+
+impl From<&Stray> for StrayRow {
+    fn from(stray: &Stray) -> Self {
+        let unknown = stray.kind == StrayKind::Unknown;
+        Self {
+            kind: stray.kind.name(),
+            key: stray.key.to_string(),
+            device: stray.device.as_ref().map(ToString::to_string).unwrap_or_default(),
+            reason: stray.reason.to_string(),
+            sample: wire::sample_text(&stray.sample),
+            count: stray.count,
+            first_at: stray.first_at.into(),
+            last_at: stray.last_at.into(),
+            snippet: if unknown { snippet(stray) } else { String::new() },
+            guessed: stray.guess().is_some(),
+        }
+    }
+}
+
+/// `GET /strays`.
+pub(super) async fn page(visit: Visit) -> Response {
+    let mut strays = match visit.shared().room.journal.strays().await {
+        Ok(strays) => strays,
+        Err(error) => return visit.broken(&unreadable(error)),
+    };
+    strays.sort_by_key(|stray| std::cmp::Reverse(stray.last_at));
+    let rows =
+        |kind| strays.iter().filter(|stray| stray.kind == kind).map(StrayRow::from).collect::<Vec<_>>();
+    let (unknown, unreadable) = (rows(StrayKind::Unknown), rows(StrayKind::Unreadable));
+    render(&StraysPage { c: visit.chrome(), unknown, unreadable })
+}
+
+/// Which one a person has dealt with.
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    kind: String,
+    key: String,
+}
+
+/// `POST /strays`: removes one. It comes back with the next such message.
+pub(super) async fn forget(State(shared): State<Shared>, Form(which): Form<Which>) -> Response {
+    let Some(kind) = StrayKind::parse(&which.kind) else { return Problem::missing().into_response() };
+    match shared.room.journal.forget_stray(kind, &which.key).await {
+        Ok(()) => Redirect::to("/strays").into_response(),
+        Err(error) => unreadable(error).into_response(),
+    }
+}
+
+/// What to paste into the plan, as TOML. Names and places are a person's to write; so is the model when nothing was
+/// guessed. What a stranger sent is only ever inside quotation marks.
+fn snippet(stray: &Stray) -> String {
+    let (link, topic) = match stray.key.split_once(' ') {
+        Some((link, topic)) if LinkId::parse(link).is_ok() => (link, topic),
+        _ => ("", &*stray.key),
+    };
+    let guess = stray.guess();
+    let address = guess.map_or("", |(_, address)| address);
+    let mut text = String::from("[[site.zone.device]]\n");
+    let mut line = |key: &str, value: &str, remark: &str| {
+        let gap = if remark.is_empty() { "" } else { "   # " };
+        writeln!(text, "{key} = {}{gap}{remark}", quoted(value)).expect("writing to a string cannot fail");
+    };
+    line("id", &slug(if address.is_empty() { topic } else { address }), "");
+    line("name", "新设备", "改成值班员认得的名称");
+    line("place", "待填写", "装在哪里");
+    match guess {
+        Some((profile, address)) => {
+            line("profile", profile, "");
+            line("link", link, "");
+            line("address", address, "");
+        }
+        None => {
+            line("profile", "厂商/型号", "从 device-profiles 里选");
+            line("link", link, "");
+            line("address", topic, "只留主题里代表设备的那一段");
+        }
+    }
+    text
+}
+
+/// A TOML string: quotation marks, backslashes and control characters escaped.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                write!(quoted, "\\U{:08X}", u32::from(c)).expect("writing to a string cannot fail");
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// An id made of what the device calls itself.
+fn slug(text: &str) -> String {
+    let slug: String = text
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c.to_ascii_lowercase() } else { '-' })
+        .skip_while(|c| *c == '-')
+        .take(36)
+        .collect();
+    let slug = slug.trim_end_matches('-');
+    if DeviceId::parse(slug).is_ok() { slug.to_owned() } else { "new-device".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Timestamp;
+    use proptest::prelude::*;
+
+    fn stray(key: &str, reason: &str) -> Stray {
+        Stray {
+            kind: StrayKind::Unknown,
+            key: key.into(),
+            device: None,
+            reason: reason.into(),
+            sample: Vec::new(),
+            first_at: Timestamp::EPOCH,
+            last_at: Timestamp::EPOCH,
+            count: 1,
+        }
+    }
+
+    #[test]
+    fn a_guessed_device_is_ready_to_paste() {
+        let reason = Stray::not_planned("zigbee2mqtt/heiman-hs1sa-e", "0x00158D00AABB");
+        let text = snippet(&stray("broker zigbee2mqtt/0x00158D00AABB", &reason));
+        let expected = "[[site.zone.device]]\nid = \"0x00158d00aabb\"\nname = \"新设备\"   # 改成值班员认得的名称\n\
+            place = \"待填写\"   # 装在哪里\nprofile = \"zigbee2mqtt/heiman-hs1sa-e\"\nlink = \"broker\"\n\
+            address = \"0x00158D00AABB\"\n";
+        assert_eq!(text, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_stranger_sends_is_one_device_in_toml(topic in any::<String>(), guessed in any::<bool>()) {
+            let reason = if guessed { Stray::not_planned("a/b", &topic) } else { String::new() };
+            let text = snippet(&stray(&format!("broker {topic}"), &reason));
+            // Six lines of ours, whatever is between the quotation marks.
+            prop_assert_eq!(text.lines().count(), 7, "{}", text);
+            let address = text.lines().last().unwrap();
+            prop_assert!(address.starts_with("address = \""), "{}", address);
+            prop_assert!(!address.chars().any(char::is_control));
+        }
+    }
+}
