@@ -59,7 +59,10 @@ fn start_logging(format: LogFormat) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
+        .with_target(false)
+        // It would tell of a log that cannot be written (a full disk, a closed terminal) on the very stream that
+        // failed, and that panics: the gateway goes on without its log.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -4,6 +4,7 @@ use crate::app::{self, Options};
 use crate::clock::Clock;
 use crate::config::render::Colour;
 use crate::config::{Config, Report};
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -30,26 +31,27 @@ pub(super) fn run(path: &Path) -> ExitCode {
     })
 }
 
-#[expect(clippy::print_stderr, reason = "a person reads it in his terminal, or in the service manager's log")]
+/// For the person at the terminal, or in the service manager's log. Written without `eprintln!`, which panics when
+/// nobody can be told: a full disk under the log must not keep a gateway from starting.
 fn show(report: &Report) {
-    eprint!("{}", report.render(Colour::No));
+    drop(std::io::stderr().write_all(report.render(Colour::No).as_bytes()));
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the first password is for the person at the terminal, never for the log"
-)]
+/// The first password is for the person at the terminal, never for the log.
 fn announce(app: &app::App) {
+    let mut lines = String::new();
     if let Some(address) = app.web {
-        println!("值班页面 / duty room: http://{address}/");
+        lines.push_str(&format!("值班页面 / duty room: http://{address}/\n"));
     }
     if let Some(address) = app.broker {
-        println!("MQTT: {address}");
+        lines.push_str(&format!("MQTT: {address}\n"));
     }
     if let Some(password) = &app.first_password {
-        println!(
-            "首次启动，只显示一次 / shown once: account: {}  password: {password}",
-            crate::web::accounts::FIRST_ACCOUNT
-        );
+        let account = crate::web::accounts::FIRST_ACCOUNT;
+        lines.push_str(&format!(
+            "首次启动，只显示一次 / shown once: account: {account}  password: {password}\n"
+        ));
     }
+    let mut out = std::io::stdout();
+    drop(out.write_all(lines.as_bytes()).and_then(|()| out.flush()));
 }

@@ -169,6 +169,10 @@ impl Live {
         cursors.unwritten.retain(|other| other != name);
     }
 
+    pub(super) fn cursor_names(&self) -> Vec<String> {
+        self.cursors.lock().expect(UNPOISONED).places.keys().cloned().collect()
+    }
+
     /// The number that every follower has passed.
     pub(super) fn passed_by_all(&self) -> u64 {
         let cursors = self.cursors.lock().expect(UNPOISONED);

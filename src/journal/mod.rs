@@ -197,6 +197,17 @@ impl Journal {
         self.write(move |conn| conn.execute("DELETE FROM cursor WHERE name = ?", [name]).map(|_| ())).await
     }
 
+    /// Drops the cursors of all followers but these, and says which: one that is no longer configured would hold every
+    /// entry back until charts had to go for room. Call it at start, before the followers ask for theirs.
+    pub async fn keep_only_cursors(&self, followers: &[&str]) -> Result<Vec<String>, AppendError> {
+        let mut dropped = self.0.live.cursor_names();
+        dropped.retain(|name| !followers.contains(&name.as_str()));
+        for name in &dropped {
+            self.forget_cursor(name).await?;
+        }
+        Ok(dropped)
+    }
+
     /// The rows that have a hazard.
     pub async fn open_hazards(&self) -> Result<Vec<Fact>, ReadError> {
         let metrics = self.0.metrics.clone();

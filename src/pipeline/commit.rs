@@ -100,6 +100,10 @@ impl Pipeline {
         self.acknowledge(sealed.deliveries);
         if self.degraded && self.queue.is_empty() {
             self.degraded = false;
+            tracing::info!(
+                no,
+                "the journal is written again, and holds everything that was shown without it"
+            );
             self.note(
                 NoteKind::Journal,
                 "journal",

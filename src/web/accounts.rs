@@ -31,12 +31,15 @@ const WAITING_MAX: usize = 8;
 /// The longest password: a bound on the work, far above any pass phrase.
 const PASSWORD_BYTES_MAX: usize = 256;
 
+/// The longest account name: a bound on what is remembered of failed sign-ins.
+const ACCOUNT_BYTES_MAX: usize = 64;
+
 /// Failures before an account is locked for an address, and for how long: 5 in 15 minutes.
 pub const FAILURES_MAX: usize = 5;
 /// See [`FAILURES_MAX`].
 pub const LOCKED_FOR: Span = Span::from_secs(15 * 60);
 
-/// Pairs of account and address whose failures are remembered; the oldest is forgotten first. 1024 × ~100 bytes.
+/// Pairs of account and address whose failures are remembered; the oldest is forgotten first. 1024 × ~200 bytes.
 const REMEMBERED_MAX: usize = 1024;
 
 /// Characters of a generated password: no `0 o 1 l`, which look alike on a printed line. 32 of them, 5 bits each.
@@ -164,6 +167,9 @@ impl Gate {
         address: &str,
         at: Timestamp,
     ) -> Verdict {
+        if account.len() > ACCOUNT_BYTES_MAX {
+            return Verdict::Wrong; // Not even remembered: there is no such account.
+        }
         let key = (account.to_owned(), address.to_owned());
         if self.is_locked(&key, at) {
             return Verdict::Locked;

@@ -4,7 +4,7 @@ use super::board::{Open, Snapshot, urgency};
 use super::texts::Lang;
 use super::wire;
 use crate::model::{
-    Contact, Device, Hazard, Plan, Point, PointId, Reading, SignalClass, Signature, Span, Timestamp,
+    Contact, Device, Flaw, Hazard, Plan, Point, PointId, Reading, SignalClass, Signature, Span, Timestamp,
 };
 use std::collections::{HashMap, HashSet};
 
@@ -402,8 +402,9 @@ pub(super) fn sites(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
 }
 
 fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) -> DeviceRow {
-    let heard =
-        device.points.iter().filter_map(|point| snapshot.last.get(&point.id)).map(|r| r.received_at).max();
+    // A register that was not answered is a reading too, and nothing was heard.
+    let last = device.points.iter().filter_map(|point| snapshot.last.get(&point.id));
+    let heard = last.filter(|r| r.flaw != Some(Flaw::NoAnswer)).map(|r| r.received_at).max();
     let open: Vec<_> =
         snapshot.open.values().filter(|open| open.hazard.point.device() == device.id.as_str()).collect();
     let worst = open.iter().map(|open| &open.hazard).min_by_key(|hazard| urgency(hazard));

@@ -1,8 +1,6 @@
 //! The whole gateway, from a sensor's message to the duty officer's screen: what it does when all is well, and what
 //! becomes of bad input, a full disk, a second gateway and `kill -9`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 mod bad_bus;
 mod bad_files;
 mod bad_messages;

@@ -17,6 +17,7 @@ use mqtt5::broker::{
 use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::types::ReasonCode;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -146,6 +147,8 @@ impl Engine {
             pending: Arc::clone(&pending),
             will: Mutex::new(None),
         }));
+        let bytes_max = config.max_packet_size;
+        let refused = self.ingest.metrics.broker_refused.clone();
         let stop = self.stop.subscribe();
         self.connections.spawn(async move {
             let (ours, theirs) = match relay::pair().await {
@@ -153,12 +156,17 @@ impl Engine {
                 Err(error) => return warn!(%peer, "no sockets left for a connection: {error}"),
             };
             let handler = parts.handler(theirs, peer, config, stop);
-            let (relayed, handled) = tokio::join!(relay::relay(stream, ours, pending), handler.run());
+            let (relayed, handled) = tokio::join!(relay::relay(stream, ours, pending, bytes_max), handler.run());
             if let Err(error) = relayed {
-                if error.kind() == std::io::ErrorKind::TimedOut {
-                    warn!(%peer, "a message was not written to the journal in time; its publisher must send it again");
-                } else {
-                    debug!(%peer, "connection broke: {error}");
+                match error.kind() {
+                    ErrorKind::TimedOut => {
+                        warn!(%peer, "a message was not written to the journal in time; its publisher must send it again");
+                    }
+                    ErrorKind::FileTooLarge => {
+                        refused.inc();
+                        warn!(%peer, "connection closed: {error}");
+                    }
+                    _ => debug!(%peer, "connection broke: {error}"),
                 }
             }
             if let Err(error) = handled {

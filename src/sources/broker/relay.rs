@@ -117,12 +117,18 @@ pub(super) async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     }
 }
 
-/// Relays until one side closes, or a message was not kept in time: then the client is left without its PUBACK.
-pub(super) async fn relay(client: TcpStream, inside: TcpStream, pending: Arc<Pending>) -> io::Result<()> {
+/// Relays until one side closes, or a message was not kept in time: then the client is left without its PUBACK. A
+/// packet longer than `packet_bytes_max` ends it as well; the broker inside would do the same without a word.
+pub(super) async fn relay(
+    client: TcpStream,
+    inside: TcpStream,
+    pending: Arc<Pending>,
+    packet_bytes_max: usize,
+) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (from_client, to_client) = client.into_split();
     let (from_inside, to_inside) = inside.into_split();
-    let inward = inward(from_client, to_inside, &pending);
+    let inward = inward(from_client, to_inside, &pending, packet_bytes_max);
     let outward = outward(from_inside, to_client, &pending);
     tokio::pin!(inward, outward);
     tokio::select! {
@@ -132,11 +138,16 @@ pub(super) async fn relay(client: TcpStream, inside: TcpStream, pending: Arc<Pen
     outward.await
 }
 
-async fn inward(mut client: OwnedReadHalf, mut inside: OwnedWriteHalf, pending: &Pending) -> io::Result<()> {
+async fn inward(
+    mut client: OwnedReadHalf,
+    mut inside: OwnedWriteHalf,
+    pending: &Pending,
+    packet_bytes_max: usize,
+) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     let mut pass: usize = 0;
     while client.read_buf(&mut buffer).await? > 0 {
-        let out = noted(&mut buffer, &mut pass, pending)?;
+        let out = noted(&mut buffer, &mut pass, pending, packet_bytes_max)?;
         inside.write_all(&out).await?;
     }
     // The client said all it had to say; what the broker answers still goes out.
@@ -145,7 +156,12 @@ async fn inward(mut client: OwnedReadHalf, mut inside: OwnedWriteHalf, pending: 
 }
 
 /// What may go in now, after the DUP flags were noted that the hook of the broker inside is not told.
-fn noted(buffer: &mut BytesMut, pass: &mut usize, pending: &Pending) -> io::Result<Vec<u8>> {
+fn noted(
+    buffer: &mut BytesMut,
+    pass: &mut usize,
+    pending: &Pending,
+    packet_bytes_max: usize,
+) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     loop {
         let now = (*pass).min(buffer.len());
@@ -153,6 +169,10 @@ fn noted(buffer: &mut BytesMut, pass: &mut usize, pending: &Pending) -> io::Resu
         buffer.advance(now);
         *pass -= now;
         let Some((kind, header, rest)) = header(buffer)? else { return Ok(out) };
+        if header + rest > packet_bytes_max {
+            let told = format!("a packet of {} bytes; {packet_bytes_max} are allowed", header + rest);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, told));
+        }
         let (duplicate, with_id) = (buffer[0] & 0x08 != 0, buffer[0] & 0x06 != 0);
         if kind == PUBLISH && with_id && rest >= 4 {
             let Some(length) = buffer.get(header..header + 2) else { return Ok(out) };
@@ -303,7 +323,7 @@ mod tests {
             let (mut buffer, mut pass, mut out) = (BytesMut::new(), 0, Vec::new());
             for part in [&stream[..cut], &stream[cut..]] {
                 buffer.extend_from_slice(part);
-                out.extend(noted(&mut buffer, &mut pass, &pending).unwrap());
+                out.extend(noted(&mut buffer, &mut pass, &pending, 1 << 20).unwrap());
             }
             assert_eq!(out, stream, "cut at {cut}");
             assert!(pending.is_duplicate(6) && !pending.is_duplicate(5));

@@ -32,6 +32,8 @@ async fn neighbour_goes_on(gateway: &Gateway) {
 }
 
 async fn bad_then_good(manner: Manner) {
+    // An address that the unit does not have is asked for again only after a minute.
+    let comes_back = manner != Manner::Exception(2);
     let (server, house) = bus().await;
     let gateway = house.open().await;
     both_answer(&gateway).await;
@@ -42,13 +44,20 @@ async fn bad_then_good(manner: Manner) {
     let hazards = gateway.get("/api/v1/hazards").await;
     assert_eq!(find_hazard(&hazards, "pressure-1/pressure", "pipe-pressure-low"), None, "no value, no alarm");
     server.set(1, Manner::Good);
-    both_answer(&gateway).await;
+    if comes_back {
+        both_answer(&gateway).await;
+    }
     gateway.stop().await;
 }
 
 #[tokio::test]
-async fn a_register_exception_spoils_its_own_point_until_it_is_over() {
+async fn a_register_that_the_unit_does_not_have_spoils_its_own_point_only() {
     bad_then_good(Manner::Exception(2)).await;
+}
+
+#[tokio::test]
+async fn a_register_exception_is_no_value_until_it_is_over() {
+    bad_then_good(Manner::Exception(4)).await;
 }
 
 #[tokio::test]

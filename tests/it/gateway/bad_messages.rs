@@ -3,6 +3,7 @@
 use crate::support::gateway::{BROKER, Gateway, House, Pen, device, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::ports::soon;
+use fengsui::clock::Clock;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
@@ -35,7 +36,6 @@ async fn unreadable(gateway: &Gateway) -> Value {
 fn now_millis() -> i64 {
     Clock::system().now().as_millis()
 }
-use fengsui::clock::Clock;
 
 #[tokio::test]
 async fn what_is_not_json_is_kept_for_a_person_and_stops_nothing() {
@@ -50,7 +50,7 @@ async fn what_is_not_json_is_kept_for_a_person_and_stops_nothing() {
 #[tokio::test]
 async fn a_wrong_type_spoils_its_own_point_only_and_is_shown() {
     let (house, gateway, _pen) = after(r#"{"smoke":1,"temperature":"hot","battery":77}"#).await;
-    let temperature = gateway.last("sd-1/temperature", |last| last["quality"] == "bad").await;
+    let temperature = gateway.last("sd-1/temperature", |last| last["quality"] == "absent").await;
     assert_eq!(temperature["flaw"]["name"], "unreadable");
     assert_eq!(gateway.last("sd-1/battery", |_| true).await["value"], 77.0);
     gateway.hazard("sd-1/smoke", "smoke-fire", |hazard| hazard["signal"] == "fire").await;

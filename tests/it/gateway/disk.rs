@@ -3,6 +3,8 @@
 use crate::support::gateway::{BROKER, Gateway, House, Stuck, find_hazard, numbers_of, smoke, topic};
 use crate::support::ports::soon;
 use serde_json::json;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::Command;
 
 fn house() -> House {
@@ -70,7 +72,66 @@ async fn on_a_full_disk_a_fire_is_shown_unrecorded_and_recorded_once_there_is_ro
     assert_eq!(numbers_of(&entries, "sd-1/temperature"), expected, "everything once");
     let stands = facts.iter().filter_map(|fact| fact.hazard.as_ref()).any(|h| h.id.as_str() == id);
     assert!(stands, "{facts:?}");
-    assert!(house.log().contains("journal"), "the log says so as well");
+    assert!(
+        house.log().contains("the journal is written again"),
+        "the log says so once it can: {}",
+        house.log()
+    );
+}
+
+/// Writes into the disk that only the child sees, until nothing more fits.
+fn fill(gateway: &Gateway, house: &House) -> PathBuf {
+    let path = PathBuf::from(format!("/proc/{}/root{}/filler", gateway.pid(), house.data().display()));
+    let mut filler = std::fs::File::options().create(true).append(true).open(&path).unwrap();
+    for bytes in [64 << 10, 4 << 10, 1] {
+        while filler.write_all(&vec![0x5A; bytes]).is_ok() {}
+    }
+    path
+}
+
+/// A disk of 24 MiB in a name space of the child's own; it is gone with the child.
+#[tokio::test]
+async fn a_disk_that_fills_up_takes_the_ballast_first_and_then_a_fire_is_shown_unrecorded() {
+    let house = house();
+    let program = house.command();
+    let mut command = Command::new("unshare");
+    let small = "mkdir -p \"$1\" && mount -t tmpfs -o size=24m none \"$1\" && shift && exec \"$@\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", small, "sh"]).arg(house.data());
+    command.arg(program.get_program()).args(program.get_args());
+    let gateway = house.launch_by(command).await;
+    let mut pen = gateway.pen("sd-1").await;
+    fill(&gateway, &house);
+    let given_back = || house.log().contains("the ballast was given back");
+    for n in 0..5000 {
+        pen.publish(&topic("sd-1"), &format!(r#"{{"temperature":{}}}"#, n % 50)).await;
+        if given_back() {
+            break;
+        }
+    }
+    assert!(given_back(), "five thousand commits found room on a full disk");
+    assert_eq!(gateway.status("/readyz").await, 200, "the ballast was room enough");
+    let filler = fill(&gateway, &house);
+    soon("the journal finds no room", async {
+        let mut id = 1;
+        while gateway.status("/readyz").await == 200 {
+            pen.send(&topic("sd-1"), br#"{"temperature":20}"#, id, false).await.unwrap();
+            id += 1;
+        }
+    })
+    .await;
+    let mut other = gateway.pen("sd-2").await;
+    other.send(&topic("sd-2"), br#"{"smoke":1}"#, 1, false).await.unwrap();
+    let fire = gateway.hazard("sd-2/smoke", "smoke-fire", |_| true).await;
+    assert_eq!(fire["recorded"], false);
+    let fault = gateway.hazard("gateway/journal", "gateway-fault", |_| true).await;
+    assert_eq!(fault["signal"], "fault");
+    std::fs::remove_file(filler).unwrap();
+    let settled = gateway.hazard("sd-2/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
+    assert_eq!(settled["id"], fire["id"]);
+    gateway.hazard("gateway/journal", "gateway-fault", |fault| fault["phase"] == "returned").await;
+    let log = gateway.get("/api/v1/log").await;
+    assert!(log.to_string().contains("日志无法写入"), "the duty log tells of it: {log}");
+    gateway.stop().await;
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ pub(crate) fn is_installed() -> bool {
 /// The driver does not take its browser with it when it is killed, so the session is ended first; also when a test
 /// failed, or a forgotten Chromium would eat a core until the machine is switched off.
 impl Drop for Browser {
+    #[expect(clippy::print_stderr, reason = "a test that ends anyhow can only tell")]
     fn drop(&mut self) {
         let Some((address, path)) =
             self.session.strip_prefix("http://").and_then(|rest| rest.split_once('/'))

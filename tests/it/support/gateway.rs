@@ -1,7 +1,5 @@
 //! A whole gateway, in this process or as a child, with its page's API and a publisher that shares no code with it.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails right there")]
-
 use super::ports::{PATIENCE, soon, until};
 use fengsui::app::{self, Options};
 use fengsui::clock::Clock;
@@ -289,18 +287,32 @@ impl Gateway {
 
     /// The hazard of a rule on a point, once it stands so.
     pub(crate) async fn hazard(&self, point: &str, rule: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let found = |answer: &Value| find_hazard(answer, point, rule).filter(|hazard| so(hazard));
-        let what = format!("a hazard {rule} on {point}");
-        let answer = self.wait(&what, "/api/v1/hazards", |answer| found(answer).is_some()).await;
-        found(&answer).unwrap()
+        let what = format!("{rule} on {point}");
+        self.wait_part(&what, "/api/v1/hazards", |answer| find_hazard(answer, point, rule), so).await
     }
 
     /// The last value of a point, once it is so.
     pub(crate) async fn last(&self, point: &str, so: impl Fn(&Value) -> bool) -> Value {
-        let found = |answer: &Value| find_last(answer, point).filter(|last| so(last));
-        let what = format!("a value of {point}");
-        let answer = self.wait(&what, "/api/v1/sites", |answer| found(answer).is_some()).await;
-        found(&answer).unwrap()
+        self.wait_part(point, "/api/v1/sites", |answer| find_last(answer, point), so).await
+    }
+
+    /// Asks until there is such a part of the answer, and gives it.
+    async fn wait_part(
+        &self,
+        what: &str,
+        path: &str,
+        part: impl Fn(&Value) -> Option<Value>,
+        so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let found = part(&self.get(path).await);
+            match found {
+                Some(found) if so(&found) => return found,
+                _ => assert!(begun.elapsed() < PATIENCE, "did not come: {what}; last: {found:?}"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// What is kept of a topic that could not be read or belongs to nobody.
