@@ -48,3 +48,34 @@ async fn tell(State(teller): State<Storyteller>, Path(id): Path<String>) -> (Sta
         (StatusCode::NOT_FOUND, Json(error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::World;
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    async fn ask(router: &Router, method: &str, path: &str) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        let status = answer.status();
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_visitor_tells_one_chapter_and_only_that_one_runs() {
+        let router = routes(Storyteller::new(World::default()));
+        assert_eq!(ask(&router, "POST", "/api/v1/demo/smoke").await.0, StatusCode::ACCEPTED);
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let (_, chapters) = ask(&router, "GET", "/api/v1/demo").await;
+        let running: Vec<&Value> =
+            chapters.as_array().unwrap().iter().filter(|chapter| chapter["running"] == true).collect();
+        assert_eq!(running.len(), 1, "{chapters}");
+        assert_eq!(running[0]["id"], "smoke");
+        let (status, refused) = ask(&router, "POST", "/api/v1/demo/flood").await;
+        assert_eq!((status, &refused["error"]), (StatusCode::NOT_FOUND, &json!("no_such_chapter")));
+    }
+}

@@ -273,7 +273,10 @@ impl LogRow {
                     (Cause::Operator(_), ..) => String::new(),
                     (_, true, Lang::Zh) => hazard.evidence.zh(),
                     (_, true, Lang::En) => hazard.evidence.en(),
-                    (cause, false, _) => lang.pick(&wire::cause_text(cause)).to_owned(),
+                    (cause, false, _) => {
+                        let point = plan.point(&hazard.point).map(|(.., point)| point);
+                        lang.pick(&wire::cause_text(cause, point)).to_owned()
+                    }
                 };
                 Self {
                     no: line.no,

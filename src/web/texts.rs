@@ -127,6 +127,7 @@ texts! {
     empty_plan: "现场计划中没有任何设备", "The site plan has no devices";
     empty_plan_why: "请在现场计划文件中加入单位、分区和设备；未登记的设备会出现在“待接入”", "Add sites, zones and devices to the site plan file; unknown devices are listed under Not connected";
     // point page
+    range_10m: "10 分钟", "10 min";
     range_1h: "1 小时", "1 h";
     range_24h: "24 小时", "24 h";
     range_7d: "7 天", "7 d";
@@ -165,7 +166,7 @@ texts! {
     class: "类别", "Class";
     timeline: "处理经过", "What happened";
     // strays
-    strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条被丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
+    strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条会被悄悄丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
     unknown_devices: "未登记的设备", "Unknown devices";
     unreadable: "读不懂的报文", "Unreadable messages";
     topic: "主题或地址", "Topic or address";

@@ -145,7 +145,8 @@ pub(super) fn transition(plan: &Plan, transition: &Transition) -> Json {
         Cause::Operator(by) => signature(Some(by)),
         Cause::Reading { .. } | Cause::Deadline | Cause::Silence { .. } | Cause::Plan => Json::Null,
     };
-    let cause = cause_text(&transition.cause);
+    let point = plan.point(&transition.hazard.point).map(|(.., point)| point);
+    let cause = cause_text(&transition.cause, point);
     json!({
         "at": transition.at.as_millis(),
         "change": transition.change.name(),
@@ -158,13 +159,18 @@ pub(super) fn transition(plan: &Plan, transition: &Transition) -> Json {
 }
 
 /// Why something changed, in words.
-pub(super) fn cause_text(cause: &Cause) -> Text {
+pub(super) fn cause_text(cause: &Cause, point: Option<&Point>) -> Text {
     match cause {
         Cause::Reading { value, flaw } => {
             let (zh, en) = flaw.map_or((String::new(), String::new()), |flaw| {
                 (format!("（{}）", flaw.zh()), format!(" ({})", flaw_en(flaw)))
             });
-            Text::new(&format!("读数 {value}{zh}"), &format!("reading {value}{en}"))
+            let (shown, unit) = (value_text(point, value), point.map_or("", Point::unit));
+            let gap = if unit.is_empty() { "" } else { " " };
+            Text::new(
+                &format!("读数 {}{gap}{unit}{zh}", shown.zh),
+                &format!("reading {}{gap}{unit}{en}", shown.en),
+            )
         }
         Cause::Deadline => Text::new("达到规定时长", "the delay ran out"),
         Cause::Silence { last_heard: Some(_) } => Text::new("设备没有上报", "nothing heard"),
