@@ -10,6 +10,7 @@ use crate::journal::{AppendError, Entry, NoteKind};
 use crate::model::{SourceIndex, Span, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 impl Pipeline {
     /// Whether the open batch should be closed now.
@@ -236,7 +237,7 @@ impl Pipeline {
 
     pub(super) fn remember_receipt(&mut self, fingerprint: u64) {
         self.batch.receipts.push(fingerprint);
-        if self.receipts.insert(fingerprint) {
+        if self.receipts.insert(fingerprint, Instant::now()).is_none() {
             self.receipts_order.push_back(fingerprint);
         }
         while self.receipts_order.len() > RECEIPTS_MAX {
