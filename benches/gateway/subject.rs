@@ -221,13 +221,10 @@ impl Gateway {
     }
 
     fn signed_in(child: Child, port: u16, password: &str) -> Self {
+        // First: a sign-in that fails must not leave a gateway behind.
+        let process = Process(child);
         let page = Page::sign_in(port, password);
-        Self {
-            process: Process(child),
-            page,
-            client_id: format!("fengsui-{port}"),
-            password: password.to_owned(),
-        }
+        Self { process, page, client_id: format!("fengsui-{port}"), password: password.to_owned() }
     }
 
     /// Until nothing more comes and the last commit is surely done: a second without a frame, and the commit window.
