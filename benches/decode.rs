@@ -51,10 +51,11 @@ fn smoke_json_bare_serde(bencher: Bencher) {
 }
 
 fn registers(profile: &Profile) -> Vec<RegisterBlock> {
-    let full = profile.examples.iter().filter(|example| !example.refused).find_map(|example| match &example.input {
-        ExampleInput::Registers(blocks) => Some(blocks.clone()),
-        ExampleInput::Message(_) => None,
-    });
+    let full =
+        profile.examples.iter().filter(|example| !example.refused).find_map(|example| match &example.input {
+            ExampleInput::Registers(blocks) => Some(blocks.clone()),
+            ExampleInput::Message(_) => None,
+        });
     full.unwrap()
 }
 

@@ -23,7 +23,8 @@ fn main() {
 }
 
 fn plan() -> Arc<Plan> {
-    let gateway = "plan = \"plan.toml\"\n[journal]\ndir = \"x\"\n[[mqtt]]\nname = \"l\"\nurl = \"mqtt://127.0.0.1\"\n";
+    let gateway =
+        "plan = \"plan.toml\"\n[journal]\ndir = \"x\"\n[[mqtt]]\nname = \"l\"\nurl = \"mqtt://127.0.0.1\"\n";
     let mut plan = String::from(
         "[[site]]\nid = \"s\"\nname = \"s\"\naddress = \"s\"\n[[site.contact]]\nrole = \"r\"\nname = \"n\"\nphone = \"1\"\n\
          [[site.zone]]\nid = \"z\"\nname = \"z\"\n",
@@ -96,12 +97,13 @@ fn quiet(bencher: Bencher) {
 fn raising(bencher: Bencher) {
     let events = events("alarm");
     let rest = Engine::restore(plan(), Vec::new(), &[], AT);
-    bencher.counter(ItemsCount::new(events.len())).with_inputs(|| (rest.clone(), Outcome::default())).bench_local_values(
-        |(mut engine, mut out)| {
+    bencher
+        .counter(ItemsCount::new(events.len()))
+        .with_inputs(|| (rest.clone(), Outcome::default()))
+        .bench_local_values(|(mut engine, mut out)| {
             assert!(tell(&mut engine, AT, &events, &mut out) >= DEVICES);
             engine
-        },
-    );
+        });
 }
 
 /// The limit: finding the point and storing its newest value.

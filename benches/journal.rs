@@ -132,8 +132,9 @@ impl Table {
     fn insert(&mut self, readings: &[Reading]) {
         let transaction = self.0.transaction().unwrap();
         {
-            let mut statement =
-                transaction.prepare_cached("INSERT INTO reading (point, at, value, quality) VALUES (?, ?, ?, ?)").unwrap();
+            let mut statement = transaction
+                .prepare_cached("INSERT INTO reading (point, at, value, quality) VALUES (?, ?, ?, ?)")
+                .unwrap();
             for reading in readings {
                 let (point, at) = (reading.point.as_str(), reading.received_at.as_millis());
                 match &reading.value {
@@ -151,7 +152,9 @@ impl Table {
 
 /// At rest in the file, once the log is checkpointed; and what went through the log on the way, by the kernel's count.
 fn bytes_a_reading() {
-    println!("\n| readings a batch | journal: bytes at rest | written | SQLite rows: bytes at rest | written |");
+    println!(
+        "\n| readings a batch | journal: bytes at rest | written | SQLite rows: bytes at rest | written |"
+    );
     println!("|---:|---:|---:|---:|---:|");
     for size in BATCHES {
         let batches = (20_000 / size).clamp(100, 5000);

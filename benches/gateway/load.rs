@@ -16,7 +16,7 @@ const PUBLISHERS: usize = 4;
 
 /// Sends `messages` of the devices `d0000`… over a few connections as fast as the broker takes them, and waits until
 /// the broker has acknowledged every one.
-pub fn flat_out(port: u16, messages: usize, devices: usize) {
+pub(crate) fn flat_out(port: u16, messages: usize, devices: usize) {
     let threads: Vec<_> = (0..PUBLISHERS)
         .map(|index| {
             let share = messages / PUBLISHERS + usize::from(index < messages % PUBLISHERS);
@@ -34,7 +34,7 @@ pub fn flat_out(port: u16, messages: usize, devices: usize) {
 
 /// Sends messages evenly at `rate` a second for `length`. Every `breach_every`-th is of a device `b0000`, `b0001`, … that
 /// has never spoken before, and breaches a limit. Returns how many were sent, and when each breach was.
-pub fn paced(
+pub(crate) fn paced(
     port: u16,
     rate: usize,
     length: Duration,
@@ -64,14 +64,14 @@ pub fn paced(
 }
 
 /// A QoS 1 publisher: MQTT 3.1.1 packets written by hand.
-pub struct Publisher {
+pub(crate) struct Publisher {
     stream: std::io::BufWriter<TcpStream>,
     sent: u64,
     acknowledged: Arc<AtomicU64>,
 }
 
 impl Publisher {
-    pub fn connect(port: u16, client_id: &str) -> Self {
+    pub(crate) fn connect(port: u16, client_id: &str) -> Self {
         let (stream, _) = connect(port, client_id, true);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let (mut reader, counter) = (stream.try_clone().unwrap(), acknowledged.clone());
@@ -88,7 +88,7 @@ impl Publisher {
         Self { stream: std::io::BufWriter::with_capacity(16 * 1024, stream), sent: 0, acknowledged }
     }
 
-    pub fn send(&mut self, device: &str, breach: bool) {
+    pub(crate) fn send(&mut self, device: &str, breach: bool) {
         if self.sent - self.acknowledged.load(Ordering::Acquire) >= WINDOW {
             self.stream.flush().unwrap();
             while self.sent - self.acknowledged.load(Ordering::Acquire) >= WINDOW {
@@ -113,7 +113,7 @@ impl Publisher {
     }
 
     /// Until the broker has every message.
-    pub fn wait_all(&mut self) {
+    pub(crate) fn wait_all(&mut self) {
         self.stream.flush().unwrap();
         let deadline = Instant::now() + Duration::from_secs(300);
         while self.acknowledged.load(Ordering::Acquire) < self.sent {
@@ -148,21 +148,21 @@ fn connect(port: u16, client_id: &str, clean: bool) -> (TcpStream, bool) {
 }
 
 /// Whether the broker still holds a message for this client: one that was never acknowledged.
-pub fn holds_back(port: u16, client_id: &str) -> bool {
+pub(crate) fn holds_back(port: u16, client_id: &str) -> bool {
     let (mut stream, kept) = connect(port, client_id, false);
     assert!(kept, "the broker kept no session of {client_id}");
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     stream.read(&mut [0; 16]).is_ok_and(|count| count > 0)
 }
 
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Child,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Mosquitto {
     /// `window`: messages sent to a subscriber before its acknowledgements; 0 is without limit.
-    pub fn start(folder: &Path, window: usize) -> Self {
+    pub(crate) fn start(folder: &Path, window: usize) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let (port, file) = (free_port(), folder.join("mosquitto.conf"));
         let text = format!(
@@ -171,7 +171,8 @@ impl Mosquitto {
         );
         std::fs::write(&file, text).unwrap();
         let places = ["/usr/sbin/mosquitto", "/usr/bin/mosquitto"].map(PathBuf::from);
-        let binary = places.iter().find(|path| path.exists()).expect("mosquitto is missing: run tests/run once");
+        let binary =
+            places.iter().find(|path| path.exists()).expect("mosquitto is missing: run tests/run once");
         let child = Command::new(binary).arg("-c").arg(&file).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
@@ -189,6 +190,6 @@ impl Drop for Mosquitto {
     }
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

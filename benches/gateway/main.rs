@@ -44,7 +44,8 @@ const WIDE: u16 = 1000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let after = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| &arguments[at + 1]);
+    let after =
+        |name: &str| arguments.iter().position(|argument| argument == name).map(|at| &arguments[at + 1]);
     if let Some(port) = after("bare") {
         return subject::subscribe(port.parse().unwrap(), false);
     }
@@ -111,7 +112,12 @@ fn throughput(folder: &Path, messages: usize, rounds: usize) {
         let each: Vec<f64> = bare.iter().zip(&gateway).map(|(b, g)| value(g) / value(b)).collect();
         let listed: Vec<String> = each.iter().map(|ratio| format!("{ratio:.2}")).collect();
         let ratio = median(each);
-        println!("| {name} | {:.digits$} | {:.digits$} | {ratio:.2} ({}) |", pair[0], pair[1], listed.join(", "));
+        println!(
+            "| {name} | {:.digits$} | {:.digits$} | {ratio:.2} ({}) |",
+            pair[0],
+            pair[1],
+            listed.join(", ")
+        );
     };
     line("messages a second", |r| r.rate, 0);
     line("CPU seconds a million messages", |r| r.cpu, 1);
@@ -161,8 +167,13 @@ fn finish(gateway: &Gateway, folder: &Path, broker: &Mosquitto, messages: u64) {
 // ---- latency -------------------------------------------------------------------------------------------------------
 
 fn latency(folder: &Path, length: Duration) {
-    println!("\nPublication of a breach → told, {} s each; in parentheses how many were told of how many\n", length.as_secs());
-    println!("| messages a second | floor p50 / p99 / max ms | gateway p50 / p99 / max ms | p99 ratio | floor, gateway: CPU of a core | gateway peak RSS, MiB |");
+    println!(
+        "\nPublication of a breach → told, {} s each; in parentheses how many were told of how many\n",
+        length.as_secs()
+    );
+    println!(
+        "| messages a second | floor p50 / p99 / max ms | gateway p50 / p99 / max ms | p99 ratio | floor, gateway: CPU of a core | gateway peak RSS, MiB |"
+    );
     println!("|---:|---:|---:|---:|---:|---:|");
     for rate in [100, 1000, 10_000] {
         // Each of so many devices breaches once, evenly over the run: ten a second, so that a short run has a p99.
@@ -232,7 +243,9 @@ impl std::fmt::Display for Latencies {
 
 fn wear(folder: &Path, length: Duration) {
     println!("\nWritten to the disk, {} s each; four readings a message\n", length.as_secs());
-    println!("| broker window | messages a second | commits a second | bytes a commit | bytes a reading | of these: log, checkpoint | GB a day |");
+    println!(
+        "| broker window | messages a second | commits a second | bytes a commit | bytes a reading | of these: log, checkpoint | GB a day |"
+    );
     println!("|---:|---:|---:|---:|---:|---:|---:|");
     for window in [20, 1000] {
         for rate in [1, 25, 100, 1000, 10_000] {
@@ -328,7 +341,9 @@ fn start(folder: &Path, rounds: usize) {
         let gateway = Gateway::begin(&place, &broker, WIDE, "");
         // Devices speak all the time; an orderly stop, a start, and a reading.
         let port = broker.port;
-        let talk = |secs| std::thread::spawn(move || load::paced(port, 100, Duration::from_secs(secs), DEVICES, None));
+        let talk = |secs| {
+            std::thread::spawn(move || load::paced(port, 100, Duration::from_secs(secs), DEVICES, None))
+        };
         let talking = talk(6);
         gateway.process.stop();
         let begun = Instant::now();

@@ -6,13 +6,13 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 #[derive(Clone)]
-pub struct Page {
+pub(crate) struct Page {
     address: SocketAddr,
     cookie: String,
 }
 
 impl Page {
-    pub fn sign_in(port: u16, password: &str) -> Self {
+    pub(crate) fn sign_in(port: u16, password: &str) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let body = format!("{{\"account\":\"duty\",\"password\":\"{password}\",\"person\":\"bench\"}}");
         let request = format!(
@@ -23,7 +23,8 @@ impl Page {
         let cookie = |answer: &str| {
             answer.lines().find_map(|line| {
                 let (name, value) = line.split_once(':')?;
-                name.eq_ignore_ascii_case("set-cookie").then(|| value.trim().split(';').next().map(str::to_owned))?
+                name.eq_ignore_ascii_case("set-cookie")
+                    .then(|| value.trim().split(';').next().map(str::to_owned))?
             })
         };
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -36,18 +37,20 @@ impl Page {
         }
     }
 
-    pub fn counter(&self, name: &str) -> u64 {
+    pub(crate) fn counter(&self, name: &str) -> u64 {
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
             self.address, self.cookie
         );
         let text = exchange(self.address, &request).unwrap_or_default();
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok());
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok());
         value.map_or(0, |value| value as u64)
     }
 
     /// Waits until a counter has reached a figure.
-    pub fn wait_for(&self, name: &str, figure: u64) {
+    pub(crate) fn wait_for(&self, name: &str, figure: u64) {
         let deadline = Instant::now() + Duration::from_secs(300);
         while self.counter(name) < figure {
             assert!(Instant::now() < deadline, "{name} did not reach {figure}: {}", self.counter(name));
@@ -56,7 +59,7 @@ impl Page {
     }
 
     /// Reads the live stream and tells when each device's hazard was first seen. The thread ends with the gateway.
-    pub fn live(&self, seen: mpsc::Sender<(String, Instant)>) {
+    pub(crate) fn live(&self, seen: mpsc::Sender<(String, Instant)>) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         let (address, cookie) = (self.address, &self.cookie);
         write!(

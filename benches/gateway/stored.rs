@@ -5,7 +5,7 @@ use fengsui::metrics::Metrics;
 use std::path::Path;
 
 /// Readings of devices in the journal (the gateway's own are not counted).
-pub fn readings(dir: &Path) -> u64 {
+pub(crate) fn readings(dir: &Path) -> u64 {
     let (journal, _) = Journal::open(dir, Limits::default(), Metrics::new()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut after, mut count) = (0, 0);

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// A process under measurement. It ends with its handle.
-pub struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -22,14 +22,14 @@ impl Drop for Process {
 
 impl Process {
     /// User and system time, in seconds.
-    pub fn cpu_seconds(&self) -> f64 {
+    pub(crate) fn cpu_seconds(&self) -> f64 {
         let fields = self.stat();
         // Fields 14 and 15 of proc(5), counted from the state; 100 ticks a second on every Linux that we run on.
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
 
     /// The largest and the present resident memory, in MiB.
-    pub fn memory_mib(&self) -> (f64, f64) {
+    pub(crate) fn memory_mib(&self) -> (f64, f64) {
         let text = self.file("status");
         let of = |name: &str| {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
@@ -39,13 +39,13 @@ impl Process {
     }
 
     /// Bytes this process has caused to be written to the disk, in whole pages.
-    pub fn bytes_written(&self) -> u64 {
+    pub(crate) fn bytes_written(&self) -> u64 {
         let text = self.file("io");
         text.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok()).unwrap()
     }
 
     /// An orderly stop. What `/proc` says of the process can still be read: it is not yet reaped.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let asked = Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
         assert!(asked.success());
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -56,7 +56,7 @@ impl Process {
     }
 
     /// The end without a warning.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         let asked = Command::new("kill").args(["-9", &self.0.id().to_string()]).status().unwrap();
         assert!(asked.success());
         while self.stat()[0] != "Z" {
@@ -78,14 +78,14 @@ impl Process {
 
 /// What no gateway can beat: a rumqttc subscriber, in a process of its own, that counts; as *floor* it also reads the
 /// JSON, applies a limit with a memory and says at once when it is broken. It keeps nothing.
-pub struct Bare {
-    pub process: Process,
+pub(crate) struct Bare {
+    pub(crate) process: Process,
     input: std::process::ChildStdin,
     answers: mpsc::Receiver<(String, Instant)>,
 }
 
 impl Bare {
-    pub fn start(port: u16, floor: bool) -> Self {
+    pub(crate) fn start(port: u16, floor: bool) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([if floor { "floor" } else { "bare" }, &port.to_string()])
             .stdin(Stdio::piped())
@@ -104,17 +104,17 @@ impl Bare {
         bare
     }
 
-    pub fn answer(&self) -> (String, Instant) {
+    pub(crate) fn answer(&self) -> (String, Instant) {
         self.answers.recv_timeout(Duration::from_secs(30)).expect("the subscriber answers")
     }
 
     /// Messages so far.
-    pub fn count(&mut self) -> u64 {
+    pub(crate) fn count(&mut self) -> u64 {
         self.input.write_all(b"\n").unwrap();
         self.answer().0.parse().unwrap()
     }
 
-    pub fn wait_for(&mut self, messages: u64) {
+    pub(crate) fn wait_for(&mut self, messages: u64) {
         let deadline = Instant::now() + Duration::from_secs(300);
         while self.count() < messages {
             assert!(Instant::now() < deadline, "the subscriber did not get every message");
@@ -124,7 +124,7 @@ impl Bare {
 }
 
 /// The child process of [`Bare`].
-pub fn subscribe(port: u16, floor: bool) {
+pub(crate) fn subscribe(port: u16, floor: bool) {
     let say = |text: &str| {
         println!("{text}");
         std::io::stdout().flush().unwrap();
@@ -166,21 +166,21 @@ pub fn subscribe(port: u16, floor: bool) {
 // ---- the gateway ---------------------------------------------------------------------------------------------------
 
 /// Devices `d0000`… that speak all the time, and `b0000`… that speak once, to alarm.
-pub const DEVICES: usize = 1000;
-pub const BREACHING: usize = 200;
+pub(crate) const DEVICES: usize = 1000;
+pub(crate) const BREACHING: usize = 200;
 
-pub const FRAMES: &str = "fengsui_frames_received_total";
+pub(crate) const FRAMES: &str = "fengsui_frames_received_total";
 
-pub struct Gateway {
-    pub process: Process,
-    pub page: Page,
-    pub client_id: String,
+pub(crate) struct Gateway {
+    pub(crate) process: Process,
+    pub(crate) page: Page,
+    pub(crate) client_id: String,
     password: String,
 }
 
 impl Gateway {
     /// A first start in a new folder, connected to the broker and with every device heard once.
-    pub fn begin(folder: &Path, broker: &Mosquitto, window: u16, extra: &str) -> Self {
+    pub(crate) fn begin(folder: &Path, broker: &Mosquitto, window: u16, extra: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let page = free_port();
         let gateway = format!(
@@ -209,29 +209,26 @@ impl Gateway {
     }
 
     /// A later start in the same folder.
-    pub fn again(folder: &Path, before: &Self) -> Self {
+    pub(crate) fn again(folder: &Path, before: &Self) -> Self {
         let port = before.port();
         let mut child = spawn(folder);
         drop(child.stdout.take());
         Self::signed_in(child, port, &before.password)
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.client_id.rsplit_once('-').unwrap().1.parse().unwrap()
     }
 
     fn signed_in(child: Child, port: u16, password: &str) -> Self {
+        // First: a sign-in that fails must not leave a gateway behind.
+        let process = Process(child);
         let page = Page::sign_in(port, password);
-        Self {
-            process: Process(child),
-            page,
-            client_id: format!("fengsui-{port}"),
-            password: password.to_owned(),
-        }
+        Self { process, page, client_id: format!("fengsui-{port}"), password: password.to_owned() }
     }
 
     /// Until nothing more comes and the last commit is surely done: a second without a frame, and the commit window.
-    pub fn settle(&self) -> u64 {
+    pub(crate) fn settle(&self) -> u64 {
         let mut last = 0;
         loop {
             std::thread::sleep(Duration::from_millis(1200));
@@ -245,7 +242,7 @@ impl Gateway {
 }
 
 /// `FENGSUI_BENCH_BINARY` measures another build with the same bench.
-pub fn spawn(folder: &Path) -> Child {
+pub(crate) fn spawn(folder: &Path) -> Child {
     let built = env!("CARGO_BIN_EXE_fengsui").into();
     Command::new(std::env::var_os("FENGSUI_BENCH_BINARY").unwrap_or(built))
         .args(["run", "--config"])
@@ -279,7 +276,7 @@ fn plan() -> String {
 }
 
 /// The first start prints the password once.
-pub fn read_password(output: &mut impl BufRead) -> String {
+pub(crate) fn read_password(output: &mut impl BufRead) -> String {
     let mut line = String::new();
     while output.read_line(&mut line).unwrap() > 0 {
         if let Some((_, after)) = line.split_once("password: ") {

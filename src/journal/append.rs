@@ -73,7 +73,11 @@ fn pack(conn: &Connection, write: &Write, known: &Interned, fresh: &mut Fresh) -
                 Ok(id)
             }
         },
-        |code| match known.codes.get(code).or_else(|| fresh.codes.iter().find(|(_, c)| c == code).map(|(id, _)| id)) {
+        |code| match known
+            .codes
+            .get(code)
+            .or_else(|| fresh.codes.iter().find(|(_, c)| c == code).map(|(id, _)| id))
+        {
             Some(&id) => Ok(id),
             None => {
                 let id = intern(conn, "code", code)?;
@@ -132,11 +136,11 @@ fn write_receipts(conn: &Connection, receipts: &[u64], limits: &Limits) -> rusql
         return Ok(());
     }
     let packed: Vec<u8> = receipts.iter().flat_map(|receipt| receipt.to_be_bytes()).collect();
-    let before: i64 = conn
-        .prepare_cached("SELECT ifnull(max(total), 0) FROM receipt")?
-        .query_row([], |row| row.get(0))?;
+    let before: i64 =
+        conn.prepare_cached("SELECT ifnull(max(total), 0) FROM receipt")?.query_row([], |row| row.get(0))?;
     let total = before + to_sql(receipts.len() as u64);
-    conn.prepare_cached("INSERT INTO receipt (total, packed) VALUES (?, ?)")?.execute(params![total, packed])?;
+    conn.prepare_cached("INSERT INTO receipt (total, packed) VALUES (?, ?)")?
+        .execute(params![total, packed])?;
     // Not with every commit: the oldest rows stand on a page of their own, which would be written each time.
     if total / RECEIPTS_TRIMMED != before / RECEIPTS_TRIMMED {
         conn.prepare_cached("DELETE FROM receipt WHERE total <= ?")?

@@ -14,8 +14,7 @@ pub struct Limits {
     pub readings_age_max: Span,
     /// Entries kept in memory for followers that are nearly up to date. 1024 ≈ a quarter of an hour at one a second.
     pub ring_entries_max: usize,
-    /// Readings kept in memory with them. 20 000 × about 100 bytes ≈ 2 MB: a quarter of a second flat out, minutes at
-    /// the rate of a site. A follower that is further behind reads the file.
+    /// Readings kept in memory with them. 50 000 × about 150 bytes ≈ 7.5 MB.
     pub ring_readings_max: usize,
     /// Unknown senders kept for a person to see. 200 rows × 4 KiB = 0.8 MB.
     pub strays_unknown_max: usize,
@@ -36,7 +35,7 @@ impl Default for Limits {
             bytes_max: 2 << 30,
             readings_age_max: Span::from_secs(7 * 86_400),
             ring_entries_max: 1024,
-            ring_readings_max: 20_000,
+            ring_readings_max: 50_000,
             strays_unknown_max: 200,
             strays_unreadable_per_device_max: 50,
             strays_unreadable_max: 2000,
