@@ -263,7 +263,8 @@ impl Pipeline {
         if let Some(delivery) = frame.delivery {
             self.batch.hold(frame.source, delivery, self.clock.now());
             let fingerprint = fingerprint(&frame, delivery.key);
-            let known = self.receipts.get(&fingerprint).is_some_and(|since| since.elapsed() < RECEIPT_AGE_MAX);
+            let known =
+                self.receipts.get(&fingerprint).is_some_and(|since| since.elapsed() < RECEIPT_AGE_MAX);
             if delivery.duplicate && known {
                 self.metrics.frames_repeated.inc();
                 return;

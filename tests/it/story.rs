@@ -90,14 +90,13 @@ impl Demo {
     async fn raised(&self, point: &str, times: usize) {
         let named = point.replace('/', ".");
         let started = Instant::now();
-        loop {
-            let lines = self.said.lock().unwrap().clone();
-            let hazards =
-                lines.iter().filter(|line| line.contains("hazard was raised") && line.contains(&named));
-            if hazards.count() >= times {
-                return;
-            }
-            assert!(started.elapsed() < STATE_MAX, "{point} raised no hazard: {lines:?}");
+        let times_raised = || {
+            let lines = self.said.lock().unwrap();
+            let raised = |line: &&String| line.contains("hazard was raised") && line.contains(&named);
+            lines.iter().filter(raised).count()
+        };
+        while times_raised() < times {
+            assert!(started.elapsed() < STATE_MAX, "{point} raised no hazard: {:?}", self.said.lock());
             sleep(Duration::from_millis(50)).await;
         }
     }
