@@ -141,6 +141,12 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         tracing::error!(what = %en, "the journal was damaged and has been recovered");
     }
     let series = Series::open(&journal).await.context("cannot open the time series")?;
+    // Entries are held back for every follower that ever was; a store that left the configuration is none any more.
+    let stores: Vec<String> = config.gateway.influx.iter().map(|influx| cursor(&influx.name)).collect();
+    let followers: Vec<&str> = stores.iter().map(String::as_str).chain([crate::series::CURSOR]).collect();
+    for forgotten in journal.keep_only_cursors(&followers).await.context("cannot forget removed stores")? {
+        tracing::info!(cursor = %forgotten, "a store was removed from the configuration; nothing is kept for it");
+    }
 
     // The duty room's address is bound early: a port in use is told before anything else starts.
     let listener = match config.gateway.web_listen {

@@ -7,6 +7,9 @@ use crate::model::{Code, Fact, Hazard, Phase, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
+/// Old fingerprints are deleted once in so many: 2048 × 8 bytes are four pages, kept beyond the limit at the most.
+const RECEIPTS_TRIMMED: i64 = 2048;
+
 /// The numbers of the names that blobs refer to. Grows with the plan: a few thousand names.
 #[derive(Default)]
 pub(super) struct Interned {
@@ -58,30 +61,31 @@ pub(super) fn write(
 }
 
 fn pack(conn: &Connection, write: &Write, known: &Interned, fresh: &mut Fresh) -> rusqlite::Result<Vec<u8>> {
-    let readings = &write.entry.readings;
-    let mut points = HashMap::new();
-    let mut codes = HashMap::new();
-    for reading in readings {
-        if !known.points.contains_key(&reading.point) && !points.contains_key(&reading.point) {
-            let id = intern(conn, "point", reading.point.as_str())?;
-            fresh.points.push((id, reading.point.clone()));
-            points.insert(reading.point.clone(), id);
-        }
-        if let crate::model::Value::Code(code) = &reading.value
-            && !known.codes.contains_key(code)
-            && !codes.contains_key(code)
+    let mut new = Interned::default();
+    readings_codec::encode(
+        &write.entry.readings,
+        |point| match known.points.get(point).or_else(|| new.points.get(point)) {
+            Some(&id) => Ok(id),
+            None => {
+                let id = intern(conn, "point", point.as_str())?;
+                fresh.points.push((id, point.clone()));
+                new.points.insert(point.clone(), id);
+                Ok(id)
+            }
+        },
+        |code| match known
+            .codes
+            .get(code)
+            .or_else(|| fresh.codes.iter().find(|(_, c)| c == code).map(|(id, _)| id))
         {
-            let id = intern(conn, "code", code)?;
-            fresh.codes.push((id, code.clone()));
-            codes.insert(code.clone(), id);
-        }
-    }
-    const INTERNED: &str = "every name was interned in the loop above";
-    Ok(readings_codec::encode(
-        readings,
-        |point| *known.points.get(point).or_else(|| points.get(point)).expect(INTERNED),
-        |code| *known.codes.get(code).or_else(|| codes.get(code)).expect(INTERNED),
-    ))
+            Some(&id) => Ok(id),
+            None => {
+                let id = intern(conn, "code", code)?;
+                fresh.codes.push((id, code.clone()));
+                Ok(id)
+            }
+        },
+    )
 }
 
 /// The number of a name, given now if it has none.
@@ -131,11 +135,17 @@ fn write_receipts(conn: &Connection, receipts: &[u64], limits: &Limits) -> rusql
     if receipts.is_empty() {
         return Ok(());
     }
-    let mut insert = conn.prepare_cached("INSERT INTO receipt (fingerprint) VALUES (?)")?;
-    receipts.iter().try_for_each(|receipt| insert.execute([receipt.cast_signed()]).map(|_| ()))?;
-    let newest = conn.last_insert_rowid();
-    conn.prepare_cached("DELETE FROM receipt WHERE id <= ?")?
-        .execute([newest - to_sql(limits.receipts_max)])?;
+    let packed: Vec<u8> = receipts.iter().flat_map(|receipt| receipt.to_be_bytes()).collect();
+    let before: i64 =
+        conn.prepare_cached("SELECT ifnull(max(total), 0) FROM receipt")?.query_row([], |row| row.get(0))?;
+    let total = before + to_sql(receipts.len() as u64);
+    conn.prepare_cached("INSERT INTO receipt (total, packed) VALUES (?, ?)")?
+        .execute(params![total, packed])?;
+    // Not with every commit: the oldest rows stand on a page of their own, which would be written each time.
+    if total / RECEIPTS_TRIMMED != before / RECEIPTS_TRIMMED {
+        conn.prepare_cached("DELETE FROM receipt WHERE total <= ?")?
+            .execute([total - to_sql(limits.receipts_max)])?;
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use super::ring::Ring;
 use super::{Entry, JournalHealth, Limits, readings_codec};
-use crate::model::{Code, PointId, Reading, Value};
+use crate::model::{Code, PointId, Reading};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
@@ -112,21 +112,9 @@ impl Live {
     /// Packs readings whose names are all known; `None` when one is not.
     pub(super) fn encode(&self, readings: &[Reading]) -> Option<Vec<u8>> {
         let names = self.names.read().expect(UNPOISONED);
-        let known = readings.iter().all(|reading| {
-            let code_known = match &reading.value {
-                Value::Code(code) => names.code_numbers.contains_key(code),
-                Value::Number(_) | Value::Flag(_) | Value::Absent => true,
-            };
-            code_known && names.point_numbers.contains_key(&reading.point)
-        });
-        const CHECKED: &str = "every name was found just above";
-        known.then(|| {
-            readings_codec::encode(
-                readings,
-                |point| *names.point_numbers.get(point).expect(CHECKED),
-                |code| *names.code_numbers.get(code).expect(CHECKED),
-            )
-        })
+        let point = |point: &PointId| names.point_numbers.get(point).copied().ok_or(());
+        let code = |code: &Code| names.code_numbers.get(code).copied().ok_or(());
+        readings_codec::encode(readings, point, code).ok()
     }
 
     pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {

@@ -30,9 +30,14 @@ pub(super) fn cursors(conn: &Connection) -> rusqlite::Result<HashMap<String, u64
 }
 
 pub(super) fn receipts(conn: &Connection) -> rusqlite::Result<HashSet<u64>> {
-    let mut statement = conn.prepare("SELECT fingerprint FROM receipt")?;
-    let rows = statement.query_map([], |row| row.get(0).map(i64::cast_unsigned))?;
-    rows.collect()
+    let mut statement = conn.prepare("SELECT packed FROM receipt ORDER BY total")?;
+    let mut rows = statement.query([])?;
+    let mut receipts = HashSet::new();
+    while let Some(row) = rows.next()? {
+        let packed = row.get_ref(0)?.as_blob().unwrap_or_default();
+        receipts.extend(packed.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes)));
+    }
+    Ok(receipts)
 }
 
 /// The interned names, for the writer and for the readers.

@@ -41,12 +41,12 @@ pub(crate) enum Damaged {
     Name(u64),
 }
 
-/// Packs readings. `point` and `code` give the numbers of the names.
-pub(crate) fn encode(
+/// Packs readings. `point` and `code` give the numbers of the names; their error is passed on.
+pub(crate) fn encode<E>(
     readings: &[Reading],
-    mut point: impl FnMut(&PointId) -> u32,
-    mut code: impl FnMut(&Code) -> u32,
-) -> Vec<u8> {
+    mut point: impl FnMut(&PointId) -> Result<u32, E>,
+    mut code: impl FnMut(&Code) -> Result<u32, E>,
+) -> Result<Vec<u8>, E> {
     let mut out = Vec::with_capacity(16 + readings.len() * 6);
     out.push(VERSION);
     put_varint(&mut out, readings.len() as u64);
@@ -56,7 +56,7 @@ pub(crate) fn encode(
         let marks_at = out.len();
         let mut marks = (reading.quality as u8) << QUALITY_SHIFT;
         out.push(0);
-        let this = i64::from(point(&reading.point));
+        let this = i64::from(point(&reading.point)?);
         put_signed(&mut out, this - number);
         number = this;
         if reading.flaw.is_some() || reading.late {
@@ -78,7 +78,7 @@ pub(crate) fn encode(
             Value::Flag(false) => KIND_FALSE,
             Value::Flag(true) => KIND_TRUE,
             Value::Code(name) => {
-                put_varint(&mut out, u64::from(code(name)));
+                put_varint(&mut out, u64::from(code(name)?));
                 KIND_CODE
             }
             Value::Absent => KIND_ABSENT,
@@ -87,7 +87,7 @@ pub(crate) fn encode(
     }
     let sum = crc32fast::hash(&out);
     out.extend_from_slice(&sum.to_le_bytes());
-    out
+    Ok(out)
 }
 
 /// Unpacks a blob. Never panics, whatever the bytes.
@@ -262,8 +262,9 @@ mod tests {
         CODES.get(number as usize).map(|&code| code.into())
     }
     fn pack(readings: &[Reading]) -> Vec<u8> {
-        let number = |point: &PointId| point.device()[4..].parse().unwrap();
-        encode(readings, number, |code| CODES.iter().position(|c| *c == &**code).unwrap().try_into().unwrap())
+        let number = |point: &PointId| point.device()[4..].parse();
+        let code = |code: &Code| Ok(CODES.iter().position(|c| *c == &**code).unwrap().try_into().unwrap());
+        encode(readings, number, code).unwrap()
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

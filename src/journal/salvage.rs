@@ -13,7 +13,7 @@ const LEDGER: [(&str, &str); 7] = [
     ("document", "kind, key, json, at"),
     ("transition", "no, at, hazard, json"),
     ("note", "no, at, kind, subject, zh, en"),
-    ("receipt", "fingerprint"),
+    ("receipt", "total, packed"),
     ("stray", "kind, key, device, reason, sample, first_at, last_at, count"),
 ];
 /// The names that blobs refer to by number. Unless all of them can be read, no blob may be copied: its numbers would

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// Step `i` leads from version `i` to version `i + 1`. Steps are only ever appended: a file in the field has any age.
-pub(super) const STEPS: &[&str] = &[include_str!("schema.sql")];
+pub(super) const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
 
 /// Why a file could not be brought to this version.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use crate::journal::{AppendError, Entry, NoteKind};
 use crate::model::{SourceIndex, Span, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 impl Pipeline {
     /// Whether the open batch should be closed now.
@@ -187,7 +188,8 @@ impl Pipeline {
 
     /// A broker stops sending once its window is full of unacknowledged messages, and a publisher with one message in
     /// flight after that one; then a fire could not get through. So before that the oldest are acknowledged although
-    /// they are only in memory: a fire first, then nothing lost.
+    /// they are only in memory, but not before [`WITHHELD_MAX`]: a slow disk is no broken one. A fire first, then
+    /// nothing lost.
     fn release_some(&mut self, source: SourceIndex) {
         let window = self.window(source);
         let allowed = usize::from(window.messages) * 3 / 4;
@@ -199,8 +201,8 @@ impl Pipeline {
         let lists = self.queue.iter_mut().map(|sealed| &mut sealed.deliveries);
         for list in lists.chain([&mut self.batch.deliveries]) {
             list.retain(|held| {
-                let waits_too_long = window.of_many && held.since <= too_old;
-                let release = held.source == source && (excess > 0 || waits_too_long);
+                let waits_too_long = held.since <= too_old;
+                let release = held.source == source && waits_too_long && (excess > 0 || window.of_many);
                 if release {
                     excess = excess.saturating_sub(1);
                     released.push(*held);
@@ -236,7 +238,7 @@ impl Pipeline {
 
     pub(super) fn remember_receipt(&mut self, fingerprint: u64) {
         self.batch.receipts.push(fingerprint);
-        if self.receipts.insert(fingerprint) {
+        if self.receipts.insert(fingerprint, Instant::now()).is_none() {
             self.receipts_order.push_back(fingerprint);
         }
         while self.receipts_order.len() > RECEIPTS_MAX {

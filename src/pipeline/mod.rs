@@ -27,9 +27,11 @@ use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Arrivals taken at once. Enough that a commit under load carries hundreds of readings; few enough that decoding
@@ -63,6 +65,13 @@ pub const RETRY_MAX: Span = Span::from_secs(5);
 
 /// Fingerprints of recent messages, to know a redelivered one: the largest window of an MQTT client (65 535).
 pub const RECEIPTS_MAX: usize = 65_536;
+
+/// How long a fingerprint is believed. A redelivery follows a reconnect or a restart within minutes; later, the same
+/// packet id, topic and undated payload may be a new fire, and one reading twice is better than one fire never.
+pub const RECEIPT_AGE_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// How often the loop looks whether the disk still has room.
+const LOOK_AT_DISK_EVERY: Span = Span::from_secs(5);
 
 /// How the loop trades latency against flash wear.
 #[derive(Debug, Clone)]
@@ -130,8 +139,11 @@ pub struct Pipeline {
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     owed: Vec<Vec<Delivery>>,
-    receipts: HashSet<u64>,
+    receipts: HashMap<u64, Instant>,
     receipts_order: VecDeque<u64>,
+    /// What `gateway/disk` was last told, and when to look again.
+    disk_full: Option<bool>,
+    look_at_disk: Timestamp,
     next_no: u64,
     outcome: Outcome,
     batch: Batch,
@@ -159,7 +171,9 @@ impl Pipeline {
             acks: parts.acks,
             owed,
             receipts_order: parts.receipts.iter().copied().collect(),
-            receipts: parts.receipts,
+            receipts: parts.receipts.into_iter().map(|receipt| (receipt, Instant::now())).collect(),
+            disk_full: None,
+            look_at_disk: Timestamp::EPOCH,
             next_no: parts.head + 1,
             outcome: Outcome::default(),
             batch: Batch::default(),
@@ -196,7 +210,11 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
-                result = finished(&mut self.writing) => self.written(result),
+                result = finished(&mut self.writing) => match result {
+                    // The journal's writer is gone for good: only a new start helps, and loses nothing.
+                    Err(AppendError::Closed) => return Err(AppendError::Closed),
+                    result => self.written(result),
+                },
                 Some(request) = requests.recv() => self.request(request),
                 Some(()) = some(arrivals.recv_many(&mut taken, ARRIVALS_AT_ONCE)) => {
                     for arrival in taken.drain(..) {
@@ -245,7 +263,9 @@ impl Pipeline {
         if let Some(delivery) = frame.delivery {
             self.batch.hold(frame.source, delivery, self.clock.now());
             let fingerprint = fingerprint(&frame, delivery.key);
-            if delivery.duplicate && self.receipts.contains(&fingerprint) {
+            let known =
+                self.receipts.get(&fingerprint).is_some_and(|since| since.elapsed() < RECEIPT_AGE_MAX);
+            if delivery.duplicate && known {
                 self.metrics.frames_repeated.inc();
                 return;
             }
@@ -455,6 +475,13 @@ impl Pipeline {
             self.own_fault("clock", wrong, self.clock.now());
         }
         let now = self.clock.now();
+        if now >= self.look_at_disk {
+            self.look_at_disk = now + LOOK_AT_DISK_EVERY;
+            let full = !self.journal.health().ballast;
+            if self.disk_full.replace(full) != Some(full) {
+                self.own_fault("disk", full, now);
+            }
+        }
         if self.engine.next_deadline().is_some_and(|due| due <= now) {
             self.open_batch();
             self.step(&Event::Tick, None);
@@ -467,6 +494,7 @@ impl Pipeline {
         self.batch.hazard_from = self.batch.hazard_from.map(|at| at + by);
         self.batch.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
         self.retry_at = self.retry_at.map(|at| at + by);
+        self.look_at_disk = self.look_at_disk + by;
         self.writing_since = self.writing_since + by;
         for sealed in &mut self.queue {
             sealed.hazard_from = sealed.hazard_from.map(|at| at + by);

@@ -247,7 +247,7 @@ fn build_rule(
         problems.error(
             file.basis.span(),
             "the basis is empty",
-            "cite standard and clause, or write 本系统默认值",
+            "cite standard and clause, or write 本系统默认值, or 设备上报 where the device itself decides",
         );
     }
     let (id, signal, priority, condition) = (id?, signal?, priority?, condition?);

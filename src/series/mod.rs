@@ -21,7 +21,7 @@ use tail::{Sample, Tails};
 use tokio_util::sync::CancellationToken;
 
 /// The name of the cursor.
-const CURSOR: &str = "series";
+pub const CURSOR: &str = "series";
 /// Entries taken in one step. A step must be short: 256 small entries decode in a few milliseconds.
 const ENTRIES_PER_STEP: usize = 256;
 /// Points sealed in one step, in one transaction: 500 at once stalled the writer for 150 to 300 ms, 8 take about 4 ms.

@@ -140,7 +140,7 @@ mod tests {
             }
             texts
         };
-        let at = |secs| Timestamp::from_secs(1_800_000_000 + secs);
+        let at = |secs: i64| Timestamp::from_secs(1_800_000_000 + secs);
         for second in 0..600 {
             for _ in 0..20 {
                 log.failed(&door, &metrics, Some("duty"), "192.0.2.7", at(second));

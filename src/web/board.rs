@@ -203,9 +203,16 @@ impl Board {
             entries.iter().for_each(|entry| snapshot.take(entry));
             now.clone()
         };
-        let frame = self.frame(entries, &snapshot);
-        // An error only says that no stream is open.
-        self.frames.send(Arc::new(frame)).ok();
+        self.tell(entries, &snapshot);
+    }
+
+    /// Makes the frame only for somebody: under load it costs more than all the rest. A stream that opens now takes
+    /// the snapshot after it has subscribed, so it misses nothing.
+    fn tell(&self, entries: &[Arc<Entry>], snapshot: &Snapshot) {
+        if self.frames.receiver_count() > 0 {
+            // An error only says that the last stream was just closed.
+            self.frames.send(Arc::new(self.frame(entries, snapshot))).ok();
+        }
     }
 
     /// The journal has caught up to this number: what was shown before it was written is no longer 未记录.
@@ -219,7 +226,7 @@ impl Board {
             Arc::make_mut(&mut now).open.values_mut().for_each(|open| open.recorded |= open.no <= recorded);
             now.clone()
         };
-        self.frames.send(Arc::new(self.frame(&[], &snapshot))).ok();
+        self.tell(&[], &snapshot);
     }
 
     /// The frame that tells of these entries; lamps and sound are as they are now.

@@ -21,7 +21,7 @@ const STATE_MAX: Duration = Duration::from_secs(40);
 /// What each chapter becomes: the point, the card's title, and the reason from its first word to its last.
 const HAZARDS: [(&str, &str, &str, &str); 5] = [
     ("yg-rcd-1/residual", "剩余电流报警", "剩余电流 3", " mA ≥ 300 mA 持续 10 s，GB 50116-2013 9.2.3"),
-    ("yg-smoke-203/smoke", "感烟火警", "感烟探测：火警", "，本系统默认值"),
+    ("yg-smoke-203/smoke", "感烟火警", "感烟探测：火警", "，设备上报"),
     (
         "yg-hydrant-1/hydrant",
         "消火栓压力偏低",
