@@ -2,6 +2,9 @@
 
 pub mod check;
 mod demo;
+pub mod exchange;
+pub mod export;
+pub mod import;
 mod run;
 
 use crate::config::LogFormat;
@@ -28,6 +31,10 @@ enum Sub {
     },
     /// Say whether the configuration, the site plan and the profiles are right: everything that is wrong, at once.
     Check(check::Check),
+    /// Write the time series of any range as CSV, NDJSON or line protocol. Beside a running gateway too.
+    Export(export::Export),
+    /// Take such files in again, while the gateway is stopped: a replaced box gets its history back.
+    Import(import::Import),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -37,6 +44,8 @@ pub fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { command: Sub::Run { config } }) => run::run(&config),
         Ok(Arguments { command: Sub::Check(arguments) }) => ExitCode::from(arguments.run()),
+        Ok(Arguments { command: Sub::Export(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Import(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.
