@@ -189,7 +189,7 @@ impl Pipeline {
             pipeline.note(NoteKind::Journal, "journal", text);
         }
         pipeline.own_fault("journal", false, now);
-        let clock_wrong = !pipeline.clock.is_believable();
+        let clock_wrong = !pipeline.clock.is_set();
         pipeline.own_fault("clock", clock_wrong, now);
         pipeline
     }
@@ -471,7 +471,7 @@ impl Pipeline {
             let text =
                 Text::new(&format!("系统时钟调整了 {by}"), &format!("the wall clock was stepped by {by}"));
             self.note(NoteKind::ClockStepped, "clock", text);
-            let wrong = !self.clock.is_believable();
+            let wrong = !self.clock.is_set();
             self.own_fault("clock", wrong, self.clock.now());
         }
         let now = self.clock.now();
