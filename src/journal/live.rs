@@ -15,6 +15,9 @@ pub(super) struct Live {
     health: Mutex<JournalHealth>,
     head: watch::Sender<u64>,
     recorded: watch::Sender<u64>,
+    /// The newest entry for those who deliver: as `recorded`, but not beyond `held_back_after`.
+    settled: watch::Sender<u64>,
+    held_back_after: Mutex<Option<u64>>,
 }
 
 /// The names that blobs refer to by number.
@@ -86,6 +89,8 @@ impl Live {
             health: Mutex::new(health),
             head: watch::Sender::new(head),
             recorded: watch::Sender::new(head),
+            settled: watch::Sender::new(head),
+            held_back_after: Mutex::new(None),
         }
     }
 
@@ -116,8 +121,27 @@ impl Live {
         };
         if recorded {
             self.recorded.send_replace(no);
+            self.settle();
         }
         self.head.send_replace(newest);
+    }
+
+    pub(super) fn settled(&self) -> &watch::Sender<u64> {
+        &self.settled
+    }
+
+    /// See [`super::Journal::hold_back_after`].
+    pub(super) fn hold_back_after(&self, no: Option<u64>) {
+        *self.held_back_after.lock().expect(UNPOISONED) = no;
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let held = self.held_back_after.lock().expect(UNPOISONED);
+        let recorded = *self.recorded.borrow();
+        let settled = held.map_or(recorded, |no| no.min(recorded));
+        // What was once shown is not taken back.
+        self.settled.send_if_modified(|shown| settled > std::mem::replace(shown, settled.max(*shown)));
     }
 
     pub(super) fn learn(&self, points: Vec<(u32, PointId)>, codes: Vec<(u32, Code)>) {

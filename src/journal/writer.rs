@@ -176,6 +176,9 @@ impl Writer {
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
         }
+        if let Some(restamp) = &write.restamp {
+            self.live.ring().restamp(restamp);
+        }
         self.live.show(write.entry.clone());
         self.count();
     }
