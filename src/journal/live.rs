@@ -17,7 +17,7 @@ pub(super) struct Live {
     recorded: watch::Sender<u64>,
     /// The newest entry for those who deliver: as `recorded`, but not beyond `held_back_after`.
     settled: watch::Sender<u64>,
-    held_back_after: Mutex<Option<u64>>,
+    held_back_after: watch::Sender<Option<u64>>,
 }
 
 /// The names that blobs refer to by number.
@@ -90,7 +90,7 @@ impl Live {
             head: watch::Sender::new(head),
             recorded: watch::Sender::new(head),
             settled: watch::Sender::new(head),
-            held_back_after: Mutex::new(None),
+            held_back_after: watch::Sender::new(None),
         }
     }
 
@@ -130,15 +130,18 @@ impl Live {
         &self.settled
     }
 
+    pub(super) fn held_back_after(&self) -> &watch::Sender<Option<u64>> {
+        &self.held_back_after
+    }
+
     /// See [`super::Journal::hold_back_after`].
     pub(super) fn hold_back_after(&self, no: Option<u64>) {
-        *self.held_back_after.lock().expect(UNPOISONED) = no;
+        self.held_back_after.send_replace(no);
         self.settle();
     }
 
     fn settle(&self) {
-        let held = self.held_back_after.lock().expect(UNPOISONED);
-        let recorded = *self.recorded.borrow();
+        let (held, recorded) = (*self.held_back_after.borrow(), *self.recorded.borrow());
         let settled = held.map_or(recorded, |no| no.min(recorded));
         // What was once shown is not taken back.
         self.settled.send_if_modified(|shown| settled > std::mem::replace(shown, settled.max(*shown)));

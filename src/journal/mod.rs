@@ -172,6 +172,11 @@ impl Journal {
         self.0.live.hold_back_after(no);
     }
 
+    /// After which entry they are held back, see [`Journal::hold_back_after`].
+    pub fn held_back_after(&self) -> watch::Receiver<Option<u64>> {
+        self.0.live.held_back_after().subscribe()
+    }
+
     /// Entries after a number, oldest first, recorded or not; at most `limit`. Entries that retention has deleted are
     /// passed over, so the first number may be higher than asked for.
     pub async fn read_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
