@@ -1,48 +1,53 @@
 //! THE LOOP, beside step 1: fingerprints of recent messages, to know a redelivered one.
 
 use crate::model::{Body, Frame};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Fingerprints of recent messages: the largest window of an MQTT client (65 535).
+/// Fingerprints of recent messages: the largest window of an MQTT client (65 535). 1.2 MB.
 pub const RECEIPTS_MAX: usize = 65_536;
 
-/// How long a fingerprint is believed. A redelivery follows a reconnect or a restart within minutes; later, the same
-/// packet id, topic and undated payload may be a new fire, and one reading twice is better than one fire never.
+/// How long a fingerprint is believed at most, and half of it at least. A redelivery follows a reconnect or a restart
+/// within minutes; later, the same packet id, topic and undated payload may be a new fire, and one reading twice is
+/// better than one fire never.
 pub const RECEIPT_AGE_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// What was recently taken, and when. Bounded by [`RECEIPTS_MAX`]; the oldest go first.
+/// What was recently taken: two generations, of which the older one is dropped when the younger is full or old.
 #[derive(Debug)]
 pub(super) struct Receipts {
-    since: HashMap<u64, Instant>,
-    order: VecDeque<u64>,
+    young: HashSet<u64>,
+    old: HashSet<u64>,
+    since: Instant,
 }
 
 impl Receipts {
     /// Begins with what the journal knows. Its age is unknown: it counts as new.
     pub(super) fn new(known: HashSet<u64>) -> Self {
-        let now = Instant::now();
-        Self {
-            order: known.iter().copied().collect(),
-            since: known.into_iter().map(|receipt| (receipt, now)).collect(),
-        }
+        Self { young: known, old: HashSet::new(), since: Instant::now() }
     }
 
     /// Whether this message was taken a short time ago.
-    pub(super) fn knows(&self, fingerprint: u64) -> bool {
-        self.since.get(&fingerprint).is_some_and(|since| since.elapsed() < RECEIPT_AGE_MAX)
+    pub(super) fn knows(&mut self, fingerprint: u64) -> bool {
+        self.turn();
+        self.young.contains(&fingerprint) || self.old.contains(&fingerprint)
     }
 
     pub(super) fn remember(&mut self, fingerprint: u64) {
-        if self.since.insert(fingerprint, Instant::now()).is_none() {
-            self.order.push_back(fingerprint);
+        self.turn();
+        self.young.insert(fingerprint);
+    }
+
+    fn turn(&mut self) {
+        let age = self.since.elapsed();
+        if age < RECEIPT_AGE_MAX / 2 && self.young.len() < RECEIPTS_MAX / 2 {
+            return;
         }
-        while self.order.len() > RECEIPTS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.since.remove(&oldest);
-            }
+        self.old = std::mem::take(&mut self.young);
+        if age >= RECEIPT_AGE_MAX {
+            self.old.clear(); // Nobody spoke for so long.
         }
+        self.since = Instant::now();
     }
 }
 
@@ -83,6 +88,21 @@ fn fold(word: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::model::{LinkId, SourceIndex, Timestamp};
+
+    #[tokio::test(start_paused = true)]
+    async fn receipts_are_believed_for_minutes_and_bounded() {
+        let mut receipts = Receipts::new([1, 2].into());
+        tokio::time::advance(RECEIPT_AGE_MAX / 2).await;
+        assert!(receipts.knows(1), "a redelivery after five minutes");
+        receipts.remember(3);
+        tokio::time::advance(RECEIPT_AGE_MAX / 2).await;
+        assert!(receipts.knows(3) && !receipts.knows(1), "after ten it may be a new fire");
+        tokio::time::advance(RECEIPT_AGE_MAX).await;
+        assert!(!receipts.knows(3));
+        (0..200_000).for_each(|n| receipts.remember(n));
+        assert!(receipts.young.len() + receipts.old.len() <= RECEIPTS_MAX);
+        assert!(receipts.knows(199_999) && receipts.knows(199_999 - RECEIPTS_MAX as u64 / 2 + 1));
+    }
 
     fn frame(topic: &str, payload: &str) -> Frame {
         Frame {
