@@ -430,6 +430,11 @@ impl Journal {
         self.0.live.code_number(code)
     }
 
+    /// For the series: the point of a number.
+    pub(crate) fn point(&self, number: u32) -> Option<PointId> {
+        self.0.live.point(number)
+    }
+
     /// For the series: the state of a number.
     pub(crate) fn code(&self, number: u32) -> Option<Code> {
         self.0.live.code(number)
