@@ -5,14 +5,14 @@
 //! |---|---|---|
 //! | measurement | the point's class, such as `residual_current` | `hazard` |
 //! | tags | `site`, `zone`, `device`, `point` | `site`, `zone`, `device`, `point`, `rule`, `signal`, `priority` |
-//! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences` |
+//! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences`; and on the change that it belongs to, once: `raised`: 1, `seconds_to_acknowledge` since it was last raised, `seconds_to_reset` since it was first raised |
 //! | time | the device's own, else that of reception, ms | when it changed, ms |
 //!
 //! A reading without a value writes its quality only. There are no strings among the fields: VictoriaMetrics would
 //! store them as 0. Readings of points that the plan no longer has go to the measurement `unplanned`.
 
 use crate::journal::Entry;
-use crate::model::{Plan, PointId, Quality, Reading, Transition, Value};
+use crate::model::{Change, Plan, PointId, Quality, Reading, Span, Transition, Value};
 use influxdb2::models::data_point::{DataPoint, DataPointBuilder, WriteDataPoint};
 
 /// The lines of one entry, each with its line feed.
@@ -56,7 +56,21 @@ fn hazard_line(transition: &Transition, plan: &Plan) -> Option<String> {
         .field("open", i64::from(hazard.closed.is_none()))
         .field("acknowledged", i64::from(hazard.acknowledged.is_some()))
         .field("occurrences", i64::from(hazard.occurrences));
+    // Each answer of a person is one value at one moment, so that a store can count and average them.
+    let line = match transition.change {
+        Change::Raised | Change::RaisedAgain => line.field("raised", 1_i64),
+        Change::Acknowledged => {
+            line.field("seconds_to_acknowledge", seconds(transition.at.since(hazard.last_raised_at)))
+        }
+        Change::Reset => line.field("seconds_to_reset", seconds(transition.at.since(hazard.raised_at))),
+        Change::Returned | Change::Silenced | Change::Ended => line,
+    };
     finish(line.timestamp(transition.at.as_millis()))
+}
+
+/// Never below zero: a clock that was set back in between says nothing about a person.
+fn seconds(span: Span) -> f64 {
+    span.as_secs_f64().max(0.0)
 }
 
 fn placed(line: DataPointBuilder, point: &PointId, plan: &Plan) -> DataPointBuilder {
