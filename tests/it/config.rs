@@ -1,7 +1,7 @@
 //! gateway.toml + plan.toml + profiles: every mistake is found, shown with its place, and says what to do.
 
 use fengsui::config::render::Colour;
-use fengsui::config::{Config, LinkKind, Report, system};
+use fengsui::config::{Config, InfluxWay, LinkKind, Report, system};
 use fengsui::model::{Condition, DeviceId, Number, Plan, PointId, Rule, Span};
 use std::path::Path;
 use std::sync::Arc;
@@ -323,7 +323,8 @@ fn secrets_come_from_a_file_or_the_environment_and_are_never_printed() {
     let login = config.gateway.mqtt.first().and_then(|mqtt| mqtt.login.clone()).unwrap();
     assert_eq!((login.user.as_str(), login.password.reveal()), ("gw", "hunter2"));
     let influx = config.gateway.influx.first().unwrap();
-    assert_eq!(influx.token.as_ref().map(|token| token.reveal()), Some("t0ken"));
+    let InfluxWay::V2 { token: Some(token), .. } = &influx.way else { panic!("{influx:?}") };
+    assert_eq!(token.reveal(), "t0ken");
     assert_eq!(influx.url, "http://127.0.0.1:8086");
     let printed = format!("{:?}{report:?}", config.gateway);
     assert!(!printed.contains("hunter2") && !printed.contains("t0ken"), "a secret was printed");

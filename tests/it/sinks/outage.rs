@@ -1,7 +1,11 @@
 //! The Influx sink after long outages, by a server that answers by a script: live ones first, history behind.
 
+use super::influx::{Scripted, drain};
 use super::*;
 use crate::support::influxd::Influxd;
+use fengsui::sinks::{Progress, Worker};
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use tokio::time::Instant;
 
 /// The number in `value=…` of an accepted line.
