@@ -4,6 +4,7 @@ mod folder;
 mod influx;
 mod outage;
 mod version_1;
+mod whole;
 
 use fengsui::clock::Clock;
 use fengsui::journal::{Entry, Journal, Limits, Note, Write};
