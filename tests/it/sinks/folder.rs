@@ -240,20 +240,19 @@ async fn a_site_without_network_is_read_out_and_every_acknowledged_reading_is_th
         stick.display().to_string()
     );
     let named = format!("{sink}[log]\nformat = \"text\"\n");
-    let house = gateway::House::build(&named, &gateway::smoke("sd-1", "broker"));
-    let mut sent = 0;
+    let house = gateway::House::build(
+        &named,
+        &(0..10).map(|n| gateway::smoke(&format!("sd-{n}"), "broker")).collect::<String>(),
+    );
+    let mut sent: u32 = 0;
     let mut running = house.launch().await;
     for round in 0..6 {
         if round % 3 == 1 {
             std::fs::rename(&stick, &pocket).unwrap();
         }
         let mut pen = running.pen("sd-1").await;
-        for _ in 0..40 {
-            // Degrees with a tenth: each message has a value of its own.
-            sent += 1;
-            let celsius = f64::from(sent) / 10.0;
-            pen.publish(&gateway::topic("sd-1"), &format!(r#"{{"temperature":{celsius}}}"#)).await;
-        }
+        pen.burst(sent + 1..=sent + 40).await;
+        sent += 40;
         match round % 3 {
             // Carried away for a while: a person is told, and the gateway goes on.
             1 => {
