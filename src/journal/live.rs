@@ -35,6 +35,31 @@ impl Names {
         self.code_numbers.insert(code.clone(), id);
         self.codes.insert(id, code);
     }
+
+    pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
+        readings_codec::decode(blob, |id| self.points.get(&id).cloned(), |id| self.codes.get(&id).cloned())
+    }
+
+    pub(super) fn points(&self) -> impl Iterator<Item = (u32, &PointId)> {
+        self.points.iter().map(|(id, point)| (*id, point))
+    }
+
+    pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.point_numbers.get(point).copied()
+    }
+
+    pub(super) fn code_number(&self, code: &str) -> Option<u32> {
+        self.code_numbers.get(code).copied()
+    }
+
+    pub(super) fn code(&self, number: u32) -> Option<Code> {
+        self.codes.get(&number).cloned()
+    }
+
+    /// How many there are of each: they are never deleted, so the counts say whether there are new ones.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.points.len(), self.codes.len())
+    }
 }
 
 /// How far each follower has come: moved in memory at once, written with the next commit.
@@ -105,8 +130,7 @@ impl Live {
     }
 
     pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
-        let names = self.names.read().expect(UNPOISONED);
-        readings_codec::decode(blob, |id| names.points.get(&id).cloned(), |id| names.codes.get(&id).cloned())
+        self.names.read().expect(UNPOISONED).decode(blob)
     }
 
     /// Packs readings whose names are all known; `None` when one is not.
@@ -118,15 +142,15 @@ impl Live {
     }
 
     pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).point_numbers.get(point).copied()
+        self.names.read().expect(UNPOISONED).point_number(point)
     }
 
     pub(super) fn code_number(&self, code: &str) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).code_numbers.get(code).copied()
+        self.names.read().expect(UNPOISONED).code_number(code)
     }
 
     pub(super) fn code(&self, number: u32) -> Option<Code> {
-        self.names.read().expect(UNPOISONED).codes.get(&number).cloned()
+        self.names.read().expect(UNPOISONED).code(number)
     }
 
     /// Where a follower is. One that was never seen starts at 0 and holds entries back from now on.

@@ -22,11 +22,17 @@ mod live;
 mod ring;
 mod queue;
 mod writer;
+mod audit;
 mod append;
 mod retention;
 mod readers;
+mod archive;
+mod audit_check;
 mod read;
 
+pub use archive::{Archive, Summary};
+pub use audit::{AuditHead, NoHead};
+pub use audit_check::{AuditReport, Compared, Finding};
 pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub(crate) use store::{from_sql, to_sql};
@@ -106,11 +112,17 @@ impl Journal {
                 &format!("{unreadable} alarm states could not be read: check the open hazards on site"),
             ));
         }
-        let receipts = read::receipts(&conn)?;
+        let receipts = read::receipts(&conn, limits.receipts_max)?;
         let (interned, names) = read::names(&conn)?;
         // A cursor beyond the head belongs to entries that a damaged file took with it.
         let cursors = read::cursors(&conn)?.into_iter().map(|(name, no)| (name, no.min(head))).collect();
-        let health = JournalHealth { writable: true, head, bytes: place.bytes(), ..JournalHealth::default() };
+        let health = JournalHealth {
+            writable: true,
+            head,
+            bytes: place.bytes(),
+            audit: audit::head(&conn)?,
+            ..JournalHealth::default()
+        };
         let live = Arc::new(live::Live::new(&limits, names, cursors, health));
         let writer =
             writer::Writer::new(conn, place.clone(), limits, metrics.clone(), live.clone(), interned)?;
@@ -174,7 +186,8 @@ impl Journal {
             return Ok(Vec::new());
         }
         let (live, metrics) = (self.0.live.clone(), self.0.metrics.clone());
-        self.0.readers.ask(move |conn| read::entries(conn, &live, &metrics, after, to, limit)).await
+        let decode = move |blob: &[u8]| live.decode(blob);
+        self.0.readers.ask(move |conn| read::entries(conn, decode, &metrics, after, to, limit)).await
     }
 
     /// How far a follower has come. One that is asked for the first time starts at 0, and from then on entries are kept

@@ -1,6 +1,8 @@
 //! Tests of: journal.
 
+mod archive;
 mod damage;
+mod formats;
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,
