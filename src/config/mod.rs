@@ -13,10 +13,11 @@ mod gateway_file;
 mod overrides;
 mod reader;
 pub mod series_table;
+mod sinks_file;
 
 pub use gateway::{
-    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LinkKind, LogFormat, Login, ModbusSettings,
-    MqttSettings, Secret,
+    BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings, LinkKind, LogFormat,
+    Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
 pub use series_table::{SeriesKeep, SeriesSettings};
