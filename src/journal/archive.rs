@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How many findings of the check of the file are told: a ruined file has thousands.
 const CHECK_LINES_MAX: u32 = 20;
+/// SQLite's own steps between two questions whether a copy may go on: some thousand rows.
+const COPY_STEPS_PER_QUESTION: std::ffi::c_int = 10_000;
 /// Notes that a summary shows.
 const NOTES_SHOWN: usize = 20;
 
@@ -122,6 +124,19 @@ impl Archive {
         self.read(|conn| read::duty_log(conn, &self.metrics, before, limit))
     }
 
+    /// The times of the duty log's oldest and newest line, by the order they were written in.
+    pub fn log_span(&self) -> Result<Option<(Timestamp, Timestamp)>, ReadError> {
+        self.read(|conn| {
+            let edge = |order: &str| {
+                let question = format!(
+                    "SELECT at FROM (SELECT no, at FROM transition UNION ALL SELECT no, at FROM note) ORDER BY no {order} LIMIT 1"
+                );
+                conn.query_row(&question, [], |row| row.get(0).map(Timestamp::from_millis)).optional()
+            };
+            Ok(edge("ASC")?.zip(edge("DESC")?))
+        })
+    }
+
     /// The number that stands for a point in the database.
     pub fn point_number(&self, point: &PointId) -> Result<Option<u32>, ReadError> {
         self.read(|conn| Ok(self.refreshed(conn)?.point_number(point)))
@@ -178,6 +193,19 @@ impl Archive {
         if copied.is_err() {
             let _half = std::fs::remove_file(file);
         }
+        copied
+    }
+
+    /// The same, for as long as `go_on` says so; it is asked every few milliseconds. While it copies, the journal's log
+    /// cannot be used again and grows.
+    pub fn copy_to_while(
+        &mut self,
+        file: &Path,
+        mut go_on: impl FnMut() -> bool + Send + 'static,
+    ) -> Result<u64, ReadError> {
+        self.conn.progress_handler(COPY_STEPS_PER_QUESTION, Some(move || !go_on()))?;
+        let copied = self.copy_to(file);
+        self.conn.progress_handler(0, None::<fn() -> bool>)?;
         copied
     }
 
