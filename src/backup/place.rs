@@ -104,6 +104,8 @@ pub struct Room {
     pub size: u64,
     /// Whether it may only be read.
     pub read_only: bool,
+    /// Whether this account may make files there.
+    pub writable: bool,
     /// The device, to tell two file systems apart.
     pub device: u64,
 }
@@ -117,6 +119,7 @@ pub fn room(path: &Path) -> Option<Room> {
         free: found.f_bavail.saturating_mul(block),
         size: found.f_blocks.saturating_mul(block),
         read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+        writable: rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok(),
         device,
     })
 }

@@ -41,6 +41,9 @@ impl Known {
     }
 }
 
+/// Ends a line.
+pub(super) const LINE_END: &str = "\n";
+
 /// Writes to stderr; a closed terminal is no reason to fail.
 pub(super) fn tell(text: &str) {
     drop(std::io::stderr().write_all(text.as_bytes()));

@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 pub mod check;
 mod demo;
+pub mod doctor;
 mod known;
 mod restore;
 mod run;
@@ -38,6 +39,8 @@ enum Sub {
     Restore(restore::Arguments),
     /// Verify the duty log.
     Audit(audit::Arguments),
+    /// Say what is wrong with a gateway, what it means and what to do.
+    Doctor(doctor::Arguments),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Backup(arguments) }) => ExitCode::from(backup::run(&arguments)),
         Ok(Arguments { command: Sub::Restore(arguments) }) => ExitCode::from(restore::run(&arguments)),
         Ok(Arguments { command: Sub::Audit(arguments) }) => ExitCode::from(audit::run(&arguments)),
+        Ok(Arguments { command: Sub::Doctor(arguments) }) => ExitCode::from(doctor::run(&arguments)),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.

@@ -1,0 +1,78 @@
+//! The doctor looks at those who read the journal: how far behind each of them is, and for how long.
+
+use super::{Finding, Grade};
+use crate::journal::{Archive, Summary};
+use crate::model::{Span, Timestamp};
+
+/// A store that is away for less than this is no news: a router restarts, a link is dialled again.
+const BEHIND_MAX: Span = Span::from_secs(15 * 60);
+/// The series moves its cursor when it seals, which is due after half an hour and waits for its turn.
+const SERIES_BEHIND_MAX: Span = Span::from_secs(6 * 3600);
+/// The series' cursor.
+const SERIES: &str = crate::series::CURSOR;
+
+pub(super) fn look(
+    archive: &Archive,
+    summary: &Summary,
+    running: bool,
+    now: Timestamp,
+    found: &mut Vec<Finding>,
+) {
+    let Some((newest, newest_at)) = summary.newest else { return };
+    // A gateway that does not run sends nothing: what counts is how far it had come then.
+    let reference = if running { now } else { newest_at };
+    for (name, at) in &summary.cursors {
+        let lag = newest.saturating_sub(*at);
+        let since = match archive.entries_after(*at, 1) {
+            Ok(entries) => entries.first().map(|entry| entry.at),
+            Err(_) => None,
+        };
+        let waited = since.map_or(Span::ZERO, |since| reference.since(since));
+        found.push(if name == SERIES {
+            series(lag, since, waited)
+        } else {
+            follower(name, lag, since, waited)
+        });
+    }
+}
+
+fn series(lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
+    if waited <= SERIES_BEHIND_MAX {
+        return Finding::new(Grade::Good, "series", "曲线跟得上日志", "the charts follow the journal");
+    }
+    Finding::new(
+        Grade::Warning,
+        "series-behind",
+        &format!("曲线落后日志 {lag} 条"),
+        &format!("the charts are {lag} entries behind the journal"),
+    )
+    .since(since)
+    .means("启动会变慢；记录不会丢", "starts take longer; nothing is lost")
+    .todo("看网关的运行日志里 series 的错误", "look for errors of the series in the gateway's log")
+}
+
+fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
+    if waited <= BEHIND_MAX {
+        return Finding::new(
+            Grade::Good,
+            "follower",
+            &format!("转发 {name} 跟得上（差 {lag} 条）"),
+            &format!("{name} keeps up ({lag} entries behind)"),
+        )
+        .about(name);
+    }
+    Finding::new(Grade::Warning, "follower-behind", &format!("转发 {name} 落后 {lag} 条，{} 没有转出", hours(waited).0), &format!("{name} is {lag} entries behind, nothing went out for {}", hours(waited).1))
+        .about(name)
+        .since(since)
+        .means("记录都在本机排队，连上后会补传；太久了会因容量上限丢掉最旧的遥测", "everything waits here and goes out when it is back; if it takes too long the size limit drops the oldest telemetry")
+        .todo("检查对方的地址、令牌和网络；页面的“健康”里有最近的错误", "check the far side's address, token and network; the health page shows the last error")
+}
+
+fn hours(span: Span) -> (String, String) {
+    let minutes = span.as_millis() / 60_000;
+    match minutes {
+        0..=119 => (format!("{minutes} 分钟"), format!("{minutes} minutes")),
+        120..=2879 => (format!("{} 小时", minutes / 60), format!("{} hours", minutes / 60)),
+        _ => (format!("{} 天", minutes / 1440), format!("{} days", minutes / 1440)),
+    }
+}
