@@ -104,20 +104,11 @@ fn fill(order: &Order, half: &Half, go_on: &GoOn) -> Result<Manifest, BackupErro
             Err(error) => left_out.push(LeftOut { from, why: error.to_string() }),
         }
     }
-    let verified = verify::check_journal(&half.dir, None)?;
-    let of = Whence {
-        name: household.name.clone(),
-        host: household.host.clone(),
-        journal_dir: absolute(&household.journal_dir),
-        folder: absolute(&household.folder),
-    };
+    let verified = verify::check_journal(&half.dir, None, go_on)?;
+    let of = Whence::of(household);
     let manifest = Manifest::new(order.now, of, verified, files, left_out);
     half.write_manifest(&manifest)?;
     Ok(manifest)
-}
-
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn copy_journal(from: &Path, to: &Path, go_on: &GoOn) -> Result<(), BackupError> {
@@ -141,7 +132,7 @@ fn copy_journal(from: &Path, to: &Path, go_on: &GoOn) -> Result<(), BackupError>
         }
         false
     };
-    match archive.copy_to_while(to, watch) {
+    match archive.only_while(watch).and_then(|()| archive.copy_to(to)) {
         Ok(_) => Ok(()),
         Err(_) if !go_on() => Err(stopped()),
         Err(error) => match enough.get() {
@@ -158,7 +149,7 @@ fn copy_journal(from: &Path, to: &Path, go_on: &GoOn) -> Result<(), BackupError>
     }
 }
 
-fn stopped() -> BackupError {
+pub(super) fn stopped() -> BackupError {
     BackupError::new(Trouble::Stopped, "备份中途停止", "the backup was stopped before its end")
 }
 
@@ -218,7 +209,7 @@ fn stored(half: &Half, name: String, part: &Part, go_on: &GoOn) -> Result<Stored
             "reads back different from what was written: the medium is bad",
         ));
     }
-    Ok(Stored { path: name, role: part.role, from: absolute(&part.path), bytes, sha256 })
+    Ok(Stored { path: name, role: part.role, from: manifest::absolute(&part.path), bytes, sha256 })
 }
 
 /// A backup that is being written: `….part`, with its manifest held, so that nobody takes it for a left-over.

@@ -1,6 +1,6 @@
 //! `manifest.json`: what a backup holds, what was left out, and the sums that show whether it is still what it was.
 
-use super::{BackupError, JOURNAL, Role, Trouble};
+use super::{BackupError, Household, JOURNAL, Role, Trouble};
 use crate::model::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -58,6 +58,22 @@ pub struct Whence {
     pub journal_dir: PathBuf,
     /// The folder of `gateway.toml` there.
     pub folder: PathBuf,
+}
+
+impl Whence {
+    /// The gateway of this box.
+    pub fn of(household: &Household) -> Self {
+        Self {
+            name: household.name.clone(),
+            host: household.host.clone(),
+            journal_dir: absolute(&household.journal_dir),
+            folder: absolute(&household.folder),
+        }
+    }
+}
+
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }
 
 /// What the journal in a backup holds.

@@ -20,6 +20,7 @@ mod manifest;
 mod place;
 mod prune;
 mod restore;
+mod schedule;
 mod verify;
 mod words;
 
@@ -27,7 +28,9 @@ pub use household::{Household, Part, Role};
 pub use make::{GoOn, Made, Order, WAL_BYTES_MAX, make};
 pub use manifest::{Journalled, LeftOut, MANIFEST, Manifest, Stored, Whence};
 pub use place::{Mounts, Room, room, usable};
+pub use prune::own;
 pub use restore::{Into, Placed, Restored, place_configuration, restore};
+pub use schedule::{DOCUMENT, Last, Rhythm, Schedule};
 pub use verify::{Verified, verify};
 pub use words::{local, local_or_unknown};
 

@@ -7,30 +7,50 @@ use std::path::{Path, PathBuf};
 /// Deletes the oldest backups of `of` in `dir` until `keep` are left; `newest` is never deleted. Which went. A backup that
 /// somebody put a file of his own into loses ours and stays as a folder.
 pub(super) fn prune(dir: &Path, of: &Whence, keep: usize, newest: &Path) -> Vec<PathBuf> {
-    let Ok(found) = fs::read_dir(dir) else { return Vec::new() };
-    let mut own: Vec<((u64, i64, PathBuf), Manifest)> = Vec::new();
-    let prefix = format!("fengsui-{}-", of.name);
-    for path in found.filter_map(|entry| entry.ok().map(|entry| entry.path())) {
-        let named = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
-        // A link is somebody else's doing.
-        if !named || path.is_symlink() || !path.is_dir() {
-            continue;
-        }
-        if path.extension().is_some_and(|extension| extension == "part" || extension == "old") {
-            sweep(&path);
-            continue;
-        }
-        if path != newest
-            && let Ok(manifest) = Manifest::read(&path)
-            && manifest.of == *of
-        {
-            // By the journal's own numbers first: the clock may have been unset.
-            own.push(((manifest.journal.head, manifest.at_ms, path), manifest));
-        }
-    }
-    own.sort_by(|a, b| a.0.cmp(&b.0));
+    folders(dir, of).filter(|path| is_left_over(path)).for_each(|path| sweep(&path));
+    let mut own = own(dir, of);
+    own.retain(|(path, _)| path != newest);
     let surplus = (own.len() + 1).saturating_sub(keep.max(1));
-    own.into_iter().take(surplus).filter_map(|((_, _, path), manifest)| remove(&path, &manifest)).collect()
+    own.into_iter().take(surplus).filter_map(|(path, manifest)| remove(&path, &manifest)).collect()
+}
+
+/// The backups of a gateway in a folder, oldest first.
+pub fn own(dir: &Path, of: &Whence) -> Vec<(PathBuf, Manifest)> {
+    let whole = folders(dir, of).filter(|path| !is_left_over(path));
+    let mut own: Vec<(PathBuf, Manifest)> = whole
+        .filter_map(|path| {
+            let manifest = Manifest::read(&path).ok()?;
+            Some((path, manifest))
+        })
+        .filter(|(_, manifest)| manifest.of == *of)
+        .collect();
+    // By the journal's own numbers first: the clock may have been unset.
+    own.sort_by_key(|(path, manifest)| (manifest.journal.head, manifest.at_ms, path.clone()));
+    own
+}
+
+/// The folders that are named like backups of it.
+fn folders(dir: &Path, of: &Whence) -> impl Iterator<Item = PathBuf> {
+    let prefix = format!("fengsui-{}-", of.name);
+    let found = fs::read_dir(dir).into_iter().flatten();
+    found.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(move |path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let named = name.strip_prefix(&prefix).is_some_and(is_stamp);
+        // A link is somebody else's doing.
+        named && !path.is_symlink() && path.is_dir()
+    })
+}
+
+/// `20261122T055735Z`, with what may stand after it: `-2`, `.part`, `.old`. The site `a` must not take `a-b`'s for its own.
+fn is_stamp(text: &str) -> bool {
+    let stamp: Vec<u8> =
+        text.bytes().take(16).map(|byte| if byte.is_ascii_digit() { b'0' } else { byte }).collect();
+    let rest = text.get(16..).unwrap_or("");
+    stamp == b"00000000T000000Z" && (rest.is_empty() || rest.starts_with(['-', '.']))
+}
+
+fn is_left_over(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "part" || extension == "old")
 }
 
 /// Under another name first: half a backup must not look whole.
@@ -136,6 +156,7 @@ mod tests {
         let oldest = backup(dir, "fengsui-a-20260101T000000Z", "box", 10);
         let neighbour = backup(dir, "fengsui-a-20250101T000000Z", "other-box", 1);
         fs::write(oldest.join("notes.txt"), "a person's own").unwrap();
+        backup(dir, "fengsui-a-b-20230101T000000Z.part", "box", 1);
         fs::create_dir(dir.join("fengsui-a-photos")).unwrap();
         fs::write(dir.join("fengsui-a-20240101T000000Z"), "a file").unwrap();
         fs::create_dir(dir.join("fengsui-a-20230101T000000Z.part")).unwrap();
@@ -158,6 +179,7 @@ mod tests {
             name(&neighbour),
             name(&oldest) + ".old",
             "fengsui-a-photos".into(),
+            "fengsui-a-b-20230101T000000Z.part".into(),
             "fengsui-a-20240101T000000Z".into(),
             name(&writing),
         ];

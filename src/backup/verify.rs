@@ -1,9 +1,11 @@
 //! Whether a backup is still what it was: every sum, the database, the duty log's chain.
 
+use super::make::{GoOn, stopped};
 use super::manifest::{self, Journalled, Manifest};
 use super::{BackupError, JOURNAL, Trouble};
 use crate::journal::{Archive, OpenError};
 use std::path::Path;
+use std::sync::Arc;
 
 /// A backup that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,21 +38,27 @@ pub fn verify(backup: &Path) -> Result<Verified, BackupError> {
     let looked_inside = match Archive::open(backup) {
         Err(OpenError::Older { .. }) => false,
         _ => {
-            check_journal(backup, Some(&manifest.journal.audit))?;
+            check_journal(backup, Some(&manifest.journal.audit), &always())?;
             true
         }
     };
     Ok(Verified { manifest, looked_inside })
 }
 
+fn always() -> GoOn {
+    Arc::new(|| true)
+}
+
 /// Checks the database of a backup's folder and the chain of its duty log.
-pub(super) fn check_journal(dir: &Path, head: Option<&str>) -> Result<Journalled, BackupError> {
+pub(super) fn check_journal(dir: &Path, head: Option<&str>, go_on: &GoOn) -> Result<Journalled, BackupError> {
     let path = dir.join(JOURNAL);
-    let archive = Archive::open(dir).map_err(|error| match error {
+    let mut archive = Archive::open(dir).map_err(|error| match error {
         OpenError::Newer { .. } => BackupError::failed(&path, &error),
         error => BackupError::not_whole(&path, &error.to_string(), &error.to_string()),
     })?;
-    let unread = |error| BackupError::failed(&path, &error);
+    let unread = |error| if go_on() { BackupError::failed(&path, &error) } else { stopped() };
+    let asked = go_on.clone();
+    archive.only_while(move || asked()).map_err(unread)?;
     if let Some(first) = archive.check().map_err(unread)?.first() {
         return Err(BackupError::not_whole(
             &path,

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How many findings of the check of the file are told: a ruined file has thousands.
 const CHECK_LINES_MAX: u32 = 20;
-/// SQLite's own steps between two questions whether a copy may go on: some thousand rows.
-const COPY_STEPS_PER_QUESTION: std::ffi::c_int = 10_000;
+/// SQLite's own steps between two questions whether to go on: some thousand rows.
+const STEPS_PER_QUESTION: std::ffi::c_int = 10_000;
 /// Notes that a summary shows.
 const NOTES_SHOWN: usize = 20;
 
@@ -137,6 +137,12 @@ impl Archive {
         })
     }
 
+    /// One document.
+    pub fn document(&self, kind: &str, key: &str) -> Result<Option<String>, ReadError> {
+        let question = "SELECT json FROM document WHERE kind = ? AND key = ?";
+        self.read(|conn| Ok(conn.query_row(question, [kind, key], |row| row.get(0)).optional()?))
+    }
+
     /// The number that stands for a point in the database.
     pub fn point_number(&self, point: &PointId) -> Result<Option<u32>, ReadError> {
         self.read(|conn| Ok(self.refreshed(conn)?.point_number(point)))
@@ -196,17 +202,11 @@ impl Archive {
         copied
     }
 
-    /// The same, for as long as `go_on` says so; it is asked every few milliseconds. While it copies, the journal's log
-    /// cannot be used again and grows.
-    pub fn copy_to_while(
-        &mut self,
-        file: &Path,
-        mut go_on: impl FnMut() -> bool + Send + 'static,
-    ) -> Result<u64, ReadError> {
-        self.conn.progress_handler(COPY_STEPS_PER_QUESTION, Some(move || !go_on()))?;
-        let copied = self.copy_to(file);
-        self.conn.progress_handler(0, None::<fn() -> bool>)?;
-        copied
+    /// Everything that is asked of this archive from now on is given up when `go_on` says no; it is asked every few
+    /// milliseconds. For what may take minutes: a copy (while it is made, the journal's log cannot be used again and
+    /// grows), the check of a large file.
+    pub fn only_while(&mut self, mut go_on: impl FnMut() -> bool + Send + 'static) -> Result<(), ReadError> {
+        Ok(self.conn.progress_handler(STEPS_PER_QUESTION, Some(move || !go_on()))?)
     }
 
     /// What is in it.
