@@ -143,6 +143,15 @@ impl Archive {
         self.read(|conn| Ok(conn.query_row(question, [kind, key], |row| row.get(0)).optional()?))
     }
 
+    /// All documents of a kind, as key and JSON, by key.
+    pub fn documents(&self, kind: &str) -> Result<Vec<(String, String)>, ReadError> {
+        self.read(|conn| {
+            let mut statement = conn.prepare("SELECT key, json FROM document WHERE kind = ? ORDER BY key")?;
+            let rows = statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// The number that stands for a point in the database.
     pub fn point_number(&self, point: &PointId) -> Result<Option<u32>, ReadError> {
         self.read(|conn| Ok(self.refreshed(conn)?.point_number(point)))

@@ -36,6 +36,31 @@ pub(super) fn look(
     }
 }
 
+/// What a store refused is kept for a person to see; the newest of it.
+pub(super) fn refused(archive: &Archive, found: &mut Vec<Finding>) {
+    let kept = archive.documents(crate::sinks::influx::REFUSED_KIND).unwrap_or_default();
+    let documents = kept.iter().filter_map(|(_, json)| serde_json::from_str::<serde_json::Value>(json).ok());
+    let mut documents: Vec<_> = documents.collect();
+    documents.sort_by_key(|document| document["number"].as_u64());
+    let Some(newest) = documents.last() else { return };
+    let sink = newest["sink"].as_str().unwrap_or("influx");
+    let why = newest["reason"].as_str().unwrap_or("?");
+    let count = documents.len();
+    found.push(
+        Finding::new(
+            Grade::Warning,
+            "points-refused",
+            &format!("时序库 {sink} 拒收过数据，留存 {count} 条备查，最近一条的原因：{why}"),
+            &format!("the store {sink} refused points, {count} are kept, the newest because: {why}"),
+        )
+        .about(sink)
+        .todo(
+            "看页面的“健康”；多半是时间不对，或字段类型变了",
+            "see the health page: mostly a wrong time, or a field whose type has changed",
+        ),
+    );
+}
+
 fn series(lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
     if waited <= SERIES_BEHIND_MAX {
         return Finding::new(Grade::Good, "series", "曲线跟得上日志", "the charts follow the journal");

@@ -66,21 +66,6 @@ pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) {
                 .todo("查磁盘当时出了什么问题", "find out what happened to the disk"),
         );
     }
-    let refused = count("influx_refused");
-    if refused > 0 {
-        found.push(
-            Finding::new(
-                Grade::Warning,
-                "points-refused",
-                &format!("本次运行中时序库拒收 {refused} 个数据点，已另存备查"),
-                &format!("in this run the store refused {refused} points; they are kept"),
-            )
-            .todo(
-                "看页面的“健康”：多半是时间不对或字段类型变了",
-                "see the health page: mostly a wrong time or a changed field type",
-            ),
-        );
-    }
 }
 
 /// Whole numbers by name.

@@ -135,6 +135,7 @@ fn look_inside(
     log::look(archive, &lines, &summary, place.holder.is_some(), now, found);
     place::set_aside(place, &lines, found);
     followers::look(archive, &summary, place.holder.is_some(), now, found);
+    followers::refused(archive, found);
 }
 
 fn configuration(file: &Path, report: &Report, found: &mut Vec<Finding>) {
