@@ -85,32 +85,24 @@ fn standing(hazards: &Value) -> BTreeMap<String, (Value, Value, Value)> {
         .collect()
 }
 
-const METER: &str = r#"
-[device]
-vendor = "acme"
-model = "probe"
-name = { zh = "探头", en = "Probe" }
-source = "test"
-silent_after_secs = 600
-
-[mqtt]
-topics = ["probe/{address}"]
-
-[[point]]
-name = "temperature"
-class = "temperature"
-path = "$.t"
-"#;
+/// A profile of the site's own: a shipped one under another name.
+fn probe() -> String {
+    let shipped = include_str!("../../device-profiles/fengsui/smoke-json.toml");
+    let own = shipped
+        .replace("vendor = \"fengsui\"", "vendor = \"acme\"")
+        .replace("model = \"smoke-json\"", "model = \"probe\"");
+    own.replace("site/{site}/device/{address}/up", "probe/{address}")
+}
 
 /// A house with everything that a backup must keep: a plan, a profile of its own, a store, passwords.
 fn house(store: &Victoria) -> House {
     let influx = format!("[[influx]]\nurl = \"{}\"\norg = \"o\"\nbucket = \"b\"\n", store.url());
     let devices: String = ["sd-1", "sd-2", "sd-3", "writer"].map(|id| smoke(id, "broker")).concat();
-    let probe = device("probe", "acme/probe", "broker", "address = \"p1\"");
-    let house = House::build(&format!("{BROKER}{influx}"), &(devices + &probe));
+    let planned = device("probe", "acme/probe", "broker", "address = \"p1\"");
+    let house = House::build(&format!("{BROKER}{influx}"), &(devices + &planned));
     let profiles = house.config().with_file_name("models").join("acme");
     std::fs::create_dir_all(&profiles).unwrap();
-    std::fs::write(profiles.join("probe.toml"), METER).unwrap();
+    std::fs::write(profiles.join("probe.toml"), probe()).unwrap();
     let written = std::fs::read_to_string(house.config()).unwrap();
     let written =
         written.replace("anonymous = true", "anonymous = true\ncredentials_file = \"broker.users\"");

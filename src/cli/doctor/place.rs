@@ -31,6 +31,12 @@ pub(super) struct Place {
 pub(super) fn look(data: &Path, found: &mut Vec<Finding>) -> Option<Place> {
     let shown = data.display();
     let full = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
+    if let Err(error) = fs::read_dir(data)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        found.push(unwritable(data));
+        return None;
+    }
     if !data.is_dir() {
         let bare = Mounts::read().bare(&full);
         let (zh, en) = match bare {
@@ -108,12 +114,25 @@ fn writable(place: &Place, found: &mut Vec<Finding>) {
                 .todo("看 dmesg；先备份（fengsui backup），再换卡或 mount -o remount,rw", "see dmesg; make a backup first (fengsui backup), then change the card or mount -o remount,rw"),
         );
     } else if !room.writable {
-        found.push(
-            Finding::new(Grade::Serious, "data-unwritable", &format!("当前账号不能写数据目录 {shown}"), &format!("this account may not write to {shown}"))
-                .means("以这个账号启动的网关什么都记录不下来", "a gateway under this account can record nothing")
-                .todo(&format!("用网关的账号体检；或改属主：chown -R fengsui: {shown}"), &format!("run the doctor under the gateway's account, or change the owner: chown -R fengsui: {shown}")),
-        );
+        found.push(unwritable(&place.data));
     }
+}
+
+fn unwritable(data: &Path) -> Finding {
+    let shown = data.display();
+    Finding::new(
+        Grade::Serious,
+        "data-unwritable",
+        &format!("当前账号不能读写数据目录 {shown}"),
+        &format!("this account may not read or write {shown}"),
+    )
+    .means("以这个账号启动的网关什么都记录不下来", "a gateway under this account can record nothing")
+    .todo(
+        &format!("用网关的账号体检；或改属主：chown -R fengsui: {shown}"),
+        &format!(
+            "run the doctor under the gateway's account, or change the owner: chown -R fengsui: {shown}"
+        ),
+    )
 }
 
 fn database(place: &Place, found: &mut Vec<Finding>) {
