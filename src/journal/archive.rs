@@ -7,7 +7,7 @@ use super::audit_check::{self, AuditReport};
 use super::live::Names;
 use super::schema::STEPS;
 use super::store::{Place, connect_archive, is_damage};
-use super::{AuditHead, Entry, LogLine, Logged, Note, OpenError, ReadError, read};
+use super::{AuditHead, Entry, Limits, LogLine, Logged, Note, OpenError, ReadError, Room, forecast, read};
 use crate::metrics::Metrics;
 use crate::model::{Code, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -135,6 +135,11 @@ impl Archive {
             };
             Ok(edge("ASC")?.zip(edge("DESC")?))
         })
+    }
+
+    /// How much room there is and how long it lasts, under these limits.
+    pub fn room(&self, limits: &Limits) -> Result<Room, ReadError> {
+        self.read(|conn| Ok(forecast::look(conn, &self.place, limits)?))
     }
 
     /// One document.

@@ -3,7 +3,7 @@
 use super::place::Place;
 use super::{Finding, Grade};
 use crate::backup::local;
-use crate::journal::{Archive, OpenError, Summary};
+use crate::journal::{Archive, OpenError, ReadError, Summary};
 use crate::model::{Span, Timestamp};
 use std::path::Path;
 
@@ -53,8 +53,16 @@ fn damaged(cause: &str) -> Finding {
         .todo("重启网关：它会另存坏文件、救出能读的部分；或用 fengsui restore 恢复备份；反复出现就换存储卡", "restart the gateway: it sets the file aside and saves what can be read; or restore a backup; if it happens again, change the card")
 }
 
+/// A question that the journal did not answer.
+pub(super) fn refused(error: &ReadError) -> Finding {
+    match error {
+        ReadError::Damaged(cause) => damaged(cause),
+        error => unreadable(&error.to_string()),
+    }
+}
+
 /// The journal is there, not damaged, and yet cannot be read.
-pub(super) fn unreadable(cause: &str) -> Finding {
+fn unreadable(cause: &str) -> Finding {
     Finding::new(
         Grade::Serious,
         "database-unreadable",
@@ -86,8 +94,7 @@ pub(super) fn look(archive: &Archive, summary: &Summary, now: Timestamp, found: 
                 ),
             )),
         },
-        Err(crate::journal::ReadError::Damaged(cause)) => found.push(damaged(&cause)),
-        Err(error) => found.push(unreadable(&error.to_string())),
+        Err(error) => found.push(refused(&error)),
     }
     audit(archive, found);
     if let Some((_, newest)) = summary.newest
@@ -123,7 +130,7 @@ pub(super) fn look(archive: &Archive, summary: &Summary, now: Timestamp, found: 
 fn audit(archive: &Archive, found: &mut Vec<Finding>) {
     let report = match archive.audit(None) {
         Ok(report) => report,
-        Err(error) => return found.push(unreadable(&error.to_string())),
+        Err(error) => return found.push(refused(&error)),
     };
     let (lines, head) = (report.lines, report.head);
     match report.findings.first() {

@@ -1,7 +1,7 @@
 //! The doctor looks at those who read the journal: how far behind each of them is, and for how long.
 
 use super::{Finding, Grade};
-use crate::journal::{Archive, Summary};
+use crate::journal::{Archive, Room, Summary};
 use crate::model::{Span, Timestamp};
 
 /// A store that is away for less than this is no news: a router restarts, a link is dialled again.
@@ -11,27 +11,27 @@ const SERIES_BEHIND_MAX: Span = Span::from_secs(6 * 3600);
 /// The series' cursor.
 const SERIES: &str = crate::series::CURSOR;
 
+/// `now`: of a gateway that runs. One that does not sends nothing, and what counts is how far it had come.
 pub(super) fn look(
     archive: &Archive,
     summary: &Summary,
-    running: bool,
-    now: Timestamp,
+    room: Option<&Room>,
+    now: Option<Timestamp>,
     found: &mut Vec<Finding>,
 ) {
     let Some((newest, newest_at)) = summary.newest else { return };
-    // A gateway that does not run sends nothing: what counts is how far it had come then.
-    let reference = if running { now } else { newest_at };
     for (name, at) in &summary.cursors {
         let lag = newest.saturating_sub(*at);
         let since = match archive.entries_after(*at, 1) {
             Ok(entries) => entries.first().map(|entry| entry.at),
             Err(_) => None,
         };
-        let waited = since.map_or(Span::ZERO, |since| reference.since(since));
+        let waited = since.map_or(Span::ZERO, |since| now.unwrap_or(newest_at).since(since));
+        let hours = room.and_then(|room| room.hours_of_buffer(*at));
         found.push(if name == SERIES {
             series(lag, since, waited)
         } else {
-            follower(name, lag, since, waited)
+            follower(name, lag, since, waited, hours)
         });
     }
 }
@@ -76,7 +76,7 @@ fn series(lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
     .todo("看网关的运行日志里 series 的错误", "look for errors of the series in the gateway's log")
 }
 
-fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
+fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span, left: Option<u32>) -> Finding {
     if waited <= BEHIND_MAX {
         return Finding::new(
             Grade::Good,
@@ -86,11 +86,30 @@ fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span) -> Fin
         )
         .about(name);
     }
-    Finding::new(Grade::Warning, "follower-behind", &format!("转发 {name} 落后 {lag} 条，{} 没有转出", hours(waited).0), &format!("{name} is {lag} entries behind, nothing went out for {}", hours(waited).1))
-        .about(name)
-        .since(since)
-        .means("记录都在本机排队，连上后会补传；太久了会因容量上限丢掉最旧的遥测", "everything waits here and goes out when it is back; if it takes too long the size limit drops the oldest telemetry")
-        .todo("检查对方的地址、令牌和网络；页面的“健康”里有最近的错误", "check the far side's address, token and network; the health page shows the last error")
+    Finding::new(
+        Grade::Warning,
+        "follower-behind",
+        &format!("转发 {name} 落后 {lag} 条，{} 没有转出", hours(waited).0),
+        &format!("{name} is {lag} entries behind, nothing went out for {}", hours(waited).1),
+    )
+    .about(name)
+    .since(since)
+    .means(
+        &format!(
+            "记录都在本机排队，连上后会补传{}",
+            left.map_or_else(String::new, |hours| format!("；约 {hours} 小时后地方用完，最旧的遥测会丢"))
+        ),
+        &format!(
+            "everything waits here and goes out when it is back{}",
+            left.map_or_else(String::new, |hours| format!(
+                "; in about {hours} hours there is no room left and the oldest telemetry is lost"
+            ))
+        ),
+    )
+    .todo(
+        "检查对方的地址、令牌和网络；页面的“健康”里有最近的错误",
+        "check the far side's address, token and network; the health page shows the last error",
+    )
 }
 
 fn hours(span: Span) -> (String, String) {

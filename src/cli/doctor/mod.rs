@@ -17,8 +17,8 @@ use super::check::EXIT_CONFIG;
 use super::known::{Known, say};
 use crate::backup::local;
 use crate::clock::Clock;
-use crate::config::Report;
-use crate::journal::Archive;
+use crate::config::{Gateway, Report};
+use crate::journal::{Archive, Limits};
 use crate::model::{Problem, Timestamp};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -111,8 +111,8 @@ pub fn examine(patient: &Patient, now: Timestamp) -> Vec<Finding> {
     }
     let archive = content::open(&data, &place, &mut found);
     if let Some(archive) = &archive {
-        let size_max = known.as_ref().map(|known| known.gateway.journal.size_max_bytes);
-        look_inside(archive, &place, now, size_max, &mut found);
+        let limits = known.as_ref().map(|known| limits(&known.gateway)).unwrap_or_default();
+        look_inside(archive, &place, now, &limits, &mut found);
     }
     backups::look(known.as_ref(), archive.as_ref(), now, &mut found);
     found
@@ -122,20 +122,31 @@ fn look_inside(
     archive: &Archive,
     place: &place::Place,
     now: Timestamp,
-    size_max: Option<u64>,
+    limits: &Limits,
     found: &mut Vec<Finding>,
 ) {
     let summary = match archive.summary() {
         Ok(summary) => summary,
-        Err(error) => return found.push(content::unreadable(&error.to_string())),
+        Err(error) => return found.push(content::refused(&error)),
     };
     content::look(archive, &summary, now, found);
-    place::forecast(place, &summary, size_max, found);
+    let room = archive.room(limits).ok();
+    if let Some(room) = &room {
+        place::forecast(room, found);
+    }
     let lines = log::lines(archive);
     log::look(archive, &lines, &summary, place.holder.is_some(), now, found);
     place::set_aside(place, &lines, found);
-    followers::look(archive, &summary, place.holder.is_some(), now, found);
+    let reference = if place.holder.is_some() { Some(now) } else { None };
+    followers::look(archive, &summary, room.as_ref(), reference, found);
     followers::refused(archive, found);
+}
+
+/// As `app` sets them.
+fn limits(gateway: &Gateway) -> Limits {
+    let usual = Limits::default();
+    let readings_age_max = gateway.journal.keep.unwrap_or(usual.readings_age_max);
+    Limits { bytes_max: gateway.journal.size_max_bytes, readings_age_max, ..usual }
 }
 
 fn configuration(file: &Path, report: &Report, found: &mut Vec<Finding>) {

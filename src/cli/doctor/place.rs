@@ -2,7 +2,7 @@
 
 use super::{Finding, Grade};
 use crate::backup::{Mounts, Room, room};
-use crate::journal::{DirectoryLock, LogLine, Logged, Summary};
+use crate::journal::{self, DirectoryLock, LogLine, Logged};
 use crate::model::Timestamp;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,7 @@ const FULL_BYTES: u64 = 24 << 20;
 /// Below this somebody should look: a day of a site with 500 readings a second writes less than this anew.
 const LOW_BYTES: u64 = 256 << 20;
 /// Somebody should look when the disk will be full in less than a month, the time between two visits.
-const LOW_DAYS: u64 = 30;
-/// A forecast needs a day of records.
-const DAY_MS: i64 = 86_400_000;
+const LOW_DAYS: u32 = 30;
 
 /// What is known of the directory.
 pub(super) struct Place {
@@ -241,26 +239,35 @@ fn low(zh: &str, en: &str) -> Finding {
     )
 }
 
-/// Whether the journal will fill the disk before its own limit stops it.
-pub(super) fn forecast(place: &Place, summary: &Summary, size_max: Option<u64>, found: &mut Vec<Finding>) {
-    let (Some(room), Some(size_max)) = (place.room, size_max) else { return };
-    let to_come = size_max.saturating_sub(summary.bytes);
-    if room.free >= to_come || room.free < LOW_BYTES {
-        return;
-    }
-    let (Some((_, oldest)), Some((_, newest))) = (summary.oldest, summary.newest) else { return };
-    let covered = newest.since(oldest).as_millis();
-    if covered < DAY_MS {
-        return;
-    }
-    let a_day = (summary.bytes / covered.unsigned_abs().div_ceil(DAY_MS.unsigned_abs())).max(1);
-    let days = room.free / a_day;
-    if days < LOW_DAYS {
+/// How long the room lasts.
+pub(super) fn forecast(room: &journal::Room, found: &mut Vec<Finding>) {
+    let Some(days) = room.days_until_full().filter(|days| *days < LOW_DAYS) else { return };
+    if room.bytes_allowed() < room.bytes_max {
         found.push(low(
-            &format!("按现在的速度，磁盘约 {days} 天后写满"),
+            &format!("按现在的速度，约 {days} 天后磁盘写满"),
             &format!("at this rate the disk is full in about {days} days"),
         ));
+        return;
     }
+    found.push(
+        Finding::new(
+            Grade::Warning,
+            "limit-near",
+            &format!("按现在的速度，约 {days} 天后日志达到容量上限（{} MiB）", room.bytes_max >> 20),
+            &format!(
+                "at this rate the journal is at its limit of {} MiB in about {days} days",
+                room.bytes_max >> 20
+            ),
+        )
+        .means(
+            "到时最旧的曲线会提前删除；报警记录不受影响",
+            "the oldest charts are deleted before their time then; hazards are not affected",
+        )
+        .todo(
+            "盘上有余地就把 [journal] size_max_mib 调大",
+            "if the disk has room, make [journal] size_max_mib larger",
+        ),
+    );
 }
 
 /// Damaged files that were set aside at an earlier start, and journals that a restore replaced.
@@ -302,5 +309,32 @@ pub(super) fn set_aside(place: &Place, lines: &[LogLine], found: &mut Vec<Findin
                 .todo("确认不再需要后可以删掉", "delete it when nobody needs it"),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Span;
+
+    #[test]
+    fn a_disk_that_fills_within_a_month_is_told_and_one_that_lasts_is_not() {
+        let told = |bytes_max: u64, disk_free: u64, a_day: u64| {
+            let mut found = Vec::new();
+            let room = journal::Room {
+                bytes_max,
+                disk_free: Some(disk_free),
+                entries_a_day: Some(a_day),
+                entries_kept: Span::from_secs(3650 * 86_400),
+                ..journal::Room::default()
+            };
+            forecast(&room, &mut found);
+            found.first().map(|finding| (finding.id, finding.what.zh.to_string()))
+        };
+        let (id, zh) = told(2 << 30, 500 << 20, 50 << 20).unwrap();
+        assert_eq!((id, zh.contains("约 10 天")), ("disk-low", true), "{zh}");
+        let (id, zh) = told(500 << 20, 9 << 30, 50 << 20).unwrap();
+        assert_eq!((id, zh.contains("约 10 天")), ("limit-near", true), "{zh}");
+        assert_eq!(told(2 << 30, 9 << 30, 1 << 20), None);
     }
 }
