@@ -44,7 +44,8 @@ fn number(value: f64) -> Value {
 async fn append(journal: &Journal, after: i64, readings: Vec<Reading>) {
     let no = *journal.head().borrow() + 1;
     let entry = Entry { no, at: ms(after), recorded: true, readings, transitions: vec![], notes: vec![] };
-    let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
+    let write =
+        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
     journal.append(write).await.unwrap();
 }
 

@@ -55,7 +55,7 @@ fn value(p: usize, n: u8) -> (PointId, Value) {
     match p {
         0 => (point("smoke"), Value::Code(["normal", "alarm", "fault"][usize::from(n % 3)].into())),
         1 => (point("battery"), number(f64::from(n) / 3.0)),
-        2 => (PointId::parse("gone/door").unwrap(), Value::Flag(n % 2 == 0)),
+        2 => (PointId::parse("gone/door").unwrap(), Value::Flag(n.is_multiple_of(2))),
         3 => (
             PointId::parse("gone/level").unwrap(),
             if n == 0 { Value::Absent } else { number(f64::from(n) * 1e-7) },
