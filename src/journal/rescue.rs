@@ -28,6 +28,8 @@ pub(super) enum Lost {
     Deleted,
     /// Another file.
     Replaced,
+    /// The files with the same numbers on another device: the disk was mounted anew.
+    Remounted,
 }
 
 impl Lost {
@@ -38,7 +40,7 @@ impl Lost {
                 "数据库文件被删除，已从内存中的连接恢复",
                 "the database's file was deleted; it was restored from the open connection",
             ),
-            Self::Replaced => Text::new(
+            Self::Replaced | Self::Remounted => Text::new(
                 "数据库文件在运行中被替换，已从内存中的连接恢复；外来的文件另存为 journal.db.replaced-*。还原备份前请先停止网关",
                 "the database's file was replaced while the gateway ran; it was restored from the open connection, and the foreign file kept as journal.db.replaced-*. Stop the gateway before you restore a backup",
             ),
@@ -54,12 +56,19 @@ impl Identity {
 
     /// Whether an open file is no longer where it was. A disk that does not answer has lost nothing yet.
     pub(super) fn lost(&self, place: &Place) -> Option<Lost> {
+        self.against(place.files().map(|file| identity(&file)))
+    }
+
+    fn against(&self, there: [std::io::Result<(u64, u64)>; 3]) -> Option<Lost> {
         let mut lost = None;
-        for (known, file) in self.0.iter().zip(place.files()) {
-            let Some(known) = known else { continue };
-            match identity(&file) {
-                Ok(found) if found != *known => return Some(Lost::Replaced),
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+        for (known, found) in self.0.iter().zip(there) {
+            match (known, found) {
+                (Some(known), Ok(found)) if found == *known => {}
+                (Some(known), Ok(found)) if found.1 == known.1 => lost = lost.or(Some(Lost::Remounted)),
+                (Some(_), Ok(_)) => return Some(Lost::Replaced),
+                (Some(_), Err(error))
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                {
                     lost = Some(Lost::Deleted);
                 }
                 _ => {}
@@ -116,4 +125,27 @@ pub(super) fn finish(place: &Place) -> std::io::Result<()> {
     }
     fs::rename(&whole, &database)?;
     sync_folder_of(&database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deleted_replaced_and_mounted_anew_are_told_apart() {
+        let known = Identity([Some((8, 3)), Some((8, 4)), None]);
+        let gone = || Err(ErrorKind::NotFound.into());
+        assert_eq!(known.against([Ok((8, 3)), Ok((8, 4)), Ok((8, 5))]), None);
+        assert_eq!(known.against([gone(), Ok((8, 4)), gone()]), Some(Lost::Deleted));
+        assert_eq!(known.against([Ok((8, 3)), gone(), gone()]), Some(Lost::Deleted));
+        assert_eq!(known.against([Ok((8, 9)), Ok((8, 4)), gone()]), Some(Lost::Replaced));
+        assert_eq!(known.against([Ok((9, 3)), Ok((9, 4)), gone()]), Some(Lost::Remounted));
+        assert_eq!(known.against([Ok((9, 3)), Ok((8, 7)), gone()]), Some(Lost::Replaced));
+        let deaf = || Err(ErrorKind::Other.into());
+        assert_eq!(
+            known.against([deaf(), deaf(), deaf()]),
+            None,
+            "a disk that does not answer has lost nothing"
+        );
+    }
 }

@@ -267,7 +267,9 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// The one connection that writes.
 pub(super) fn connect_writer(path: &Path, limits: &Limits) -> rusqlite::Result<Connection> {
-    let conn = Connection::open(path)?;
+    // The file is made beforehand, with the right rights: a connection that is opened anew must never begin an empty one.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_MAX)?;
     conn.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
     // Before the first table: it cannot be changed later without rewriting the file.

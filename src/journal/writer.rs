@@ -116,8 +116,10 @@ impl Writer {
                         job(Err(AppendError::Lost(cause)));
                         continue;
                     }
-                    self.reconnect_if_needed();
-                    job(Ok(&mut self.conn));
+                    match self.reconnect_if_needed() {
+                        Ok(()) => job(Ok(&mut self.conn)),
+                        Err(error) => job(Err(error.into())),
+                    }
                     self.roll_back();
                 }
             }
@@ -144,7 +146,6 @@ impl Writer {
             self.metrics.journal_failures.inc();
             return Err(self.failing(write.entry.at, AppendError::Lost(cause)));
         }
-        self.reconnect_if_needed();
         let mut result = self.try_append(write);
         if let Err(error) = &result
             && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
@@ -174,6 +175,7 @@ impl Writer {
 
     fn try_append(&mut self, write: &Write) -> rusqlite::Result<()> {
         let no = write.entry.no;
+        self.reconnect_if_needed()?;
         if self.in_doubt == Some(no) && read::head(&self.conn)? == no {
             return Ok(()); // It had reached the disk after all.
         }
@@ -265,7 +267,8 @@ impl Writer {
     fn keep_files(&mut self) -> Result<(), String> {
         // A copy that failed after minutes, on a full disk say, is not begun again at once.
         let pause = self.lost.as_ref().map_or(LOOK_EVERY, |(.., took)| LOOK_EVERY.max(*took * 4));
-        if self.looked_at.elapsed() < pause {
+        // Before a new connection is opened they are looked at in any case: it must not open somebody else's file.
+        if self.looked_at.elapsed() < pause && (self.lost.is_some() || !self.reconnect) {
             return self.lost.as_ref().map_or(Ok(()), |(_, cause, _)| Err(cause.clone()));
         }
         self.looked_at = Instant::now();
@@ -276,6 +279,11 @@ impl Writer {
             tracing::error!(?lost, "the journal's file is not the one that is open: it is put back");
         }
         let started = Instant::now();
+        if lost == Lost::Remounted && self.adopt() {
+            tracing::warn!("the journal's file is the same one, on a disk that was mounted anew");
+            self.lost = None;
+            return Ok(());
+        }
         let back = rescue::rescue(&self.conn, &self.place).and_then(|lock| {
             self.lock = lock.or(self.lock.take());
             self.connect().and_then(|()| self.note(&lost.told())).map_err(|error| error.to_string())
@@ -291,6 +299,17 @@ impl Writer {
             }
         }
         back
+    }
+
+    /// A card that was pulled and put back, or mounted anew after a fault: the file in its place holds every commit that was
+    /// confirmed, and the open connection is dead. False: it is another file.
+    fn adopt(&mut self) -> bool {
+        let known = (*self.live.recorded().borrow(), self.live.health().audit);
+        let there = store::connect_archive(&self.place.database())
+            .and_then(|conn| Ok((read::head(&conn)?, audit::head(&conn)?)));
+        // The chain also moves when lines are deleted by age, which the health learns with the next line.
+        let same = there.is_ok_and(|(head, chain)| head == known.0 && chain.count >= known.1.count);
+        same && known.0 > 0 && self.connect().is_ok()
     }
 
     fn newest_at(&self) -> Timestamp {
@@ -321,14 +340,10 @@ impl Writer {
         Ok(())
     }
 
-    /// After an I/O error a connection may hold on to a broken file: begin anew.
-    fn reconnect_if_needed(&mut self) {
-        if !self.reconnect {
-            return;
-        }
-        if let Err(error) = self.connect() {
-            tracing::debug!(%error, "the journal cannot be opened again yet");
-        }
+    /// After an I/O error a connection may hold on to a broken file: begin anew. Nothing that was read before the error is
+    /// trusted, and while there is no new connection the old one writes nothing.
+    fn reconnect_if_needed(&mut self) -> rusqlite::Result<()> {
+        if self.reconnect { self.connect() } else { Ok(()) }
     }
 
     /// Whatever a job left open is undone.

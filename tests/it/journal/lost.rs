@@ -108,6 +108,48 @@ async fn a_folder_that_vanished_is_made_again_and_while_it_cannot_nothing_is_wri
     all_there(&dir, no - 1);
 }
 
+/// Makes files immutable, which is as near to a disk that turned read-only as a test can come; undone when dropped.
+struct ReadOnly(Vec<std::path::PathBuf>);
+
+impl ReadOnly {
+    fn set(files: Vec<std::path::PathBuf>) -> Option<Self> {
+        let this = Self(files);
+        this.change("+i").then_some(this)
+    }
+
+    fn change(&self, flag: &str) -> bool {
+        let chattr = std::process::Command::new("chattr").arg(flag).args(&self.0).output();
+        chattr.is_ok_and(|done| done.status.success())
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        self.change("-i");
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_turned_read_only_is_told_and_used_again_when_it_is_writable() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, mut no) = running(dir.path()).await;
+    let files = ["journal.db", "journal.db-wal"].map(|file| dir.path().join(file));
+    let Some(read_only) = ReadOnly::set(files.to_vec()) else {
+        eprintln!("no file can be made immutable here");
+        return;
+    };
+    append_until(&journal, &mut no, "refused", |result, _| matches!(result, Err(AppendError::ReadOnly(_))))
+        .await;
+    let health = journal.health();
+    assert!(!health.writable && health.failing_since == Some(at(no)));
+    assert!(health.reason.unwrap().zh.contains("只读") && health.last_error.unwrap().contains("read-only"));
+    assert_eq!(journal.open_hazards().await.unwrap().len(), 1, "reading goes on");
+    drop(read_only);
+    append_until(&journal, &mut no, "again", |result, health| result.is_ok() && health.writable).await;
+    drop(journal);
+    all_there(dir.path(), no - 1);
+}
+
 #[tokio::test]
 async fn a_rescue_cut_short_by_a_crash_is_finished_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
