@@ -1,5 +1,7 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
+mod rollup;
+
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Number, PointId, Quality, Reading, Span, Timestamp, Value};
