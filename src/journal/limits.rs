@@ -2,13 +2,14 @@
 
 use super::store::is_damage;
 use super::{AuditHead, Room};
-use crate::model::{Span, Timestamp};
+use crate::model::{Span, Text, Timestamp};
 
 /// What the journal may use. The defaults suit a box with an 8 GB card.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of the database. 2 GiB: at 100 readings/s and 5 bytes each, entries take 43 MB a day for a week, sealed
-    /// chunks (0.7 B a reading) 6 MB a day: about 280 days of charts and every hazard there ever was.
+    /// Bytes of the database. 2 GiB: at 100 readings/s entries take 60 MB a day (5 bytes a reading, 8 a message) for a week,
+    /// and sealed chunks (0.7 B a reading) 6 MB a day: 420 MB of entries and 1.6 GB, 265 days, of charts at full detail;
+    /// roll-ups carry them through the year. The log and the ledger have at most 620 MB of it.
     pub bytes_max: u64,
     /// Entries (their readings) older than this are deleted once every follower has them; the series keeps the
     /// compressed samples. A week: long enough to import again what a follower got wrong.
@@ -16,6 +17,24 @@ pub struct Limits {
     /// How long the series keeps its chunks, for the forecast: a year of charts
     /// and a month to look at it (this system's own figure). The series itself deletes them.
     pub series_age_max: Span,
+    /// Charts younger than this are kept as long as entries can make room for them: a year (this system's own figure).
+    pub series_age_min: Span,
+    /// Newest entries that are kept although everybody has read them, as long as anything else can make room: their
+    /// fingerprints say after a crash what was acknowledged. Half an hour at one a second; the brokers' redelivery comes
+    /// within minutes.
+    pub entries_min: u64,
+    /// Notes older than this are deleted: 13 months.
+    pub notes_age_max: Span,
+    /// Notes younger than this are kept as long as entries can make room: half a year, as 网络安全法 Art. 23(3) asks for.
+    pub notes_age_min: Span,
+    /// Notes kept at most: 400 000 × 300 bytes are 120 MB; a thousand a day (a link that comes and goes) for 13 months.
+    pub notes_max: u64,
+    /// Transitions, and closed hazards beyond the newest `hazards_closed_min`, older than this are deleted: ten years.
+    pub ledger_age_max: Span,
+    /// Transitions kept at most: 250 000 × 2 kB are 500 MB, a quarter of the room; 68 a day for ten years.
+    pub ledger_max: u64,
+    /// Closed hazards that are kept until there is nothing else left to delete. 10 000 × 2 kB are 20 MB.
+    pub hazards_closed_min: u64,
     /// Entries kept in memory for followers that are nearly up to date. 1024 ≈ a quarter of an hour at one a second.
     pub ring_entries_max: usize,
     /// Readings kept in memory with them. 50 000 × about 150 bytes ≈ 7.5 MB.
@@ -39,6 +58,14 @@ impl Default for Limits {
             bytes_max: 2 << 30,
             readings_age_max: Span::from_secs(7 * 86_400),
             series_age_max: Span::from_secs(400 * 86_400),
+            series_age_min: Span::from_secs(365 * 86_400),
+            entries_min: 1800,
+            notes_age_max: Span::from_secs(400 * 86_400),
+            notes_age_min: Span::from_secs(183 * 86_400),
+            notes_max: 400_000,
+            ledger_age_max: Span::from_secs(3653 * 86_400),
+            ledger_max: 250_000,
+            hazards_closed_min: 10_000,
             ring_entries_max: 1024,
             ring_readings_max: 50_000,
             strays_unknown_max: 200,
@@ -65,6 +92,8 @@ pub struct JournalHealth {
     pub head: u64,
     /// What the last failure said; kept after recovery.
     pub last_error: Option<String>,
+    /// The same for a person, and what to do; kept after recovery.
+    pub reason: Option<Text>,
     /// Whether the ballast file is in place. False: the disk was full.
     pub ballast: bool,
     /// Where the hash chain over the duty log stands.
@@ -149,6 +178,16 @@ pub enum AppendError {
     /// The disk or the file failed.
     #[error("the journal could not be written: {0}")]
     Failed(String),
+    /// The disk may not be written: systems set one so when it has failed.
+    #[error(
+        "the journal's disk is read-only: {0}: check the card and the system's log, then mount it writable again"
+    )]
+    ReadOnly(String),
+    /// The file was deleted or replaced under the open connection, and could not be put back.
+    #[error(
+        "the journal's file was deleted or replaced, and cannot be put back: {0}: nothing is written until it can"
+    )]
+    Lost(String),
     /// The entry's number is not the next one.
     #[error("entry {got} is out of order: the next one is {expected}")]
     OutOfOrder {
@@ -183,10 +222,28 @@ impl From<rusqlite::Error> for ReadError {
     }
 }
 
+impl AppendError {
+    /// In both languages, with what to do.
+    pub fn text(&self) -> Text {
+        let zh = match self {
+            Self::Full(_) => "存储空间已满：请清理磁盘，或调大容量上限".to_owned(),
+            Self::Failed(cause) => format!("磁盘或文件写入失败（{cause}）"),
+            Self::ReadOnly(_) => {
+                "磁盘变为只读，可能已损坏：请检查存储卡和系统日志，并重新挂载为可写".to_owned()
+            }
+            Self::Lost(cause) => format!("数据库文件被删除或替换，且无法恢复（{cause}）：恢复之前不写入"),
+            Self::OutOfOrder { expected, got } => format!("记录编号不连续：应为 {expected}，实为 {got}"),
+            Self::Closed => "日志已关闭".to_owned(),
+        };
+        Text::new(&zh, &self.to_string())
+    }
+}
+
 impl From<rusqlite::Error> for AppendError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            Some(rusqlite::ErrorCode::ReadOnly) => Self::ReadOnly(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

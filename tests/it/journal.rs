@@ -3,6 +3,8 @@
 mod archive;
 mod damage;
 mod formats;
+mod lost;
+mod room;
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,
