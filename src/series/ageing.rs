@@ -4,7 +4,7 @@
 //! oldest rows, in one transaction that deletes what it has rolled up.
 
 use super::chunk;
-use super::rollup::{self, HOUR, MINUTE};
+use super::rollup::{self, HOUR, Join, MINUTE};
 use super::sample::Form;
 use crate::model::{ClassId, Plan, PointId, Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -28,6 +28,7 @@ pub struct Keep {
 }
 
 const DAY: i64 = 86_400;
+pub(super) const DAY_MS: i64 = DAY * 1000;
 
 impl Default for Keep {
     fn default() -> Self {
@@ -69,8 +70,9 @@ const LOOK_EVERY: Span = Span::from_secs(600);
 /// or deleted for being old does not come back.
 const JUMP: Span = Span::from_secs(DAY);
 const SETTLED_AFTER: Span = Span::from_secs(3600);
-/// Rows rolled up together: 16 chunks of ten-second samples are two days, and the row they go to is written once.
-const ROWS_AT_ONCE: i64 = 16;
+/// Rows rolled up together: four chunks of ten-second samples are two days, and the row they go to is written once. 16 000
+/// samples take a few milliseconds.
+const ROWS_AT_ONCE: i64 = 4;
 /// A point waits until a part (1/64, at most a day of raw and a week of minutes) more than needed is due, so that rows
 /// are rolled up by the dozen.
 const WAIT_PART: i64 = 64;
@@ -133,8 +135,8 @@ pub(super) fn look(
     now: Timestamp,
 ) -> rusqlite::Result<(Vec<Due>, bool)> {
     let now = now.as_millis();
-    if pressed(conn, retention.bytes_max)? {
-        let due = for_room(conn, now)?;
+    if let Some(entries_left) = pressed(conn, retention.bytes_max)? {
+        let due = for_room(conn, now, entries_left)?;
         let any = !due.is_empty();
         return Ok((due, any));
     }
@@ -171,23 +173,24 @@ pub(super) fn look(
     Ok((due, false))
 }
 
-/// Whether room is short and nothing of less worth is left to give it.
-fn pressed(conn: &Connection, bytes_max: u64) -> rusqlite::Result<bool> {
+/// Whether room is short and what all followers have cannot give it for long; and then, whether it can give any.
+fn pressed(conn: &Connection, bytes_max: u64) -> rusqlite::Result<Option<bool>> {
     if bytes_max == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     let figure = |question: &str| conn.query_row(question, [], |row| row.get::<_, Option<i64>>(0));
     let pages = figure("PRAGMA page_count")?.unwrap_or(0) - figure("PRAGMA freelist_count")?.unwrap_or(0);
     let bytes = figure("PRAGMA page_size")?.unwrap_or(0).saturating_mul(pages);
     if u64::try_from(bytes).unwrap_or(0) < bytes_max / PRESSED.1 * PRESSED.0 {
-        return Ok(false);
+        return Ok(None);
     }
-    let left = figure("SELECT (SELECT min(no) FROM cursor) - (SELECT min(no) FROM entry)")?;
-    Ok(left.is_none_or(|left| left < ENTRIES_LEFT))
+    let left = figure("SELECT (SELECT min(no) FROM cursor) - (SELECT min(no) FROM entry)")?.unwrap_or(-1);
+    Ok((left < ENTRIES_LEFT).then_some(left >= 0))
 }
 
-/// The points whose oldest rows are the oldest of all: raw ones first, then minutes, hours last.
-fn for_room(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Due>> {
+/// The points whose oldest rows are the oldest of all: raw ones first, then minutes; hours, which would be gone, only when
+/// there are no `entries_left` to go before them.
+fn for_room(conn: &Connection, now: i64, entries_left: bool) -> rusqlite::Result<Vec<Due>> {
     let none = Due { point: 0, raw_before: i64::MIN, minutes_before: i64::MIN, hours_before: i64::MIN };
     let oldest = |question: &str, youngest: i64| -> rusqlite::Result<Vec<(u32, i64)>> {
         let mut statement = conn.prepare(question)?;
@@ -219,6 +222,9 @@ fn for_room(conn: &Connection, now: i64) -> rusqlite::Result<Vec<Due>> {
             ..none
         };
         return Ok(minutes.into_iter().map(before).collect());
+    }
+    if entries_left {
+        return Ok(Vec::new());
     }
     let hours = oldest(&rolled(HOUR), YOUNGEST_MINUTES)?;
     Ok(hours
@@ -256,7 +262,7 @@ pub(super) fn roll(conn: &Connection, due: &Due, form: Form) -> rusqlite::Result
         }
         conn.prepare_cached("DELETE FROM chunk WHERE id = ?")?.execute([id])?;
     }
-    rolled.damaged += rollup::store(conn, point, MINUTE, &rollup::merged(records))?;
+    rolled.damaged += rollup::store(conn, point, MINUTE, &rollup::merged(records), Join::Add)?;
     let minutes = ids(
         conn,
         "SELECT id FROM rollup WHERE point = ?1 AND width = 60000 AND t1 < ?2 ORDER BY t0 LIMIT ?3",
@@ -273,7 +279,7 @@ pub(super) fn roll(conn: &Connection, due: &Due, form: Form) -> rusqlite::Result
         }
         conn.prepare_cached("DELETE FROM rollup WHERE id = ?")?.execute([id])?;
     }
-    rolled.damaged += rollup::store(conn, point, HOUR, &rollup::merged(records))?;
+    rolled.damaged += rollup::store(conn, point, HOUR, &rollup::merged(records), Join::Add)?;
     let hours = ids(
         conn,
         "SELECT id FROM rollup WHERE point = ?1 AND width = 3600000 AND t1 < ?2 ORDER BY t0 LIMIT ?3",

@@ -13,8 +13,12 @@ mod tail;
 mod rollup;
 mod ageing;
 mod range;
+mod history;
+mod intake;
 
 pub use ageing::{Keep, Retention};
+pub use history::{ExportError, Item, Rolled, RolledValues, Told, What, export};
+pub use intake::{Import, Imported};
 pub use range::{Bucket, Kind};
 
 use crate::journal::{AppendError, Entry, Journal, ReadError, from_sql, to_sql};
@@ -347,7 +351,7 @@ impl Series {
             .write(move |conn| {
                 let mut damaged = 0;
                 for sealing in &plan {
-                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?;
+                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?.damaged;
                     conn.prepare_cached(
                         "INSERT OR REPLACE INTO last (point, sealed_no, reading) VALUES (?, ?, ?)",
                     )?

@@ -67,7 +67,7 @@ impl Record {
         }
     }
 
-    fn key(&self) -> (i64, Form) {
+    pub(super) fn key(&self) -> (i64, Form) {
         (self.start, self.form)
     }
 
@@ -126,13 +126,37 @@ pub(super) fn widened(records: &[Record], width: i64) -> Vec<Record> {
     merged(records.iter().map(|record| record.widened(width)))
 }
 
-/// In the order of time, one record a time and form.
+/// What becomes of two records of one time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Join {
+    /// They are of different samples.
+    Add,
+    /// They may be of the same samples: the one of more stays.
+    KeepLarger,
+}
+
+impl Record {
+    fn join(&mut self, other: &Self, how: Join) {
+        match how {
+            Join::Add => self.add(other),
+            Join::KeepLarger if other.count > self.count => self.clone_from(other),
+            Join::KeepLarger => {}
+        }
+    }
+}
+
+/// In the order of time, one record a time and form, of different samples.
 pub(super) fn merged(records: impl IntoIterator<Item = Record>) -> Vec<Record> {
+    joined(records, Join::Add)
+}
+
+/// In the order of time, one record a time and form.
+pub(super) fn joined(records: impl IntoIterator<Item = Record>, how: Join) -> Vec<Record> {
     let mut all: Vec<Record> = Vec::new();
     for record in records {
         match all.last_mut() {
             // Mostly they come in order: no need to hold them all before they are merged.
-            Some(last) if last.key() == record.key() => last.add(&record),
+            Some(last) if last.key() == record.key() => last.join(&record, how),
             _ => all.push(record),
         }
     }
@@ -140,7 +164,7 @@ pub(super) fn merged(records: impl IntoIterator<Item = Record>) -> Vec<Record> {
     all.dedup_by(|later, first| {
         let same = later.key() == first.key();
         if same {
-            first.add(later);
+            first.join(later, how);
         }
         same
     });
@@ -272,6 +296,7 @@ pub(super) fn store(
     point: u32,
     width: i64,
     mut records: &[Record],
+    how: Join,
 ) -> rusqlite::Result<u64> {
     let mut damaged = 0;
     while let Some(first) = records.first() {
@@ -297,7 +322,7 @@ pub(super) fn store(
         {
             row = Some(id);
             match read(conn, id)? {
-                Ok(held) => all = merged(held.into_iter().chain(all)),
+                Ok(held) => all = joined(held.into_iter().chain(all), how),
                 Err(cause) => {
                     damaged += 1;
                     tracing::error!(point, %cause, "a damaged roll-up of the series was replaced");

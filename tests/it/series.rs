@@ -1,6 +1,7 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
 mod rollup;
+mod settings;
 
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;

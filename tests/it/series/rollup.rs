@@ -1,7 +1,6 @@
 //! Tests of: samples rolled up with age. What a chart says must not depend on when that happened.
 
 use super::*;
-use fengsui::model::Plan;
 use fengsui::series::{Keep, Kind, Progress, Retention};
 
 const MINUTE: i64 = 60_000;
@@ -89,18 +88,7 @@ async fn old_samples_become_minutes_then_hours_then_nothing_and_a_chart_shows_no
 async fn the_class_of_a_point_says_how_long_it_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
-    let texts = [
-        ("gateway.toml", "plan = \"plan.toml\"\n[broker]\nanonymous = true\n"),
-        (
-            "plan.toml",
-            "[[site]]\nid = \"s\"\nname = \"s\"\naddress = \"a\"\n[[site.contact]]\nrole = \"值班\"\nname = \"n\"\nphone = \"1\"\n[[site.zone]]\nid = \"z\"\nname = \"z\"\n\
-             [[site.zone.device]]\nid = \"dev\"\nname = \"d\"\nplace = \"p\"\nprofile = \"zigbee2mqtt/heiman-hs1sa-e\"\nlink = \"broker\"\naddress = \"0x1\"\n",
-        ),
-    ];
-    let plan = match fengsui::config::Config::from_texts(&texts, &|_| None) {
-        Ok((config, _)) => config.plan,
-        Err(report) => panic!("{}", report.render(fengsui::config::render::Colour::No)),
-    };
+    let plan = settings::read("").unwrap().plan;
     let ids: Vec<_> = plan
         .devices()
         .flat_map(|(.., device)| &device.points)
@@ -111,7 +99,7 @@ async fn the_class_of_a_point_says_how_long_it_is_kept() {
     let (other, _) = of("battery").unwrap_or_else(|| panic!("{ids:?}"));
     let long = Keep { raw: Span::from_millis(50 * DAY), ..Keep::default() };
     let mut retention = keep(2 * DAY, 900 * DAY, 1800 * DAY);
-    (retention.plan, retention.classes) = (plan as Arc<Plan>, [(class, long)].into());
+    (retention.plan, retention.classes) = (plan, [(class, long)].into());
     let series = open_series(&journal, retention).await;
     append(&journal, 0, vec![reading(&smoke, 0, number(0.0)), reading(&other, 0, number(99.0))]).await;
     pass(&journal, &series, 0, 10 * DAY).await;
@@ -181,8 +169,8 @@ async fn a_damaged_chunk_or_roll_up_costs_only_itself() {
 async fn when_room_is_short_the_oldest_samples_are_rolled_up_before_their_time() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
-    // 200 KB: more than the schema, less than what follows.
-    let retention = Retention { bytes_max: 200_000, ..keep(400 * DAY, 800 * DAY, 4000 * DAY) };
+    // Less than what follows: the entries alone are a megabyte.
+    let retention = Retention { bytes_max: 800_000, ..keep(400 * DAY, 800 * DAY, 4000 * DAY) };
     let series = open_series(&journal, retention).await;
     let points: Vec<_> = (0..4).map(|n| point(&format!("p{n}"))).collect();
     let mut seed = 7u64;
