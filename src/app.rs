@@ -289,16 +289,12 @@ fn cursor(name: &str) -> String {
 }
 
 fn influx_settings(from: &config::InfluxSettings) -> sinks::influx::InfluxSettings {
-    sinks::influx::InfluxSettings {
-        cursor: cursor(&from.name),
-        url: from.url.clone(),
+    let way = sinks::influx::Way::V2 {
         org: from.org.clone(),
         bucket: from.bucket.clone(),
         token: from.token.as_ref().map(|token| token.reveal().to_owned()),
-        batch_lines_max: sinks::influx::BATCH_LINES_DEFAULT,
-        timeout: sinks::influx::TIMEOUT_DEFAULT,
-        gzip: true,
-    }
+    };
+    sinks::influx::InfluxSettings::new(&from.name, &from.url, way)
 }
 
 /// What the health page is told of a sink.

@@ -38,6 +38,11 @@ pub trait Worker: Send {
 
     /// Waits until there may be something to deliver.
     fn woken(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// What a person should know although it works.
+    fn notice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Steps a worker until it is cancelled. `trouble` says why it backs off, for the health page; `None`: it works.
@@ -46,7 +51,7 @@ pub async fn run(mut worker: impl Worker, trouble: watch::Sender<Option<String>>
         loop {
             match worker.step().await {
                 Progress::Delivered { .. } => {
-                    trouble.send_replace(None);
+                    trouble.send_replace(worker.notice());
                 }
                 Progress::Idle => worker.woken().await,
                 Progress::BackOff { wait, reason } => {

@@ -13,13 +13,19 @@ use fengsui::model::{
     Phase, Plan, Point, PointId, Priority, ProfileId, Quality, Quantity, Reading, RuleId, SignalClass, Site,
     SiteId, Span, Text, Timestamp, Transition, Value, Zone, ZoneId,
 };
-use fengsui::sinks::influx::{CURSOR, Influx, InfluxSettings, REFUSED_KEPT, REFUSED_KIND};
+use fengsui::sinks::influx::{Influx, InfluxSettings, REFUSED_KEPT, REFUSED_KIND, Way};
 use fengsui::sinks::{Progress, Worker};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+
+mod outage;
+mod version_1;
+
+/// The cursor of the store that the tests call `store`.
+const CURSOR: &str = "influx:store";
 
 /// 2026-01-15T02:30:05Z.
 const START: Timestamp = Timestamp::from_secs(1_768_444_205);
@@ -82,6 +88,7 @@ struct House {
     dir: tempfile::TempDir,
     journal: Journal,
     metrics: Metrics,
+    clock: Clock,
     head: u64,
 }
 
@@ -90,7 +97,7 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Metrics::new();
         let (journal, _) = Journal::open(dir.path(), Limits::default(), metrics.clone()).unwrap();
-        Self { dir, journal, metrics, head: 0 }
+        Self { dir, journal, metrics, clock: Clock::simulated(START), head: 0 }
     }
 
     async fn append(&mut self, readings: Vec<Reading>, transitions: Vec<Transition>) {
@@ -103,7 +110,12 @@ impl House {
 
     /// One entry with that many readings, one a second from `first` on, whose value is their own number.
     async fn append_numbers(&mut self, first: i64, count: i64) {
-        let at = |n: i64| START + Span::from_secs(n);
+        self.append_numbers_at(first, count, START + Span::from_secs(first)).await;
+    }
+
+    /// The same from another time on.
+    async fn append_numbers_at(&mut self, first: i64, count: i64, from: Timestamp) {
+        let at = |n: i64| from + Span::from_secs(n - first);
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         let readings =
             (first..first + count).map(|n| reading("rc-01/leak", number(n as f64), at(n))).collect();
@@ -115,20 +127,13 @@ impl House {
     }
 
     fn sink_with(&self, url: &str, change: impl FnOnce(&mut InfluxSettings)) -> Influx {
-        let mut settings = InfluxSettings {
-            cursor: CURSOR.to_owned(),
-            url: url.to_owned(),
-            org: "烽燧".to_owned(),
-            bucket: "site a".to_owned(),
-            token: Some("secret".to_owned()),
-            batch_lines_max: 100,
-            timeout: Duration::from_secs(5),
-            gzip: true,
-        };
+        let (org, bucket) = ("烽燧".to_owned(), "site a".to_owned());
+        let mut settings =
+            InfluxSettings::new("store", url, Way::V2 { org, bucket, token: Some("secret".to_owned()) });
+        (settings.batch_lines_max, settings.timeout) = (100, Duration::from_secs(5));
         change(&mut settings);
         let (_, plan) = watch::channel(Arc::new(plan()));
-        let clock = Clock::simulated(START);
-        Influx::new(settings, self.journal.clone(), plan, clock, self.metrics.clone()).unwrap()
+        Influx::new(settings, self.journal.clone(), plan, self.clock.clone(), self.metrics.clone()).unwrap()
     }
 
     async fn cursor(&self) -> u64 {

@@ -25,13 +25,11 @@ impl Influxd {
     }
 
     /// One that answers 413 to a body of more bytes, unpacked.
-    #[expect(dead_code, reason = "the sinks tests use it")]
     pub(crate) fn with_body_max(bytes: usize) -> Self {
         Self::with(format!("max-body-size = {bytes}\n"), false)
     }
 
     /// One that wants a user and a password: [`ADMIN`].
-    #[expect(dead_code, reason = "the sinks tests use it")]
     pub(crate) fn with_sign_in() -> Self {
         Self::with("auth-enabled = true\n".to_owned(), true)
     }
