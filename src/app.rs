@@ -26,9 +26,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Arrivals that may wait for the pipeline. Two of its rounds: at 300 bytes each 1.2 MB; a full channel makes the
-/// sources wait, and so the far side.
-pub const INTAKE_MAX: usize = 2 * crate::pipeline::ARRIVALS_AT_ONCE;
+/// Arrivals that may wait for the pipeline: at 300 bytes each 0.3 MB. A full channel makes the sources wait, and so the far
+/// side. At the 36 000 messages a second that the loop takes at most this is 30 ms of arrivals: what a fire that comes
+/// last waits here.
+pub const INTAKE_MAX: usize = 1024;
 
 /// Bundles of acknowledgements that may wait for a source; one bundle a commit.
 pub const ACKS_MAX: usize = 64;
@@ -137,6 +138,10 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     }
     let (journal, restored) = Journal::open(&settings.dir, limits, metrics.clone())
         .with_context(|| format!("cannot open the data directory {}", settings.dir.display()))?;
+    // Before anything is dated: a box without a clock goes on where the journal ends.
+    if let Some(newest_at) = restored.newest_at {
+        clock.not_before(newest_at);
+    }
     if let Some(Text { en, .. }) = &restored.recovered {
         tracing::error!(what = %en, "the journal was damaged and has been recovered");
     }
@@ -189,6 +194,13 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let (follower, cancel) = (series.clone(), rest.cancel.clone());
     rest.spawn("series", async move {
         follower.follow(cancel).await;
+        Ok(())
+    });
+
+    let (dated, times) = (series.clone(), journal.clone());
+    let cancel = rest.cancel.clone();
+    rest.spawn("times of the series", async move {
+        cancel.run_until_cancelled(keep_times(times, dated)).await;
         Ok(())
     });
 
@@ -340,6 +352,32 @@ async fn watch_health(
             changed
         });
         tokio::time::sleep(HEALTH_EVERY).await;
+    }
+}
+
+/// How long a tail that could not be read anew waits before it is tried again.
+const REBUILD_AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// While the clock is unset the series keeps its samples in the tail; once it is set they are read anew, for the journal
+/// dates them anew. Never ends.
+async fn keep_times(journal: Journal, series: Series) {
+    let mut held_back = journal.held_back_after();
+    let mut was_held = false;
+    loop {
+        let held = held_back.borrow_and_update().is_some();
+        if held {
+            series.hold_sealing(true);
+        } else if was_held {
+            while let Err(error) = series.rebuild_tail().await {
+                tracing::error!(%error, "the series could not take the right times over; it will try again");
+                tokio::time::sleep(REBUILD_AGAIN_AFTER).await;
+            }
+            series.hold_sealing(false);
+        }
+        was_held = held;
+        if held_back.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

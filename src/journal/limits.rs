@@ -1,5 +1,6 @@
 //! What the journal may use, how it is, and what can go wrong with it.
 
+use super::AuditHead;
 use super::store::is_damage;
 use crate::model::{Span, Timestamp};
 
@@ -62,6 +63,8 @@ pub struct JournalHealth {
     pub last_error: Option<String>,
     /// Whether the ballast file is in place. False: the disk was full.
     pub ballast: bool,
+    /// Where the hash chain over the duty log stands.
+    pub audit: AuditHead,
 }
 
 /// Why the journal could not be opened. Each text says what to do.
@@ -98,6 +101,26 @@ pub enum OpenError {
         found: usize,
         /// The newest format known here.
         known: usize,
+    },
+    /// An earlier version of the program wrote it, and it was to be read only.
+    #[error(
+        "{path} was written by an earlier version of this program (format {found}, this one knows {known}): start the gateway once, it will bring the file forward"
+    )]
+    Older {
+        /// Which file.
+        path: String,
+        /// Its format.
+        found: usize,
+        /// The format known here.
+        known: usize,
+    },
+    /// It is damaged, and it was to be read only.
+    #[error("{path} is damaged: {cause}: start the gateway, it will save what can be read")]
+    Damaged {
+        /// Which file.
+        path: String,
+        /// What SQLite said.
+        cause: String,
     },
     /// SQLite could not open it, and it is not damaged.
     #[error(

@@ -15,6 +15,9 @@ pub(super) struct Live {
     health: Mutex<JournalHealth>,
     head: watch::Sender<u64>,
     recorded: watch::Sender<u64>,
+    /// The newest entry for those who deliver: as `recorded`, but not beyond `held_back_after`.
+    settled: watch::Sender<u64>,
+    held_back_after: watch::Sender<Option<u64>>,
 }
 
 /// The names that blobs refer to by number.
@@ -34,6 +37,31 @@ impl Names {
     pub(super) fn add_code(&mut self, id: u32, code: Code) {
         self.code_numbers.insert(code.clone(), id);
         self.codes.insert(id, code);
+    }
+
+    pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
+        readings_codec::decode(blob, |id| self.points.get(&id).cloned(), |id| self.codes.get(&id).cloned())
+    }
+
+    pub(super) fn points(&self) -> impl Iterator<Item = (u32, &PointId)> {
+        self.points.iter().map(|(id, point)| (*id, point))
+    }
+
+    pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.point_numbers.get(point).copied()
+    }
+
+    pub(super) fn code_number(&self, code: &str) -> Option<u32> {
+        self.code_numbers.get(code).copied()
+    }
+
+    pub(super) fn code(&self, number: u32) -> Option<Code> {
+        self.codes.get(&number).cloned()
+    }
+
+    /// How many there are of each: they are never deleted, so the counts say whether there are new ones.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.points.len(), self.codes.len())
     }
 }
 
@@ -61,6 +89,8 @@ impl Live {
             health: Mutex::new(health),
             head: watch::Sender::new(head),
             recorded: watch::Sender::new(head),
+            settled: watch::Sender::new(head),
+            held_back_after: watch::Sender::new(None),
         }
     }
 
@@ -91,8 +121,30 @@ impl Live {
         };
         if recorded {
             self.recorded.send_replace(no);
+            self.settle();
         }
         self.head.send_replace(newest);
+    }
+
+    pub(super) fn settled(&self) -> &watch::Sender<u64> {
+        &self.settled
+    }
+
+    pub(super) fn held_back_after(&self) -> &watch::Sender<Option<u64>> {
+        &self.held_back_after
+    }
+
+    /// See [`super::Journal::hold_back_after`].
+    pub(super) fn hold_back_after(&self, no: Option<u64>) {
+        self.held_back_after.send_replace(no);
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let (held, recorded) = (*self.held_back_after.borrow(), *self.recorded.borrow());
+        let settled = held.map_or(recorded, |no| no.min(recorded));
+        // What was once shown is not taken back.
+        self.settled.send_if_modified(|shown| settled > std::mem::replace(shown, settled.max(*shown)));
     }
 
     pub(super) fn learn(&self, points: Vec<(u32, PointId)>, codes: Vec<(u32, Code)>) {
@@ -105,8 +157,7 @@ impl Live {
     }
 
     pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
-        let names = self.names.read().expect(UNPOISONED);
-        readings_codec::decode(blob, |id| names.points.get(&id).cloned(), |id| names.codes.get(&id).cloned())
+        self.names.read().expect(UNPOISONED).decode(blob)
     }
 
     /// Packs readings whose names are all known; `None` when one is not.
@@ -118,15 +169,15 @@ impl Live {
     }
 
     pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).point_numbers.get(point).copied()
+        self.names.read().expect(UNPOISONED).point_number(point)
     }
 
     pub(super) fn code_number(&self, code: &str) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).code_numbers.get(code).copied()
+        self.names.read().expect(UNPOISONED).code_number(code)
     }
 
     pub(super) fn code(&self, number: u32) -> Option<Code> {
-        self.names.read().expect(UNPOISONED).codes.get(&number).cloned()
+        self.names.read().expect(UNPOISONED).code(number)
     }
 
     /// Where a follower is. One that was never seen starts at 0 and holds entries back from now on.

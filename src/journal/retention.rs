@@ -1,13 +1,15 @@
 //! What goes when time or room is up: telemetry first, hazards last. A little with every commit, so nothing stalls.
 
 use super::store::{PAGE_BYTES, from_sql, to_sql};
-use super::{Limits, NoteKind};
+use super::{Limits, NoteKind, audit, read};
 use crate::metrics::Metrics;
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Rows deleted a commit. One is written a commit, so 16 gains ground quickly and costs a few milliseconds.
 const ROWS_PER_COMMIT: i64 = 16;
+/// Lines of the duty log deleted at once: each time costs a row of the audit chain. 256 × 2 kB are half a megabyte.
+const LINES_AT_ONCE: i64 = 256;
 /// An entry dated this far in the future was written under a wrong clock: it counts as old.
 const FUTURE_MAX: Span = Span::from_secs(86_400);
 /// Free pages are given back to the file system above this many (16 MiB), a few a commit; below, they are used again.
@@ -102,10 +104,13 @@ impl Retention {
             self.moved = true;
             return self.tell(conn, at);
         }
-        for table in ["note", "transition"] {
-            let lines =
-                format!("DELETE FROM {table} WHERE id IN (SELECT id FROM {table} ORDER BY id LIMIT ?1)");
-            if conn.prepare_cached(&lines)?.execute([ROWS_PER_COMMIT])? > 0 {
+        for (kind, table) in [(audit::NOTE, "note"), (audit::TRANSITION, "transition")] {
+            let last =
+                format!("SELECT max(id) FROM (SELECT id FROM {table} ORDER BY id LIMIT {LINES_AT_ONCE})");
+            let last: Option<i64> = conn.prepare_cached(&last)?.query_row([], |row| row.get(0))?;
+            if let Some(last) = last
+                && audit::delete_lines(conn, kind, last, at.as_millis(), LINES_AT_ONCE)? > 0
+            {
                 return Ok(());
             }
         }
@@ -125,16 +130,14 @@ impl Retention {
         tracing::error!(
             "the journal is at its size limit: entries are deleted before every follower has read them"
         );
-        conn.execute(
-            "INSERT INTO note (no, at, kind, subject, zh, en) SELECT max(no), ?1, ?2, 'journal', ?3, ?4 FROM entry",
-            params![
-                at.as_millis(),
-                NoteKind::Journal.name(),
-                "日志已达容量上限：部分记录在转发完成之前被删除",
-                "the journal is at its size limit: entries were deleted before every follower had read them"
-            ],
-        )?;
-        Ok(())
+        let words = [
+            NoteKind::Journal.name(),
+            "journal",
+            "日志已达容量上限：部分记录在转发完成之前被删除",
+            "the journal is at its size limit: entries were deleted before every follower had read them",
+        ];
+        let no = to_sql(read::head(conn)?);
+        audit::Chain::at_its_end(conn)?.note(no, at.as_millis(), words)
     }
 
     fn look(&mut self, conn: &Connection) -> rusqlite::Result<()> {

@@ -3,6 +3,7 @@
 use super::schema::{MigrateError, STEPS, migrate};
 use super::{Limits, OpenError};
 use crate::model::Text;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write as _};
@@ -23,7 +24,7 @@ const LEDGER_TABLES: [&str; 7] = ["fact", "hazard", "transition", "note", "curso
 /// The folder and the database are the gateway's alone: password hashes, sessions and telephone numbers are in it.
 /// Only what we make is made so; rights that somebody gave on purpose stay.
 const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 /// Where the journal's files are.
 #[derive(Debug, Clone)]
@@ -246,6 +247,46 @@ pub(super) fn connect_reader(path: &Path) -> rusqlite::Result<Connection> {
     conn.pragma_update(None, "query_only", true)?;
     conn.pragma_update(None, "cache_size", -2048)?; // 2 MiB
     Ok(conn)
+}
+
+/// A connection that changes nothing, beside a running gateway or without one.
+pub(super) fn connect_archive(path: &Path) -> rusqlite::Result<Connection> {
+    let open = |path: &str, flags: OpenFlags| -> rusqlite::Result<Connection> {
+        let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(path, flags)?;
+        conn.busy_timeout(BUSY_MAX)?;
+        // A log that a killed gateway left stays as it is.
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        conn.pragma_update(None, "cache_size", -2048)?; // 2 MiB
+        conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+        Ok(conn)
+    };
+    let text = path.to_string_lossy();
+    match open(&text, OpenFlags::empty()) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !has_log(path) => {
+            // A read-only medium: there is no place for the index of the log, and no log that would need one.
+            let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            open(&format!("file:{escaped}?immutable=1"), OpenFlags::SQLITE_OPEN_URI)
+        }
+        result => result,
+    }
+}
+
+fn has_log(database: &Path) -> bool {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    fs::metadata(PathBuf::from(log)).is_ok_and(|found| found.len() > 0)
+}
+
+/// Copies a database as one snapshot into a file that is empty or not there.
+pub(super) fn copy_into(conn: &Connection, file: &Path) -> rusqlite::Result<()> {
+    conn.execute("VACUUM INTO ?", [file.to_string_lossy()]).map(|_| ())
+}
+
+/// Makes a new or renamed file's name durable.
+pub(super) fn sync_folder_of(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// SQLite's integers are signed; our numbers never come near the difference.

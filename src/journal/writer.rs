@@ -4,7 +4,7 @@ use super::live::Live;
 use super::queue::{Job, Queue};
 use super::retention::Retention;
 use super::store::{Place, is_damage, to_sql};
-use super::{AppendError, Limits, Write, append, read, store};
+use super::{AppendError, Limits, Write, append, audit, read, store};
 use crate::metrics::Metrics;
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::sync::Arc;
@@ -153,6 +153,9 @@ impl Writer {
     }
 
     fn succeeded(&mut self, write: &Write) {
+        // The head is looked up only when it may have moved; deletions by age are told with the next line.
+        let lines = !write.entry.transitions.is_empty() || !write.entry.notes.is_empty();
+        let audit = lines.then(|| audit::head(&self.conn)).and_then(Result::ok);
         {
             let mut health = self.live.health();
             health.writable = true;
@@ -160,6 +163,7 @@ impl Writer {
             health.head = write.entry.no;
             health.oldest = self.retention.oldest_at().or(Some(write.entry.at));
             health.bytes = self.place.bytes();
+            health.audit = audit.unwrap_or(health.audit);
         }
         if !write.facts.is_empty() {
             match read::count_open(&self.conn) {
@@ -171,6 +175,9 @@ impl Writer {
             let laid = self.place.lay_ballast(self.limits.ballast_bytes);
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
+        }
+        if let Some(restamp) = &write.restamp {
+            self.live.ring().restamp(restamp);
         }
         self.live.show(write.entry.clone());
         self.count();

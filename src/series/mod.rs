@@ -6,18 +6,22 @@
 //! entries up to its `sealed_no`: by the number of the entry and not by time, so late samples are neither lost nor
 //! doubled. The journal keeps every entry after the cursor.
 
+mod sample;
+mod column;
 mod chunk;
 mod tail;
 mod range;
 
 pub use range::Bucket;
 
-use crate::journal::{AppendError, Journal, ReadError, from_sql, to_sql};
+use crate::journal::{AppendError, Entry, Journal, ReadError, from_sql, to_sql};
 use crate::model::{Code, PointId, Reading, Span, Timestamp};
 use range::Kind;
 use rusqlite::params;
+use sample::Sample;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tail::{Sample, Tails};
+use tail::Tails;
 use tokio_util::sync::CancellationToken;
 
 /// The name of the cursor.
@@ -26,9 +30,10 @@ pub const CURSOR: &str = "series";
 const ENTRIES_PER_STEP: usize = 256;
 /// Points sealed in one step, in one transaction: 500 at once stalled the writer for 150 to 300 ms, 8 take about 4 ms.
 const SEALS_PER_STEP: usize = 8;
-/// Samples in memory. 400 000 × 32 bytes ≈ 13 MB: 30 minutes of 220 readings a second. When it is reached, sealing goes
-/// first and new entries wait in the journal.
-const TAIL_SAMPLES_MAX: usize = 400_000;
+/// Samples in memory, bytes: at 6 bytes each 2 million, which is 70 minutes of 500 readings a second or 6 hours of 100. A
+/// restart reads as many again in about a second. When it is reached, sealing goes first and new entries wait in the
+/// journal.
+pub(crate) const TAIL_BYTES_MAX: usize = 12 << 20;
 /// Chunks older than this are deleted (一年多: a year of charts and a month to look at it).
 const CHUNK_AGE_MAX: Span = Span::from_secs(400 * 86_400);
 /// Old chunks deleted a sealing.
@@ -48,8 +53,8 @@ struct Inner {
     tails: Mutex<Tails>,
     /// One step at a time.
     stepping: tokio::sync::Mutex<()>,
-    /// Held for writing while samples move from the tail into chunks, so that a question sees each of them once.
-    moving: tokio::sync::RwLock<()>,
+    /// Told not to seal: see [`Series::hold_sealing`].
+    held: AtomicBool,
 }
 
 /// What one step did.
@@ -77,26 +82,12 @@ pub enum SeriesError {
 impl Series {
     /// Opens the series and takes in what the journal holds after its cursor.
     pub async fn open(journal: &Journal) -> Result<Self, SeriesError> {
-        let cursor = journal.cursor(CURSOR).await?;
-        let rows = journal
-            .read(|conn| {
-                let mut statement = conn.prepare("SELECT sealed_no, reading FROM last")?;
-                let rows =
-                    statement.query_map([], |row| Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
-                Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
-            })
-            .await?;
-        let mut tails = Tails::new(cursor);
-        for (sealed_no, blob) in rows {
-            if let Some(reading) = journal.decode_reading(&blob) {
-                tails.restore(reading, sealed_no);
-            }
-        }
+        let tails = restore(journal).await?;
         let series = Self(Arc::new(Inner {
             journal: journal.clone(),
             tails: Mutex::new(tails),
             stepping: tokio::sync::Mutex::default(),
-            moving: tokio::sync::RwLock::default(),
+            held: AtomicBool::new(false),
         }));
         while !series.step().await?.idle {}
         Ok(series)
@@ -106,7 +97,19 @@ impl Series {
     /// until it says `idle`.
     pub async fn step(&self) -> Result<Progress, SeriesError> {
         let _alone = self.0.stepping.lock().await;
-        let entries = self.take().await?;
+        let after = {
+            let tails = self.tails();
+            (tails.bytes() < TAIL_BYTES_MAX).then(|| tails.taken())
+        };
+        let entries = match after {
+            // Memory is full: sealing goes first.
+            None => None,
+            Some(after) => {
+                let entries = self.0.journal.read_recorded_after(after, ENTRIES_PER_STEP).await?;
+                take(&self.0.journal, &mut self.tails(), &entries);
+                Some(entries.len())
+            }
+        };
         let sealed = self.seal().await?;
         let (idle, passed) = {
             let tails = self.tails();
@@ -116,6 +119,28 @@ impl Series {
         let entries = entries.unwrap_or(0);
         self.0.journal.move_cursor(CURSOR, passed).await?;
         Ok(Progress { entries, sealed, idle })
+    }
+
+    /// Forgets the samples that are not sealed and reads them again from the cursor, as a start does: their times have
+    /// changed in the journal. Questions are answered from the old ones until the new ones are complete.
+    pub async fn rebuild_tail(&self) -> Result<(), SeriesError> {
+        let _alone = self.0.stepping.lock().await;
+        let mut tails = restore(&self.0.journal).await?;
+        while tails.bytes() < TAIL_BYTES_MAX {
+            let entries = self.0.journal.read_recorded_after(tails.taken(), ENTRIES_PER_STEP).await?;
+            take(&self.0.journal, &mut tails, &entries);
+            if entries.len() < ENTRIES_PER_STEP {
+                break;
+            }
+        }
+        *self.tails() = tails;
+        Ok(())
+    }
+
+    /// Seals nothing until told otherwise: while the clock is unset, what is sealed would stay under its wrong time. Only
+    /// when memory is full samples are sealed all the same, so it is bounded.
+    pub fn hold_sealing(&self, held: bool) {
+        self.0.held.store(held, Ordering::Relaxed);
     }
 
     /// Follows the journal until cancelled.
@@ -194,47 +219,33 @@ impl Series {
         kind: Kind,
     ) -> Result<Vec<Bucket>, SeriesError> {
         let frame = range::Frame::new(from, to, buckets.min(BUCKETS_MAX));
-        let _still = self.0.moving.read().await;
-        let tail = self.tails().samples(point, from, to);
         let Some(number) = self.0.journal.point_number(point) else { return Ok(frame.empty()) };
-        let question =
-            move |conn: &rusqlite::Connection| Ok(range::answer(conn, number, &frame, kind, tail)?);
+        let (this, point) = (self.clone(), point.clone());
+        let question = move |conn: &rusqlite::Connection| {
+            // The tail first, the database's snapshot after it: what is sealed in between is in both and counted once,
+            // and nothing is in neither. So no question holds a sealing up.
+            let tail = this.tails().samples(&point, from.as_millis(), to.as_millis());
+            Ok(range::answer(conn, number, &frame, kind, tail)?)
+        };
         let (buckets, damaged) = self.0.journal.read(question).await?;
         self.0.journal.count_damaged(damaged);
         Ok(buckets)
     }
 
-    /// How many entries were taken; `None`: memory is full, sealing goes first.
-    async fn take(&self) -> Result<Option<usize>, SeriesError> {
-        let after = {
-            let tails = self.tails();
-            if tails.count() >= TAIL_SAMPLES_MAX {
-                return Ok(None);
-            }
-            tails.taken()
-        };
-        let entries = self.0.journal.read_recorded_after(after, ENTRIES_PER_STEP).await?;
-        let mut tails = self.tails();
-        for entry in &entries {
-            for reading in &entry.readings {
-                tails.take(entry.no, entry.at, reading, |code| self.0.journal.code_number(code));
-            }
-            tails.passed_entry(entry.no, entry.at);
-        }
-        Ok(Some(entries.len()))
-    }
-
     async fn seal(&self) -> Result<usize, SeriesError> {
         let (due, plan) = {
             let tails = self.tails();
-            let due = tails.due(SEALS_PER_STEP, tails.count() >= TAIL_SAMPLES_MAX);
+            let pressed = tails.bytes() >= TAIL_BYTES_MAX;
+            if self.0.held.load(Ordering::Relaxed) && !pressed {
+                return Ok(0);
+            }
+            let due = tails.due(SEALS_PER_STEP, pressed);
             let plan: Vec<Sealing> = due.iter().filter_map(|point| self.plan(&tails, point)).collect();
             (due, plan)
         };
         if due.is_empty() {
             return Ok(0);
         }
-        let _moving = self.0.moving.write().await;
         let (taken, passed, drop_before) = {
             let tails = self.tails();
             (tails.taken(), tails.passed(&due), tails.newest_at() - CHUNK_AGE_MAX)
@@ -277,6 +288,35 @@ impl Series {
 
     fn tails(&self) -> MutexGuard<'_, Tails> {
         self.0.tails.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Empty tails at the cursor, and what was stored with each point's last sealing.
+async fn restore(journal: &Journal) -> Result<Tails, SeriesError> {
+    let cursor = journal.cursor(CURSOR).await?;
+    let rows = journal
+        .read(|conn| {
+            let mut statement = conn.prepare("SELECT sealed_no, reading FROM last")?;
+            let rows =
+                statement.query_map([], |row| Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+        })
+        .await?;
+    let mut tails = Tails::new(cursor);
+    for (sealed_no, blob) in rows {
+        if let Some(reading) = journal.decode_reading(&blob) {
+            tails.restore(reading, sealed_no);
+        }
+    }
+    Ok(tails)
+}
+
+fn take(journal: &Journal, tails: &mut Tails, entries: &[Arc<Entry>]) {
+    for entry in entries {
+        for reading in &entry.readings {
+            tails.take(entry.no, entry.at, reading, |code| journal.code_number(code));
+        }
+        tails.passed_entry(entry.no, entry.at);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A chart's question: many samples into few buckets. Every sample counts in exactly one of them.
 
 use super::chunk::{Summary, unpack};
-use super::tail::{Sample, sort_and_dedupe};
+use super::sample::{Form, Sample, sort_and_dedupe};
 use crate::model::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -121,10 +121,9 @@ impl Sums {
     }
 
     fn add_sample(&mut self, sample: &Sample, kind: Kind) {
-        let value = (!sample.value.is_nan()).then_some(sample.value);
-        let Sample { time, bad, .. } = *sample;
+        let (time, value) = (sample.time, sample.value());
         let valued = u32::from(value.is_some());
-        let (bad, sum) = (u32::from(bad), value.unwrap_or(0.0));
+        let (bad, sum) = (u32::from(sample.mark.bad()), value.unwrap_or(0.0));
         self.add(&Summary {
             t0: time,
             t1: time,
@@ -193,7 +192,7 @@ pub(super) fn answer(
                     sums[first].see(summary.min);
                 }
             }
-            _ => match unpack(row.get_ref(9)?.as_blob().unwrap_or_default()) {
+            _ => match unpack(row.get_ref(9)?.as_blob().unwrap_or_default(), Form::Number) {
                 Ok(mut samples) => {
                     samples.extend(tail.drain(begin..end));
                     sort_and_dedupe(&mut samples);

@@ -104,7 +104,8 @@ impl House {
         self.head += 1;
         let entry =
             Entry { no: self.head, at: START, recorded: true, readings, transitions, notes: Vec::new() };
-        let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
+        let write =
+            Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
         self.journal.append(write).await.unwrap();
     }
 
