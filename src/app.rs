@@ -334,7 +334,11 @@ async fn watch_health(
             since,
             reason,
         });
-        let mut now = web::Health { links: links.collect(), sinks: Vec::new() };
+        let mut now = web::Health {
+            links: links.collect(),
+            backup: web::Backup::last(&journal).await,
+            ..Default::default()
+        };
         let head = journal.health().head;
         for sink in &sinks {
             let last_error = sink.trouble.borrow().clone();
@@ -344,6 +348,7 @@ async fn watch_health(
                 name: sink.name.clone(),
                 lag: head.saturating_sub(at),
                 last_error,
+                hours_left: None,
             });
         }
         health.send_if_modified(|shown| {

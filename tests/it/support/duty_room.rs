@@ -223,11 +223,12 @@ fn health(clock: &Clock) -> Health {
             link("pump-room-bus", false, "Modbus TCP: no answer from 3 units"),
         ],
         sinks: vec![
-            SinkHealth { name: "series".into(), lag: 0, last_error: None },
+            SinkHealth { name: "series".into(), lag: 0, last_error: None, hours_left: None },
             SinkHealth {
                 name: "influx".into(),
                 lag: 214,
                 last_error: Some("503 Service Unavailable".into()),
+                hours_left: Some(96.0),
             },
         ],
     }
