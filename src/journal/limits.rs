@@ -1,7 +1,7 @@
 //! What the journal may use, how it is, and what can go wrong with it.
 
-use super::AuditHead;
 use super::store::is_damage;
+use super::{AuditHead, Room};
 use crate::model::{Span, Timestamp};
 
 /// What the journal may use. The defaults suit a box with an 8 GB card.
@@ -13,6 +13,9 @@ pub struct Limits {
     /// Entries (their readings) older than this are deleted once every follower has them; the series keeps the
     /// compressed samples. A week: long enough to import again what a follower got wrong.
     pub readings_age_max: Span,
+    /// How long the series keeps its chunks, for the forecast: a year of charts
+    /// and a month to look at it (this system's own figure). The series itself deletes them.
+    pub series_age_max: Span,
     /// Entries kept in memory for followers that are nearly up to date. 1024 ≈ a quarter of an hour at one a second.
     pub ring_entries_max: usize,
     /// Readings kept in memory with them. 50 000 × about 150 bytes ≈ 7.5 MB.
@@ -35,6 +38,7 @@ impl Default for Limits {
         Self {
             bytes_max: 2 << 30,
             readings_age_max: Span::from_secs(7 * 86_400),
+            series_age_max: Span::from_secs(400 * 86_400),
             ring_entries_max: 1024,
             ring_readings_max: 50_000,
             strays_unknown_max: 200,
@@ -65,6 +69,8 @@ pub struct JournalHealth {
     pub ballast: bool,
     /// Where the hash chain over the duty log stands.
     pub audit: AuditHead,
+    /// What takes how much room, and how long it lasts: renewed a few times an hour.
+    pub room: Room,
 }
 
 /// Why the journal could not be opened. Each text says what to do.

@@ -25,6 +25,7 @@ mod writer;
 mod audit;
 mod append;
 mod restamp;
+mod forecast;
 mod retention;
 mod readers;
 mod archive;
@@ -35,6 +36,7 @@ pub use archive::{Archive, Summary};
 pub use audit::{AuditHead, NoHead};
 pub use audit_check::{AuditReport, Compared, Finding};
 pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
+pub use forecast::{Room, Used};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub use restamp::Restamp;
 pub(crate) use store::{from_sql, to_sql};
@@ -226,8 +228,9 @@ impl Journal {
         Ok(self.0.live.cursor(name))
     }
 
-    /// Moves a follower's cursor, at most to the recorded head. It is in force at once and on the disk with the next
-    /// commit: after a crash a follower may see its newest entries once more, never miss one.
+    /// Moves a follower's cursor, at most to the recorded head. It is in force at once and on the disk with the first commit
+    /// after half a minute: after a crash a follower may see its newest entries once more, never miss one. Nothing is
+    /// deleted for age that a follower would ask for after a crash.
     pub async fn move_cursor(&self, name: &str, no: u64) -> Result<(), AppendError> {
         self.0.live.move_cursor(name, no);
         Ok(())
@@ -359,6 +362,14 @@ impl Journal {
     /// How the journal is.
     pub fn health(&self) -> JournalHealth {
         self.0.live.health().clone()
+    }
+
+    /// Hours until entries would have to be deleted that a follower has not read, if it reads no more from now on. `None`:
+    /// nothing is known yet.
+    pub fn hours_of_buffer(&self, cursor: &str) -> Option<u32> {
+        let mut room = self.health().room;
+        room.entries.1 = room.entries.1.max(self.health().head);
+        room.hours_of_buffer(self.0.live.cursor_of(cursor)?)
     }
 
     /// For the series, which keeps its chunks in the same file: one transaction on the writer's thread, after any append

@@ -16,8 +16,8 @@ pub struct Health {
     pub links: Vec<LinkHealth>,
     /// Every reader of the journal that sends something on.
     pub sinks: Vec<SinkHealth>,
-    /// How the journal's room is used.
-    pub storage: Storage,
+    /// Damaged files of the journal that were set aside and wait for a person, with their sizes in bytes.
+    pub set_aside: Vec<(String, u64)>,
     /// The last backup that was tried.
     pub backup: Option<Backup>,
 }
@@ -45,23 +45,7 @@ pub struct SinkHealth {
     /// What went wrong last, if it has not worked since.
     pub last_error: Option<String>,
     /// How many hours more can be kept for it until what it has not got is deleted; `None`: nobody can say yet.
-    pub hours_left: Option<f64>,
-}
-
-/// What the journal holds and what it expects.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Storage {
-    /// Bytes of each kind of record, the largest first.
-    pub kinds: Vec<(Text, u64)>,
-    /// The most that the journal may take; 0: not known.
-    pub bytes_max: u64,
-    /// At the pace of late, when there will be no room left; `None`: nobody can say yet.
-    pub days_until_full: Option<f64>,
-    /// Damaged files that were set aside and wait for a person, with their sizes.
-    pub set_aside: Vec<(String, u64)>,
-    /// How many lines the duty log's chain has, and the newest one's fingerprint: whoever writes both down elsewhere
-    /// can prove later that nothing before was changed.
-    pub audit: Option<(u64, String)>,
+    pub hours_left: Option<u32>,
 }
 
 /// The kind and the key of the journal's document that says how the last backup went.
@@ -151,4 +135,18 @@ pub async fn metrics(State(shared): State<Shared>, From(address): From, headers:
     }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], room.metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_nobody_can_read_about_has_failed() {
+        let failed = |json: &str| Backup::parse(json).error.map(|error| error.zh.to_string());
+        assert_eq!(failed(r#"{"at":5,"ok":true,"file":"/mnt/usb/1","bytes":7}"#), None);
+        assert_eq!(failed(r#"{"at":5,"ok":false,"error":"写不进"}"#), Some("写不进".to_owned()));
+        assert_eq!(failed(r#"{"at":5,"ok":false}"#), Some("原因不明".to_owned()));
+        assert_eq!(failed("nothing"), Some("原因不明".to_owned()));
+    }
 }

@@ -36,7 +36,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use board::Board;
-pub use health::{Backup, Health, LinkHealth, SinkHealth, Storage};
+pub use health::{Backup, Health, LinkHealth, SinkHealth};
 use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;

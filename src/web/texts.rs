@@ -194,6 +194,8 @@ texts! {
     buffer_empty: "还没有记录", "Nothing yet";
     not_known_yet: "尚不能估计", "Not known yet";
     years: "10 年以上", "more than 10 years";
+    full: "已满，最旧的读数提前删除", "Full: the oldest readings go before their time";
+    a_day: "每天", "a day";
     until_full: "距存满", "Until full";
     buffer_left: "断网还能缓存", "Buffer left";
     buffer_why: "外部系统断开时，数据留在这里，恢复后自动补送", "While an outside system is away its values wait here and are sent when it is back";
@@ -210,13 +212,11 @@ texts! {
     backup_none_why: "在 gateway.toml 里写 [backup] 即可定时备份", "Write [backup] into gateway.toml to have one made regularly";
     audit: "值班日志校验码", "Duty log's fingerprint";
     audit_why: "抄到别处，日后可证明日志没有被改过", "Write it down elsewhere: it proves later that the log was not changed";
-    audit_lines: "条", "lines";
     refused_points: "外部系统拒收的数据", "Points that an outside system refused";
     refused_why: "曲线里仍有；这里只留最近的", "They are in the charts here; only the newest are listed";
     refused_point: "数据", "Point";
     refused_by: "去向", "Where";
     alike: "同样被拒", "alike";
-    kind: "种类", "Kind";
     sinks: "数据去向", "Outgoing";
     sink_lag: "待送", "Waiting";
     sink_even: "已全部送达", "All delivered";

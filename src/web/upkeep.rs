@@ -2,12 +2,12 @@
 //! is wrong, in the bar of every page.
 
 use super::api::unreadable;
-use super::health::{Backup, Health, Storage};
+use super::health::{Backup, Health};
 use super::pages::{Chrome, Visit, render};
 use super::rows::{self, Moment};
 use super::texts::{Lang, Texts};
 use super::{Shared, SinkHealth};
-use crate::journal::JournalHealth;
+use crate::journal::{JournalHealth, Room, Used};
 use crate::model::{Text, Timestamp};
 use askama::Template;
 use axum::extract::State as Given;
@@ -15,13 +15,13 @@ use axum::response::Response;
 use serde::Deserialize;
 
 /// With less than this until it is full, somebody has to come: a week is a technician's round and a parcel.
-pub(super) const FULL_SOON_DAYS: f64 = 7.0;
+pub(super) const FULL_SOON_DAYS: u32 = 7;
 
 /// A store that is away longer than the buffer loses history: less than a day is no time to repair a line.
-pub(super) const BUFFER_SHORT_HOURS: f64 = 24.0;
+pub(super) const BUFFER_SHORT_HOURS: u32 = 24;
 
 /// A forecast beyond this is only "years".
-const FAR_DAYS: f64 = 3650.0;
+const FAR_HOURS: u32 = 3650 * 24;
 
 /// Refused points on the page, newest first: what a person reads before he sees the pattern.
 const REFUSED_SHOWN: usize = 50;
@@ -72,10 +72,10 @@ pub(super) struct Facts<'f> {
 /// Everything that may need a person, in the order of its weight.
 pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
     let t = lang.texts();
-    let storage = &facts.health.storage;
+    let set_aside = &facts.health.set_aside;
     let mut states = vec![
         journal(facts.journal, t),
-        room(storage, facts.journal.bytes, lang),
+        room(&facts.journal.room, facts.journal.bytes, lang),
         buffer(&facts.health.sinks, lang),
         clock(facts.clock_set, t),
         backup(facts.health.backup.as_ref(), facts.now, lang),
@@ -88,12 +88,9 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
             level: Level::Notice,
         });
     }
-    if !storage.set_aside.is_empty() {
-        let names: Vec<String> = storage
-            .set_aside
-            .iter()
-            .map(|(name, bytes)| format!("{name} ({})", bytes_text(*bytes)))
-            .collect();
+    if !set_aside.is_empty() {
+        let names: Vec<String> =
+            set_aside.iter().map(|(name, bytes)| format!("{name} ({})", bytes_text(*bytes))).collect();
         states.push(State {
             title: t.set_aside,
             words: format!("{}", names.len()),
@@ -129,32 +126,34 @@ fn journal(journal: &JournalHealth, t: &Texts) -> State {
     State { title: t.journal, words: words.to_owned(), more, level }
 }
 
-fn room(storage: &Storage, bytes: u64, lang: Lang) -> State {
+fn room(room: &Room, bytes: u64, lang: Lang) -> State {
     let t = lang.texts();
-    let (words, level) = match storage.days_until_full {
-        None => (t.not_known_yet.to_owned(), Level::Unknown),
-        Some(days) if days < FULL_SOON_DAYS => (long_text(days, lang), Level::Fault),
-        Some(days) => (long_text(days, lang), Level::Well),
+    let (words, level) = match room.days_until_full() {
+        None if room.entries_a_day.is_none() => (t.not_known_yet.to_owned(), Level::Unknown),
+        None => (t.years.to_owned(), Level::Well),
+        Some(0) => (t.full.to_owned(), Level::Fault),
+        Some(days) => {
+            let level = if days < FULL_SOON_DAYS { Level::Fault } else { Level::Well };
+            (long_text(days.saturating_mul(24), lang), level)
+        }
     };
-    let mut more = format!("{} {}", t.journal_size, bytes_text(bytes));
-    if storage.bytes_max > 0 {
-        more.push_str(&format!(" / {}", bytes_text(storage.bytes_max)));
+    let mut more = format!("{} {} / {}", t.journal_size, bytes_text(bytes), bytes_text(room.bytes_allowed()));
+    if let Some(a_day) = room.entries_a_day {
+        more.push_str(&format!("，{} {}", t.a_day, bytes_text(a_day + room.series_a_day)));
     }
     State { title: t.until_full, words, more, level }
 }
 
 fn buffer(sinks: &[SinkHealth], lang: Lang) -> State {
     let t = lang.texts();
-    let shortest = sinks
-        .iter()
-        .filter_map(|sink| Some((sink.hours_left?, sink)))
-        .min_by(|(a, _), (b, _)| a.total_cmp(b));
+    let shortest =
+        sinks.iter().filter_map(|sink| Some((sink.hours_left?, sink))).min_by_key(|(hours, _)| *hours);
     let (words, more, level) = match shortest {
         _ if sinks.is_empty() => (t.none_configured.to_owned(), String::new(), Level::Unknown),
         None => (t.not_known_yet.to_owned(), String::new(), Level::Unknown),
         Some((hours, sink)) => {
             let level = if hours < BUFFER_SHORT_HOURS { Level::Fault } else { Level::Well };
-            (long_text(hours / 24.0, lang), sink.name.clone(), level)
+            (long_text(hours, lang), sink.name.clone(), level)
         }
     };
     State { title: t.buffer_left, words, more, level }
@@ -201,14 +200,27 @@ pub(super) fn bytes_text(bytes: u64) -> String {
 }
 
 /// A forecast in the one unit that matters: hours within three days, then days, then "more than 10 years".
-pub(super) fn long_text(days: f64, lang: Lang) -> String {
+pub(super) fn long_text(hours: u32, lang: Lang) -> String {
     let t = lang.texts();
     let gap = if lang == Lang::Zh { "" } else { " " };
-    if days >= FAR_DAYS {
-        return t.years.to_owned();
+    match hours {
+        0..72 => format!("{hours}{gap}{}", t.hour),
+        72..FAR_HOURS => format!("{}{gap}{}", hours / 24, t.day),
+        _ => t.years.to_owned(),
     }
-    let (number, unit) = if days < 3.0 { ((days * 24.0).max(0.0), t.hour) } else { (days, t.day) };
-    format!("{number:.0}{gap}{unit}")
+}
+
+/// What takes the room, by kind; a kind that takes nothing is not named.
+pub(super) fn kinds(used: &Used) -> Vec<(Text, u64)> {
+    let kinds = [
+        ("读数", "readings", used.entries),
+        ("曲线", "charts", used.series),
+        ("日志记事", "notes", used.notes),
+        ("报警经过", "the ledger", used.ledger),
+        ("报警", "hazards", used.hazards),
+        ("空闲页", "free pages", used.free),
+    ];
+    kinds.iter().filter(|kind| kind.2 > 0).map(|(zh, en, bytes)| (Text::new(zh, en), *bytes)).collect()
 }
 
 /// One point that a store refused.
@@ -237,7 +249,8 @@ struct HealthPage {
     /// The oldest record, and how far back that is, in words.
     oldest: Option<(Moment, String)>,
     kinds: Vec<(String, String)>,
-    audit: Option<(u64, String)>,
+    /// Count and fingerprint, as `fengsui audit verify` takes it.
+    audit: String,
     refused: Vec<(Refused, Moment)>,
     uptime: String,
     counters: Vec<(String, String)>,
@@ -264,7 +277,7 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
     let facts = Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now };
     let states = states(&facts, lang);
     let sink = |sink: SinkHealth| SinkRow {
-        left: sink.hours_left.map_or_else(String::new, |hours| long_text(hours / 24.0, lang)),
+        left: sink.hours_left.map_or_else(String::new, |hours| long_text(hours, lang)),
         short: sink.hours_left.is_some_and(|hours| hours < BUFFER_SHORT_HOURS),
         name: sink.name,
         lag: sink.lag,
@@ -281,13 +294,11 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
         sinks: health.sinks.into_iter().map(sink).collect(),
         head: journal.head,
         oldest: journal.oldest.map(|at| (at.into(), rows::span_text(now.since(at), lang))),
-        kinds: health
-            .storage
-            .kinds
+        kinds: kinds(&journal.room.used)
             .iter()
             .map(|(name, bytes)| (lang.pick(name).to_owned(), bytes_text(*bytes)))
             .collect(),
-        audit: health.storage.audit,
+        audit: journal.audit.to_string(),
         refused,
         uptime: rows::span_text(now.since(shared.started_at), lang),
         counters: counters(&room.metrics.render(), lang),
@@ -327,4 +338,52 @@ fn counters(text: &str, lang: Lang) -> Vec<(String, String)> {
         }
     }
     counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(entries_a_day: Option<u64>, free: u64) -> Room {
+        // A file that may grow by what the disk has left; everything is kept for ten years.
+        let kept = crate::model::Span::from_secs(3650 * 86_400);
+        Room {
+            bytes_max: u64::MAX,
+            disk_free: Some(free),
+            entries_a_day,
+            entries_kept: kept,
+            series_kept: kept,
+            ..Room::default()
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_within_a_week_is_a_fault_and_one_that_nobody_knows_is_not() {
+        let told = |a_day, free| {
+            let state = room(&of(a_day, free), 0, Lang::Zh);
+            (state.words, state.level)
+        };
+        let words = |text: &str| text.to_owned();
+        assert_eq!(told(None, 1000), (words("尚不能估计"), Level::Unknown));
+        assert_eq!(told(Some(100), 0), (words("已满，最旧的读数提前删除"), Level::Fault));
+        assert_eq!(told(Some(100), 200), (words("48小时"), Level::Fault));
+        assert_eq!(told(Some(100), 600), (words("6天"), Level::Fault));
+        assert_eq!(told(Some(100), 700), (words("7天"), Level::Well));
+        assert_eq!(told(Some(1), 1_000_000), (words("10 年以上"), Level::Well));
+    }
+
+    #[test]
+    fn the_shortest_buffer_counts_and_less_than_a_day_is_a_fault() {
+        let sink =
+            |name: &str, hours_left| SinkHealth { name: name.into(), lag: 0, last_error: None, hours_left };
+        let told = |sinks: &[SinkHealth]| {
+            let state = buffer(sinks, Lang::En);
+            (state.words, state.more, state.level)
+        };
+        let (a, b) = (sink("a", Some(23)), sink("b", Some(24)));
+        assert_eq!(told(&[]).2, Level::Unknown);
+        assert_eq!(told(&[sink("a", None)]).2, Level::Unknown);
+        assert_eq!(told(&[b.clone(), sink("c", None)]), ("24 h".into(), "b".into(), Level::Well));
+        assert_eq!(told(&[b, a]), ("23 h".into(), "a".into(), Level::Fault));
+    }
 }

@@ -44,6 +44,44 @@ async fn look(browser: &Browser, name: &str) {
     browser.resize(1366, 768).await;
 }
 
+/// The gateway itself is in trouble: a yellow bar on the monitor without a reload, and the reasons on its own page.
+async fn sees_what_the_gateway_needs(browser: &Browser, room: &DutyRoom, url: &str) {
+    let before = room.health.borrow().clone();
+    let now = room.clock.now();
+    let refused = serde_json::json!({
+        "sink": "influx", "number": 0, "at": now.as_millis(), "entry_at_most": 7, "alike": 41,
+        "line": "residual_current,site=sunshine,zone=f1,device=ef-01,point=ef-01/residual_current value=342,quality=0i",
+        "reason": "partial write: field type conflict: input field \"value\" is type float, already exists as integer",
+    });
+    room.journal.put_document("influx-refused", "influx:0", Some(&refused.to_string()), now).await.unwrap();
+    browser.go(url).await;
+    browser.until("!document.getElementById('trouble').hidden").await;
+    room.health.send_modify(|health| {
+        health.sinks[1].hours_left = Some(5);
+        health.set_aside = vec![("journal.db.damaged-1".into(), 12_300_000)];
+        health.backup = Some(fengsui::web::Backup {
+            at: now - fengsui::model::Span::from_secs(7200),
+            file: String::new(),
+            bytes: 0,
+            error: Some(fengsui::model::Text::new("备份目录不存在：/mnt/usb", "there is no folder /mnt/usb")),
+            good_at: Some(now - fengsui::model::Span::from_secs(200_000)),
+        });
+    });
+    browser.until("document.getElementById('trouble').innerText.includes('断网还能缓存 5小时')").await;
+    look(browser, "needs-a-person").await;
+    browser.go(&format!("{url}/health")).await;
+    for (size, width, height) in SIZES {
+        browser.resize(width, height).await;
+        browser.screenshot(&format!("health-fault-{size}")).await;
+        let wider = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
+        assert!(wider.as_i64().unwrap() <= 0, "the health page is wider than a screen of {width}");
+    }
+    browser.resize(1366, 768).await;
+    let tall = "return Math.min(...[...document.querySelectorAll('.state b')].map((b) => b.getBoundingClientRect().height))";
+    assert!(browser.run(tall).await.as_f64().unwrap() >= 36.0, "nobody reads that from two metres");
+    room.health.send_replace(before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_duty_officer_sees_acknowledges_and_resets() {
     assert!(browser::is_installed(), "install chromium and chromium-driver");
@@ -72,6 +110,7 @@ async fn the_duty_officer_sees_acknowledges_and_resets() {
         }
         browser.screenshot(name).await;
     }
+    sees_what_the_gateway_needs(&browser, &room, &url).await;
     browser.go(&url).await;
     // A new fire appears without a reload, on top of all but the first.
     let fire =

@@ -28,6 +28,8 @@ pub(crate) struct DutyRoom {
     pub(crate) metrics: Metrics,
     pub(crate) password: String,
     pub(crate) stage: Stage,
+    /// What `app` would tell the page of the gateway itself.
+    pub(crate) health: watch::Sender<Health>,
     pub(crate) cancel: CancellationToken,
     pub(crate) dir: Arc<tempfile::TempDir>,
 }
@@ -182,7 +184,7 @@ pub(crate) async fn room_in(
     let password = web::accounts::ensure_first_account(&journal, &clock).await.unwrap().unwrap_or_default();
     let (_, plan) = watch::channel(Arc::new(plan));
     let (door, requests) = commands::door();
-    let (_, health) = watch::channel(health(&clock));
+    let (tell_health, health) = watch::channel(health(&clock));
     let board = Arc::new(Board::load(plan.clone(), &journal, &series).await.unwrap());
     let cancel = CancellationToken::new();
     let demo = extra.is_some();
@@ -207,7 +209,19 @@ pub(crate) async fn room_in(
     tokio::spawn(stage.clone().serve(requests));
     let (following, stop, source) = (board.clone(), cancel.clone(), journal.clone());
     tokio::spawn(async move { following.follow(&source, &stop).await });
-    DutyRoom { router, journal, board, series, clock, metrics, password, stage, cancel, dir }
+    DutyRoom {
+        router,
+        journal,
+        board,
+        series,
+        clock,
+        metrics,
+        password,
+        stage,
+        health: tell_health,
+        cancel,
+        dir,
+    }
 }
 
 fn health(clock: &Clock) -> Health {
@@ -218,6 +232,8 @@ fn health(clock: &Clock) -> Health {
         reason: reason.to_owned(),
     };
     Health {
+        set_aside: Vec::new(),
+        backup: None,
         links: vec![
             link("broker", true, "MQTT 127.0.0.1:1883"),
             link("pump-room-bus", false, "Modbus TCP: no answer from 3 units"),
@@ -228,7 +244,7 @@ fn health(clock: &Clock) -> Health {
                 name: "influx".into(),
                 lag: 214,
                 last_error: Some("503 Service Unavailable".into()),
-                hours_left: Some(96.0),
+                hours_left: Some(96),
             },
         ],
     }

@@ -5,7 +5,7 @@ use fengsui::model::{Change, Value as Measured};
 use futures::StreamExt;
 
 /// Reads whole events from a stream until one of that kind came.
-async fn read_until(body: &mut axum::body::BodyDataStream, kind: &str) -> Vec<String> {
+pub(super) async fn read_until(body: &mut axum::body::BodyDataStream, kind: &str) -> Vec<String> {
     let mut seen = String::new();
     let reading = async {
         loop {
