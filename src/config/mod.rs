@@ -12,10 +12,11 @@ pub mod system;
 mod gateway_file;
 mod overrides;
 mod reader;
+mod sinks_file;
 
 pub use gateway::{
-    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LinkKind, LogFormat, Login, ModbusSettings,
-    MqttSettings, Secret,
+    BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings, LinkKind, LogFormat,
+    Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
 pub use site_plan::Binding;

@@ -5,6 +5,8 @@
 //! a cursor that lags.
 
 pub mod influx;
+pub mod folder;
+mod ndjson;
 
 use std::time::Duration;
 use tokio::sync::watch;

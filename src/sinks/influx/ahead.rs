@@ -7,8 +7,8 @@
 
 use std::collections::VecDeque;
 
-/// So many entries behind, and the newest go first. At the usual one commit a second that is a minute: less is caught
-/// up within seconds anyhow.
+/// So many entries left behind by a full post, and the newest go first. At the usual one commit a second that is a
+/// minute; less is caught up by the next posts anyhow.
 pub(super) const LIVE_LAG_MAX: u64 = 60;
 
 /// How far back "live" begins then, entries: ten seconds, so that most points show a value at once.
@@ -58,20 +58,29 @@ impl Ahead {
         self.confirmed.back().map_or(self.cursor, |stretch| stretch.through)
     }
 
-    /// What to deliver next, when the newest recorded entry is `head`.
-    pub(super) fn next(&mut self, head: u64) -> Next {
-        if head.saturating_sub(self.newest()) > LIVE_LAG_MAX {
+    /// What to deliver next, when the newest recorded entry is `head`. `history`: rather history than live ones, if there
+    /// is any. Where entries come faster than posts are answered there is always something new, and history must
+    /// have its turn.
+    pub(super) fn next(&self, head: u64, history: bool) -> Next {
+        let live = (head > self.newest()).then_some(Next::Live { after: self.newest() });
+        let first = self.confirmed.front();
+        let left = first.map(|first| Next::History(Stretch { after: self.cursor, through: first.after }));
+        let next = if history { left.or(live) } else { live.or(left) };
+        next.unwrap_or(Next::Nothing)
+    }
+
+    /// A full post takes live delivery up to `through`. Leaves what is behind it to history, if that is too much; then
+    /// live delivery begins anew near the head.
+    pub(super) fn split(&mut self, through: u64, head: u64) -> bool {
+        let late = head.saturating_sub(through) > LIVE_LAG_MAX;
+        if late {
             let live = head - LIVE_TAIL;
             self.confirmed.push_back(Stretch { after: live, through: live });
             if self.confirmed.len() > STRETCHES_MAX {
                 self.confirmed.pop_front();
             }
         }
-        match self.confirmed.front() {
-            _ if head > self.newest() => Next::Live { after: self.newest() },
-            Some(first) => Next::History(Stretch { after: self.cursor, through: first.after }),
-            None => Next::Nothing,
-        }
+        late
     }
 
     /// A stretch that [`Ahead::next`] began is confirmed up to `through`.
@@ -93,24 +102,23 @@ impl Ahead {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn after_an_outage_the_newest_go_first_and_the_cursor_jumps_when_history_meets_them() {
         let mut ahead = Ahead::new(5);
-        assert_eq!(ahead.next(5 + LIVE_LAG_MAX), Next::Live { after: 5 }, "little behind: in order");
-        let head = 1000;
-        assert_eq!(ahead.next(head), Next::Live { after: 990 });
+        assert_eq!(ahead.next(1000, false), Next::Live { after: 5 });
+        assert!(!ahead.split(1000 - LIVE_LAG_MAX, 1000), "little behind: in order");
+        assert!(ahead.split(100, 1000));
+        assert_eq!(ahead.next(1000, false), Next::Live { after: 990 });
         ahead.confirm(Stretch { after: 990, through: 1000 });
-        assert_eq!(
-            (ahead.cursor(), ahead.next(head)),
-            (5, Next::History(Stretch { after: 5, through: 990 }))
-        );
+        let left = |after| Next::History(Stretch { after, through: 990 });
+        assert_eq!((ahead.cursor(), ahead.next(1000, false)), (5, left(5)));
         ahead.confirm(Stretch { after: 5, through: 400 });
-        assert_eq!((ahead.cursor(), ahead.next(1001)), (400, Next::Live { after: 1000 }));
+        assert_eq!((ahead.cursor(), ahead.next(1001, false)), (400, Next::Live { after: 1000 }));
+        assert_eq!(ahead.next(1001, true), left(400), "it has its turn although there is news");
         ahead.confirm(Stretch { after: 1000, through: 1001 });
         ahead.confirm(Stretch { after: 400, through: 990 });
-        assert_eq!((ahead.cursor(), ahead.next(1001)), (1001, Next::Nothing));
+        assert_eq!((ahead.cursor(), ahead.next(1001, true)), (1001, Next::Nothing));
     }
 
     proptest! {
@@ -120,17 +128,21 @@ mod tests {
         fn the_cursor_never_covers_what_was_not_delivered(
             moves in proptest::collection::vec((0_u64..400, 0_u64..120, any::<bool>()), 1..120)
         ) {
-            let (mut ahead, mut head, mut delivered) = (Ahead::new(0), 0, BTreeSet::new());
+            let (mut ahead, mut head) = (Ahead::new(0), 0);
+            // Which entries were delivered, and how far that was found to be without a gap.
+            let (mut delivered, mut checked) = (vec![false; 60_000], 0);
             let mut deliver = |ahead: &mut Ahead, head: u64, most: u64| {
-                let done = match ahead.next(head) {
+                let done = match ahead.next(head, most % 3 == 0) {
+                    Next::Live { after } if ahead.split(head.min(after + most), head) => return true,
                     Next::Live { after } => Stretch { after, through: head.min(after + most) },
                     Next::History(left) => Stretch { through: left.through.min(left.after + most), ..left },
                     Next::Nothing => return false,
                 };
-                delivered.extend(done.after + 1..=done.through);
+                let index = |no: u64| usize::try_from(no).unwrap();
+                delivered[index(done.after + 1)..=index(done.through)].fill(true);
                 ahead.confirm(done);
-                let missing = (1..=ahead.cursor()).find(|no| !delivered.contains(no));
-                assert_eq!(missing, None);
+                assert!(delivered[index(checked + 1)..=index(ahead.cursor())].iter().all(|done| *done));
+                checked = ahead.cursor();
                 true
             };
             for (new, most, up) in moves {

@@ -88,6 +88,8 @@ pub struct Influx {
     batch: Option<Batch>,
     /// History waits only for its rate.
     throttled: bool,
+    /// The last batch was of live entries: if history may go, it is its turn.
+    live_last: bool,
     figures_due: Instant,
     pause: Duration,
     /// The number of the next refused line; `None`: not yet read from the journal.
@@ -95,7 +97,15 @@ pub struct Influx {
     notice: Option<(Instant, String)>,
 }
 
+/// What was read of a stretch; an empty one when there was nothing.
+struct Taken {
+    stretch: Stretch,
+    entries: usize,
+    lines: Vec<Line>,
+}
+
 /// Entries on their way. What of them is confirmed is no longer in `posts`.
+#[derive(Default)]
 struct Batch {
     stretch: Option<Stretch>,
     history: bool,
@@ -136,6 +146,7 @@ impl Influx {
             ahead: None,
             batch: None,
             throttled: false,
+            live_last: false,
             figures_due: Instant::now(),
             pause: PAUSE_MIN,
             refused_next: None,
@@ -173,31 +184,40 @@ impl Influx {
     /// Takes entries from the journal until there are lines enough for one post.
     async fn next_batch(&mut self) -> Result<Option<Batch>, Trouble> {
         self.recorded.mark_unchanged();
-        self.throttled = false;
         let (head, now) = (*self.recorded.borrow(), Instant::now());
-        if self.ahead.is_none() {
-            let cursor = self.journal.cursor(&self.settings.cursor).await;
-            self.ahead = Some(Ahead::new(cursor.map_err(|error| Trouble::journal(&error))?));
-        }
-        let Some(ahead) = &mut self.ahead else { return Ok(None) };
-        let (next, cursor) = (ahead.next(head), ahead.cursor());
-        self.show_lag(cursor);
-        let history = matches!(next, Next::History(_));
-        let (left, lines_max) = match next {
-            Next::Live { after } => (Some(Stretch { after, through: head }), self.sizing.lines()),
-            Next::History(left) => {
-                self.throttled = self.throttle.free_at(now).is_some();
-                let lines = self.sizing.lines().min(self.throttle.at_once());
-                ((!self.throttled).then_some(left), lines)
+        let mut ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let cursor = self.journal.cursor(&self.settings.cursor).await;
+                Ahead::new(cursor.map_err(|error| Trouble::journal(&error))?)
             }
-            Next::Nothing => (None, 0),
         };
-        let mut batch =
-            Batch { stretch: None, history, entries: 0, posts: VecDeque::new(), accepted: 0, refused: 0 };
+        self.show_lag(ahead.cursor());
+        let free = self.throttle.free_at(now).is_none();
+        let next = ahead.next(head, self.live_last && free);
+        let history = matches!(next, Next::History(_));
+        (self.throttled, self.live_last) = (history && !free, !history);
+        let size = self.sizing.lines();
+        let taken = match next {
+            Next::Live { after } => {
+                let taken = self.take(Stretch { after, through: head }, size).await?;
+                match ahead.split(taken.stretch.through, head).then(|| ahead.next(head, false)) {
+                    Some(Next::Live { after }) => {
+                        Some(self.take(Stretch { after, through: head }, size).await?)
+                    }
+                    _ => Some(taken),
+                }
+            }
+            Next::History(left) if free => Some(self.take(left, size.min(self.throttle.at_once())).await?),
+            Next::History(_) | Next::Nothing => None,
+        };
+        self.ahead = Some(ahead);
+        let mut batch = Batch { history, ..Batch::default() };
         let mut lines: Vec<Line> = self.figures(now).into_iter().collect();
-        if let Some(left) = left {
-            let (taken, entries) = self.take(left, lines_max, &mut lines).await?;
-            (batch.stretch, batch.entries) = (taken, entries);
+        if let Some(taken) = taken {
+            lines.extend(taken.lines);
+            let some = taken.stretch.through > taken.stretch.after;
+            (batch.stretch, batch.entries) = (some.then_some(taken.stretch), taken.entries);
         }
         if batch.stretch.is_none() && lines.is_empty() {
             return Ok(None);
@@ -207,15 +227,10 @@ impl Influx {
         Ok(Some(batch))
     }
 
-    /// Reads entries of a stretch until there are lines enough; says how far that is, and how many they were.
-    async fn take(
-        &self,
-        left: Stretch,
-        lines_max: usize,
-        lines: &mut Vec<Line>,
-    ) -> Result<(Option<Stretch>, usize), Trouble> {
+    /// Reads entries of a stretch until there are lines enough.
+    async fn take(&self, left: Stretch, lines_max: usize) -> Result<Taken, Trouble> {
         let plan = self.plan.borrow().clone();
-        let (mut through, mut taken) = (left.after, 0);
+        let (mut through, mut taken, mut lines) = (left.after, 0, Vec::new());
         while taken < ENTRIES_MAX && lines.len() < lines_max && through < left.through {
             let read = self.journal.read_recorded_after(through, ENTRIES_AT_ONCE).await;
             let mut entries = read.map_err(|error| Trouble::journal(&error))?;
@@ -236,7 +251,7 @@ impl Influx {
                 through = through.max(left.through);
             }
         }
-        Ok(((through > left.after).then_some(Stretch { through, ..left }), taken))
+        Ok(Taken { stretch: Stretch { through, ..left }, entries: taken, lines })
     }
 
     /// The gateway's own line, once a minute, when its time can be believed.

@@ -125,7 +125,7 @@ mod tests {
                 }
                 prop_assert!(sizing.lines() <= max && sizing.lines() >= BATCH_LINES_MIN.min(max));
             }
-            for _ in 0..max {
+            for _ in 0..2 * GROWTH_PARTS {
                 sizing.accepted(sizing.lines(), Duration::ZERO);
             }
             prop_assert_eq!(sizing.lines(), max);

@@ -472,6 +472,28 @@ impl Pen {
         }
     }
 
+    /// Sends temperatures of n tenths of a degree until all are acknowledged: ten under way at once, from `sd-0` to
+    /// `sd-9` in turn, so that no point has two in one millisecond.
+    pub(crate) async fn burst(&mut self, tenths: std::ops::RangeInclusive<u32>) {
+        let (mut left, mut under_way) = (tenths, 0);
+        loop {
+            while under_way < 10
+                && let Some(n) = left.next()
+            {
+                let id = u16::try_from(n % 60_000 + 1).unwrap();
+                let payload = format!(r#"{{"temperature":{}}}"#, f64::from(n) / 10.0);
+                let topic = topic(&format!("sd-{}", n % 10));
+                self.send(&topic, payload.as_bytes(), id, false).await.unwrap();
+                under_way += 1;
+            }
+            if under_way == 0 {
+                return;
+            }
+            soon("the PUBACK", self.acknowledged()).await.unwrap();
+            under_way -= 1;
+        }
+    }
+
     /// Sends a message and waits for its acknowledgement.
     pub(crate) async fn publish(&mut self, topic: &str, payload: &str) {
         let id = self.next;

@@ -1,8 +1,11 @@
 //! The Influx sink against a real InfluxDB 1: what it answers to good, bad, old and large posts.
 
+use super::influx::drain;
 use super::*;
 use crate::support::influxd::{ADMIN, Influxd};
+use crate::support::victoria::Victoria;
 use fengsui::sinks::influx::BATCH_LINES_MIN;
+use fengsui::sinks::{Progress, Worker};
 
 fn version_1(settings: &mut InfluxSettings) {
     settings.way = Way::V1 { database: "site".into(), retention_policy: None, login: None };
