@@ -13,7 +13,7 @@ use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{Delivery, LinkId, SourceIndex, Text};
 use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router, Window};
-use crate::series::Series;
+use crate::series::{self, Series};
 use crate::sinks;
 use crate::sources::{self, Arrival, broker, modbus, mqtt};
 use crate::web;
@@ -146,7 +146,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     if let Some(Text { en, .. }) = &restored.recovered {
         tracing::error!(what = %en, "the journal was damaged and has been recovered");
     }
-    let series = Series::open(&journal).await.context("cannot open the time series")?;
+    let series =
+        Series::open_with(&journal, retention(&config)).await.context("cannot open the time series")?;
     // Entries are held back for every follower that ever was; a store that left the configuration is none any more.
     let stores = config.gateway.influx.iter().map(|influx| influx_cursor(&influx.name));
     let folders = config.gateway.folder.iter().map(|folder| folder_cursor(&folder.name));
@@ -282,6 +283,19 @@ impl WaysBack {
         self.acks.push(sender);
         self.windows.push(window);
         Ok((SourceIndex(index), receiver))
+    }
+}
+
+/// How long the series keeps which point's samples.
+fn retention(config: &Config) -> series::Retention {
+    let keep =
+        |from: &config::SeriesKeep| series::Keep { raw: from.raw, minute: from.minute, hour: from.hour };
+    let settings = &config.gateway.series;
+    series::Retention {
+        keep: keep(&settings.keep),
+        classes: settings.classes.iter().map(|(class, of)| (class.clone(), keep(of))).collect(),
+        plan: config.plan.clone(),
+        bytes_max: config.gateway.journal.size_max_bytes,
     }
 }
 

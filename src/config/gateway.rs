@@ -1,5 +1,6 @@
 //! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
+use super::series_table::SeriesSettings;
 use crate::model::{LinkId, Span};
 use std::fmt;
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub struct Gateway {
     pub profiles_dir: Option<PathBuf>,
     /// Where everything that happened is kept.
     pub journal: JournalSettings,
+    /// How long the time series is kept in which detail.
+    pub series: SeriesSettings,
     /// Where the duty-room page listens; `None`: `[web] enabled = false`.
     pub web_listen: Option<SocketAddr>,
     /// The embedded MQTT broker, if there is one.

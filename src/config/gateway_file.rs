@@ -87,6 +87,7 @@ impl Reader<'_> {
             plan_file: self.path(plan),
             profiles_dir,
             journal: self.journal(root.table("journal")),
+            series: super::series_table::read(root.table("series")),
             web_listen: self.web(root.table("web")),
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),

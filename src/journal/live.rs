@@ -177,6 +177,10 @@ impl Live {
         self.names.read().expect(UNPOISONED).code_number(code)
     }
 
+    pub(super) fn point(&self, number: u32) -> Option<PointId> {
+        self.names.read().expect(UNPOISONED).points.get(&number).cloned()
+    }
+
     pub(super) fn code(&self, number: u32) -> Option<Code> {
         self.names.read().expect(UNPOISONED).code(number)
     }

@@ -24,8 +24,8 @@ mod queue;
 mod writer;
 mod audit;
 mod append;
-mod restamp;
 mod forecast;
+mod restamp;
 mod retention;
 mod readers;
 mod archive;
@@ -428,6 +428,11 @@ impl Journal {
     /// For the series: the number that stands for a state; every recorded state has one.
     pub(crate) fn code_number(&self, code: &str) -> Option<u32> {
         self.0.live.code_number(code)
+    }
+
+    /// For the series: the point of a number.
+    pub(crate) fn point(&self, number: u32) -> Option<PointId> {
+        self.0.live.point(number)
     }
 
     /// For the series: the state of a number.

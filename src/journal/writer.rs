@@ -196,14 +196,14 @@ impl Writer {
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
         }
-        if let Some(restamp) = &write.restamp {
-            self.live.ring().restamp(restamp);
-        }
         if write.entry.no % forecast::EVERY_COMMITS == 0 {
             match forecast::look(&self.conn, &self.place, &self.limits) {
                 Ok(room) => self.live.health().room = room,
                 Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),
             }
+        }
+        if let Some(restamp) = &write.restamp {
+            self.live.ring().restamp(restamp);
         }
         self.live.show(write.entry.clone());
         self.count();

@@ -125,7 +125,11 @@ impl Batch {
     }
 
     /// Closes the batch: what the journal writes, and what waits for it.
-    pub(super) fn seal(self, no: u64, at: Timestamp) -> Sealed {
+    pub(super) fn seal(mut self, no: u64, at: Timestamp) -> Sealed {
+        // The entry stays in the journal's ring for a while: not with up to twice the room that it needs.
+        if self.readings.capacity() > self.readings.len() + self.readings.len() / 4 {
+            self.readings.shrink_to_fit();
+        }
         let entry = Arc::new(Entry {
             no,
             at,

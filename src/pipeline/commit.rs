@@ -280,11 +280,11 @@ impl Pipeline {
             self.arrival(arrival);
         }
         self.note(NoteKind::Stopped, "gateway", Text::new("网关停止", "gateway stopped"));
+        let give_up_at = Instant::now() + DRAIN_PATIENCE;
         if let Some(writing) = self.writing.take() {
             let result = writing.await;
             self.written(result);
         }
-        let give_up_at = Instant::now() + DRAIN_PATIENCE;
         // Once more when the journal came back meanwhile, which is a thing to write down as well.
         while !self.batch.is_empty() {
             self.seal(self.clock.now());

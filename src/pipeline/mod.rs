@@ -4,9 +4,11 @@
 //! it takes whatever is waiting, steps the engine, and writes inputs and results in one transaction. Only after
 //! that are messages acknowledged and commands answered.
 //!
-//! Invariant: life safety never waits for the disk. When the journal keeps the loop waiting for longer than
-//! [`JOURNAL_PATIENCE`], or refuses to write, the engine goes on: transitions are shown at once, marked 未记录, a
-//! fault is raised, and the unwritten entries are kept in memory (bounded) and written when the journal is back.
+//! Two invariants. People wait for one commit only: the arrival that raised a hazard closes its batch, nothing that came
+//! behind rides in it, and it stands ready while another commit is under way. And life safety never waits for the disk:
+//! when the journal keeps the loop waiting for longer than [`JOURNAL_PATIENCE`], or refuses to write, the engine goes on;
+//! transitions are shown at once, marked 未记录, a fault is raised, and the unwritten entries are kept in memory (bounded)
+//! and written when the journal is back.
 
 mod batch;
 mod commit;
@@ -58,12 +60,14 @@ pub const BACKLOG_READINGS_MAX: usize = 50_000;
 /// that is never given up (a hazard's transition is about 1 kB, and a person's word).
 pub const BACKLOG_ENTRIES_MAX: usize = 1024;
 
-/// How long the journal must have kept up before its fault is over. On a disk whose every commit takes longer than
-/// [`JOURNAL_PATIENCE`] the fault stands; before, it went and came with each, and wrote two entries more each time.
+/// How long the journal must have kept up before its fault is over: three times the longest pause between two tries. A
+/// disk whose every commit takes longer than [`JOURNAL_PATIENCE`] would otherwise be a new fault with each of them, and
+/// two entries more to write.
 pub const CALM_FOR: Span = Span::from_secs(15);
 
-/// At the end, a commit that fails is tried again for so long. The app aborts the loop after 15 s.
-pub const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// At the end, a commit that fails is tried again for so long. With the last try's own 5 s (SQLite's locks) it ends
+/// before the app aborts the loop, after 15 s.
+pub const DRAIN_PATIENCE: Duration = Duration::from_secs(9);
 
 /// Strays kept in memory while the journal cannot be written: 512 × 4 KiB is 2 MiB, and more than twice what the journal
 /// keeps of unknown senders. The oldest go first, counted in `strays_dropped`.

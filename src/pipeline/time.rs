@@ -9,7 +9,8 @@ use crate::journal::{NoteKind, Restamp};
 use crate::model::{Event, Span, Text, Timestamp};
 
 /// How long entries with guessed times are kept from the stores. A box on a mobile line is synchronised within minutes
-/// of its start; one without any line has no store to reach, and a folder sink should not wait for ever.
+/// of its start; one without any line has no store to reach, and a folder sink should not wait for ever. What was
+/// delivered by then stays in the store as it was delivered.
 pub const HELD_BACK_MAX: Span = Span::from_secs(3600);
 
 /// How long arrivals that a source stamped before a step may still come in: the channel empties in milliseconds.

@@ -1,7 +1,8 @@
 //! The samples that are not yet sealed, and each point's newest reading. Pure.
 
-use super::sample::{Packed, Sample};
-use crate::model::{PointId, Reading, Span, Timestamp};
+use super::ageing::Age;
+use super::sample::{Form, Packed, Sample};
+use crate::model::{PointId, Reading, Span, Timestamp, Value};
 use std::collections::HashMap;
 
 /// A tail this long is sealed: a chunk of about a thousand samples compresses to 0.4 to 1.3 bytes each.
@@ -30,13 +31,14 @@ pub(super) struct Tails {
     taken: u64,
     newest_at: Timestamp,
     bytes: usize,
+    pub(super) age: Age,
 }
 
 impl Tails {
     /// Empty, at a place in the journal.
     pub(super) fn new(taken: u64) -> Self {
         let (tails, last, sealed) = Default::default();
-        Self { tails, last, sealed, taken, newest_at: Timestamp::EPOCH, bytes: 0 }
+        Self { tails, last, sealed, taken, newest_at: Timestamp::EPOCH, bytes: 0, age: Age::default() }
     }
 
     /// Remembers what was stored with a point's last sealing.
@@ -84,16 +86,12 @@ impl Tails {
     pub(super) fn passed_entry(&mut self, no: u64, at: Timestamp) {
         self.taken = no;
         self.newest_at = at;
+        self.age.passed(at);
     }
 
     /// The newest entry that was taken.
     pub(super) fn taken(&self) -> u64 {
         self.taken
-    }
-
-    /// When it was written.
-    pub(super) fn newest_at(&self) -> Timestamp {
-        self.newest_at
     }
 
     /// What the samples take in memory.
@@ -145,6 +143,15 @@ impl Tails {
 
     pub(super) fn last(&self, point: &PointId) -> Option<&Reading> {
         self.last.get(point)
+    }
+
+    /// What a point's figures stand for.
+    pub(super) fn form(&self, point: &PointId) -> Form {
+        match self.last.get(point).map(|reading| &reading.value) {
+            Some(Value::Flag(_)) => Form::Flag,
+            Some(Value::Code(_)) => Form::State,
+            _ => Form::Number,
+        }
     }
 
     pub(super) fn all_last(&self) -> impl Iterator<Item = &Reading> {

@@ -174,7 +174,7 @@ impl Folder {
         let found = blocking(move || settings.files_from(first)).await?;
         for file in found {
             let mut ours = true;
-            for (no, at) in [file.first_line, file.last_line] {
+            for (no, at) in file.ends {
                 let entry = self.entry_after(no.saturating_sub(1)).await?;
                 ours &= entry.is_some_and(|entry| entry.no == no && entry.at.to_string() == at);
             }
@@ -238,10 +238,11 @@ impl Worker for Folder {
 /// A file of the folder, as far as it must be known.
 struct Found {
     last: u64,
-    /// Entry number and time, as they stand in its lines.
-    first_line: (u64, String),
-    last_line: (u64, String),
+    ends: [EntryAndTime; 2],
 }
+
+/// As they stand in a line.
+type EntryAndTime = (u64, String);
 
 impl FolderSettings {
     /// Whether it may be written to.
@@ -293,9 +294,9 @@ impl FolderSettings {
             let last = rest.and_then(|rest| rest.split('-').next()?.parse().ok());
             // One that cannot be read is not ours to judge: what is in it is written again under another name.
             if let Some(last) = last
-                && let Ok(Some((first_line, last_line))) = ends(&entry.path())
+                && let Ok(Some(ends)) = ends(&entry.path())
             {
-                found.push(Found { last, first_line, last_line });
+                found.push(Found { last, ends });
             }
         }
         Ok(found)
@@ -303,7 +304,7 @@ impl FolderSettings {
 }
 
 /// Entry and time of a file's first and last line. Reads it whole, so that its checksum is checked.
-fn ends(path: &Path) -> io::Result<Option<((u64, String), (u64, String))>> {
+fn ends(path: &Path) -> io::Result<Option<[EntryAndTime; 2]>> {
     let mut lines = BufReader::new(GzDecoder::new(File::open(path)?));
     let mut line = String::new();
     let (mut first, mut last) = (None, String::new());
@@ -314,10 +315,10 @@ fn ends(path: &Path) -> io::Result<Option<((u64, String), (u64, String))>> {
         std::mem::swap(&mut line, &mut last);
         line.clear();
     }
-    Ok(first.zip(entry_and_time(&last)))
+    Ok(first.zip(entry_and_time(&last)).map(<[EntryAndTime; 2]>::from))
 }
 
-fn entry_and_time(line: &str) -> Option<(u64, String)> {
+fn entry_and_time(line: &str) -> Option<EntryAndTime> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     Some((line["entry"].as_u64()?, line["recorded_at"].as_str()?.to_owned()))
 }

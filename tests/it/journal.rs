@@ -3,6 +3,7 @@
 mod archive;
 mod damage;
 mod formats;
+mod room;
 
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,

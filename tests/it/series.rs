@@ -1,5 +1,8 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
+mod rollup;
+mod settings;
+
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Number, PointId, Quality, Reading, Span, Timestamp, Value};

@@ -132,7 +132,7 @@ mod tests {
             // Which entries were delivered, and how far that was found to be without a gap.
             let (mut delivered, mut checked) = (vec![false; 60_000], 0);
             let mut deliver = |ahead: &mut Ahead, head: u64, most: u64| {
-                let done = match ahead.next(head, most % 3 == 0) {
+                let done = match ahead.next(head, most.is_multiple_of(3)) {
                     Next::Live { after } if ahead.split(head.min(after + most), head) => return true,
                     Next::Live { after } => Stretch { after, through: head.min(after + most) },
                     Next::History(left) => Stretch { through: left.through.min(left.after + most), ..left },

@@ -80,12 +80,16 @@ impl House {
 
     /// Starts it in this process.
     pub(crate) async fn open(&self) -> Gateway {
+        self.open_at(Clock::system()).await
+    }
+
+    /// Starts it in this process, with a clock of its own.
+    pub(crate) async fn open_at(&self, clock: Clock) -> Gateway {
         let config = match Config::load(&self.config(), &|_| None) {
             Ok((config, _)) => config,
             Err(report) => panic!("{}", report.render(Colour::No)),
         };
-        let app =
-            app::start(config, Options { clock: Clock::system(), extra: None, demo: false }).await.unwrap();
+        let app = app::start(config, Options { clock, extra: None, demo: false }).await.unwrap();
         if let Some(password) = &app.first_password {
             *self.password.lock().unwrap() = Some(password.clone());
         }
