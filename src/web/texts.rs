@@ -140,8 +140,8 @@ texts! {
     nothing: "无", "None";
     loading: "正在读取", "Loading";
     chart_empty: "这段时间没有数据", "No values in this range";
-    chart_band: "浅色带为最小值—最大值，空白处没有数据", "The band is minimum to maximum; gaps have no values";
-    chart_lanes: "每种状态一行，出现过的都标出；报警的状态按等级着色，空白处没有数据", "One lane a state, every one that was seen is marked; alarm states in the colour of their priority, gaps have no values";
+    chart_band: "浅色带为最小值—最大值，空白处没有数据，底部黄条处有不可信的读数", "The band is minimum to maximum; gaps have no values; yellow along the foot: values not to be trusted";
+    chart_lanes: "每种状态一行，出现过的都标出；报警的状态按等级着色，空白处没有数据，底部黄条处有不可信的读数", "One lane a state, every one that was seen is marked; alarm states in the colour of their priority, gaps have no values; yellow along the foot: not to be trusted";
     back: "返回监控", "Back to the monitor";
     reports: "上报", "Reports";
     // log
