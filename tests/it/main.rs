@@ -16,5 +16,6 @@ mod profiles;
 mod config;
 mod gateway;
 mod pipeline;
+mod torture;
 mod tidy;
 mod support;

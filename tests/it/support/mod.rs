@@ -1,5 +1,6 @@
 //! What several tests share.
 
+pub(crate) mod bad_disk;
 pub(crate) mod browser;
 pub(crate) mod duty_room;
 pub(crate) mod gateway;
