@@ -1,14 +1,12 @@
 //! The statements of one append, inside the writer's transaction.
 
+use super::audit::Chain;
 use super::store::to_sql;
-use super::{Limits, Stray, StrayKind, Write, readings_codec, wire};
+use super::{Limits, Note, Stray, StrayKind, Write, readings_codec, restamp, wire};
 use crate::metrics::Metrics;
 use crate::model::{Code, Fact, Hazard, Phase, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
-
-/// Old fingerprints are deleted once in so many: 2048 × 8 bytes are four pages, kept beyond the limit at the most.
-const RECEIPTS_TRIMMED: i64 = 2048;
 
 /// The numbers of the names that blobs refer to. Grows with the plan: a few thousand names.
 #[derive(Default)]
@@ -42,22 +40,34 @@ pub(super) fn write(
     let entry = &write.entry;
     let (no, at) = (to_sql(entry.no), entry.at.as_millis());
     let blob = if entry.readings.is_empty() { None } else { Some(pack(conn, write, known, fresh)?) };
-    conn.prepare_cached("INSERT INTO entry (no, at, readings) VALUES (?, ?, ?)")?
-        .execute(params![no, at, blob])?;
+    // In the entry's own row: a commit of readings alone writes one page.
+    let receipts: Option<Vec<u8>> = (!write.receipts.is_empty())
+        .then(|| write.receipts.iter().flat_map(|receipt| receipt.to_be_bytes()).collect());
+    conn.prepare_cached("INSERT INTO entry (no, at, readings, receipts) VALUES (?, ?, ?, ?)")?
+        .execute(params![no, at, blob, receipts])?;
+    write_lines(conn, write)?;
+    write.facts.iter().try_for_each(|fact| write_fact(conn, fact))?;
+    write.restamp.iter().try_for_each(|anew| restamp::write(conn, anew))?;
+    write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))
+}
+
+/// The duty log's lines, each with its row of the audit chain.
+fn write_lines(conn: &Connection, write: &Write) -> rusqlite::Result<()> {
+    let entry = &write.entry;
+    if entry.transitions.is_empty() && entry.notes.is_empty() {
+        return Ok(());
+    }
+    let mut chain = Chain::at_its_end(conn)?;
+    let no = to_sql(entry.no);
     for transition in &entry.transitions {
         let json = wire::transition_to_json(transition);
-        let hazard = transition.hazard.id.as_str();
-        conn.prepare_cached("INSERT INTO transition (no, at, hazard, json) VALUES (?, ?, ?, ?)")?
-            .execute(params![no, transition.at.as_millis(), hazard, json])?;
+        chain.transition(no, transition.at.as_millis(), transition.hazard.id.as_str(), &json)?;
         write_hazard(conn, &transition.hazard)?;
     }
-    for note in &entry.notes {
-        conn.prepare_cached("INSERT INTO note (no, at, kind, subject, zh, en) VALUES (?, ?, ?, ?, ?, ?)")?
-            .execute(params![no, at, note.kind.name(), note.subject, note.text.zh, note.text.en])?;
+    for Note { kind, subject, text } in &entry.notes {
+        chain.note(no, entry.at.as_millis(), [kind.name(), subject, &text.zh, &text.en])?;
     }
-    write.facts.iter().try_for_each(|fact| write_fact(conn, fact))?;
-    write_receipts(conn, &write.receipts, limits)?;
-    write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))
+    Ok(())
 }
 
 fn pack(conn: &Connection, write: &Write, known: &Interned, fresh: &mut Fresh) -> rusqlite::Result<Vec<u8>> {
@@ -128,24 +138,6 @@ fn write_fact(conn: &Connection, fact: &Fact) -> rusqlite::Result<()> {
          ON CONFLICT (point, rule) DO UPDATE SET phase = ?3, due = ?4, hazard = ?5",
     )?
     .execute(params![point, rule, fact.phase.name(), due, hazard])?;
-    Ok(())
-}
-
-fn write_receipts(conn: &Connection, receipts: &[u64], limits: &Limits) -> rusqlite::Result<()> {
-    if receipts.is_empty() {
-        return Ok(());
-    }
-    let packed: Vec<u8> = receipts.iter().flat_map(|receipt| receipt.to_be_bytes()).collect();
-    let before: i64 =
-        conn.prepare_cached("SELECT ifnull(max(total), 0) FROM receipt")?.query_row([], |row| row.get(0))?;
-    let total = before + to_sql(receipts.len() as u64);
-    conn.prepare_cached("INSERT INTO receipt (total, packed) VALUES (?, ?)")?
-        .execute(params![total, packed])?;
-    // Not with every commit: the oldest rows stand on a page of their own, which would be written each time.
-    if total / RECEIPTS_TRIMMED != before / RECEIPTS_TRIMMED {
-        conn.prepare_cached("DELETE FROM receipt WHERE total <= ?")?
-            .execute([total - to_sql(limits.receipts_max)])?;
-    }
     Ok(())
 }
 

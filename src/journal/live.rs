@@ -15,6 +15,9 @@ pub(super) struct Live {
     health: Mutex<JournalHealth>,
     head: watch::Sender<u64>,
     recorded: watch::Sender<u64>,
+    /// The newest entry for those who deliver: as `recorded`, but not beyond `held_back_after`.
+    settled: watch::Sender<u64>,
+    held_back_after: watch::Sender<Option<u64>>,
 }
 
 /// The names that blobs refer to by number.
@@ -35,13 +38,39 @@ impl Names {
         self.code_numbers.insert(code.clone(), id);
         self.codes.insert(id, code);
     }
+
+    pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
+        readings_codec::decode(blob, |id| self.points.get(&id).cloned(), |id| self.codes.get(&id).cloned())
+    }
+
+    pub(super) fn points(&self) -> impl Iterator<Item = (u32, &PointId)> {
+        self.points.iter().map(|(id, point)| (*id, point))
+    }
+
+    pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
+        self.point_numbers.get(point).copied()
+    }
+
+    pub(super) fn code_number(&self, code: &str) -> Option<u32> {
+        self.code_numbers.get(code).copied()
+    }
+
+    pub(super) fn code(&self, number: u32) -> Option<Code> {
+        self.codes.get(&number).cloned()
+    }
+
+    /// How many there are of each: they are never deleted, so the counts say whether there are new ones.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.points.len(), self.codes.len())
+    }
 }
 
-/// How far each follower has come: moved in memory at once, written with the next commit.
+/// How far each follower has come: moved in memory at once, on the disk now and then.
 #[derive(Default)]
 struct Cursors {
     places: HashMap<String, u64>,
-    unwritten: Vec<String>,
+    /// What the disk has. Entries are deleted only up to here: what a follower will ask for after a crash is there.
+    durable: HashMap<String, u64>,
 }
 
 const UNPOISONED: &str = "no holder of this lock panics";
@@ -57,10 +86,12 @@ impl Live {
         Self {
             ring: Mutex::new(Ring::new(limits)),
             names: RwLock::new(names),
-            cursors: Mutex::new(Cursors { places: cursors, unwritten: Vec::new() }),
+            cursors: Mutex::new(Cursors { places: cursors.clone(), durable: cursors }),
             health: Mutex::new(health),
             head: watch::Sender::new(head),
             recorded: watch::Sender::new(head),
+            settled: watch::Sender::new(head),
+            held_back_after: watch::Sender::new(None),
         }
     }
 
@@ -91,8 +122,30 @@ impl Live {
         };
         if recorded {
             self.recorded.send_replace(no);
+            self.settle();
         }
         self.head.send_replace(newest);
+    }
+
+    pub(super) fn settled(&self) -> &watch::Sender<u64> {
+        &self.settled
+    }
+
+    pub(super) fn held_back_after(&self) -> &watch::Sender<Option<u64>> {
+        &self.held_back_after
+    }
+
+    /// See [`super::Journal::hold_back_after`].
+    pub(super) fn hold_back_after(&self, no: Option<u64>) {
+        self.held_back_after.send_replace(no);
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let (held, recorded) = (*self.held_back_after.borrow(), *self.recorded.borrow());
+        let settled = held.map_or(recorded, |no| no.min(recorded));
+        // What was once shown is not taken back.
+        self.settled.send_if_modified(|shown| settled > std::mem::replace(shown, settled.max(*shown)));
     }
 
     pub(super) fn learn(&self, points: Vec<(u32, PointId)>, codes: Vec<(u32, Code)>) {
@@ -105,8 +158,7 @@ impl Live {
     }
 
     pub(super) fn decode(&self, blob: &[u8]) -> Result<Vec<Reading>, readings_codec::Damaged> {
-        let names = self.names.read().expect(UNPOISONED);
-        readings_codec::decode(blob, |id| names.points.get(&id).cloned(), |id| names.codes.get(&id).cloned())
+        self.names.read().expect(UNPOISONED).decode(blob)
     }
 
     /// Packs readings whose names are all known; `None` when one is not.
@@ -118,68 +170,72 @@ impl Live {
     }
 
     pub(super) fn point_number(&self, point: &PointId) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).point_numbers.get(point).copied()
+        self.names.read().expect(UNPOISONED).point_number(point)
     }
 
     pub(super) fn code_number(&self, code: &str) -> Option<u32> {
-        self.names.read().expect(UNPOISONED).code_numbers.get(code).copied()
+        self.names.read().expect(UNPOISONED).code_number(code)
+    }
+
+    pub(super) fn point(&self, number: u32) -> Option<PointId> {
+        self.names.read().expect(UNPOISONED).points.get(&number).cloned()
     }
 
     pub(super) fn code(&self, number: u32) -> Option<Code> {
-        self.names.read().expect(UNPOISONED).codes.get(&number).cloned()
+        self.names.read().expect(UNPOISONED).code(number)
     }
 
     /// Where a follower is. One that was never seen starts at 0 and holds entries back from now on.
     pub(super) fn cursor(&self, name: &str) -> u64 {
-        let mut cursors = self.cursors.lock().expect(UNPOISONED);
-        if let Some(&no) = cursors.places.get(name) {
-            return no;
-        }
-        cursors.places.insert(name.to_owned(), 0);
-        cursors.unwritten.push(name.to_owned());
-        0
+        *self.cursors().places.entry(name.to_owned()).or_default()
+    }
+
+    /// Where a follower is, if there is one of that name.
+    pub(super) fn cursor_of(&self, name: &str) -> Option<u64> {
+        self.cursors().places.get(name).copied()
     }
 
     /// Moves a cursor, never beyond what is recorded: after a crash those numbers are given out again.
     pub(super) fn move_cursor(&self, name: &str, no: u64) {
         let no = no.min(*self.recorded.borrow());
-        let mut cursors = self.cursors.lock().expect(UNPOISONED);
-        if cursors.places.insert(name.to_owned(), no) != Some(no)
-            && !cursors.unwritten.iter().any(|n| n == name)
-        {
-            cursors.unwritten.push(name.to_owned());
-        }
+        self.cursors().places.insert(name.to_owned(), no);
     }
 
     pub(super) fn forget_cursor(&self, name: &str) {
-        let mut cursors = self.cursors.lock().expect(UNPOISONED);
+        let mut cursors = self.cursors();
         cursors.places.remove(name);
-        cursors.unwritten.retain(|other| other != name);
+        cursors.durable.remove(name);
     }
 
     pub(super) fn cursor_names(&self) -> Vec<String> {
-        self.cursors.lock().expect(UNPOISONED).places.keys().cloned().collect()
+        self.cursors().places.keys().cloned().collect()
     }
 
-    /// The number that every follower has passed.
+    /// The number that every follower has passed, and will not ask for again even after a crash.
     pub(super) fn passed_by_all(&self) -> u64 {
-        let cursors = self.cursors.lock().expect(UNPOISONED);
-        cursors.places.values().copied().min().unwrap_or(u64::MAX)
+        let cursors = self.cursors();
+        let durable = |name| cursors.durable.get(name).copied().unwrap_or(0);
+        cursors.places.keys().map(durable).min().unwrap_or(u64::MAX)
     }
 
-    /// The cursors to write now; give them back with [`Live::cursors_unwritten`] if the commit fails.
-    pub(super) fn take_unwritten_cursors(&self) -> Vec<(String, u64)> {
-        let mut cursors = self.cursors.lock().expect(UNPOISONED);
-        let names = std::mem::take(&mut cursors.unwritten);
-        names.into_iter().filter_map(|name| cursors.places.get(&name).map(|&no| (name, no))).collect()
+    /// The cursors that the disk has otherwise; say with [`Live::cursors_written`] when they are there.
+    pub(super) fn unwritten_cursors(&self) -> Vec<(String, u64)> {
+        let cursors = self.cursors();
+        let moved = cursors.places.iter().filter(|(name, no)| cursors.durable.get(*name) != Some(no));
+        moved.map(|(name, no)| (name.clone(), *no)).collect()
     }
 
-    pub(super) fn cursors_unwritten(&self, lost: Vec<(String, u64)>) {
-        let mut cursors = self.cursors.lock().expect(UNPOISONED);
-        for (name, _) in lost {
-            if !cursors.unwritten.contains(&name) {
-                cursors.unwritten.push(name);
+    pub(super) fn cursors_written(&self, written: Vec<(String, u64)>) {
+        let mut cursors = self.cursors();
+        for (name, no) in written {
+            // One that was forgotten meanwhile is not brought back.
+            if cursors.places.contains_key(&name) {
+                cursors.durable.insert(name, no);
             }
         }
+    }
+
+    fn cursors(&self) -> MutexGuard<'_, Cursors> {
+        self.cursors.lock().expect(UNPOISONED)
     }
 }

@@ -22,13 +22,23 @@ mod live;
 mod ring;
 mod queue;
 mod writer;
+mod audit;
 mod append;
+mod forecast;
+mod restamp;
 mod retention;
 mod readers;
+mod archive;
+mod audit_check;
 mod read;
 
+pub use archive::{Archive, Summary};
+pub use audit::{AuditHead, NoHead};
+pub use audit_check::{AuditReport, Compared, Finding};
 pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
+pub use forecast::{Room, Used};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
+pub use restamp::Restamp;
 pub(crate) use store::{from_sql, to_sql};
 
 use crate::metrics::Metrics;
@@ -62,6 +72,8 @@ struct Inner {
 pub struct Restored {
     /// The number of the newest entry; 0 when there is none.
     pub head: u64,
+    /// The newest entry's time: what is written now is not older.
+    pub newest_at: Option<Timestamp>,
     /// The engine's rows.
     pub facts: Vec<Fact>,
     /// Fingerprints of recently recorded messages.
@@ -106,15 +118,22 @@ impl Journal {
                 &format!("{unreadable} alarm states could not be read: check the open hazards on site"),
             ));
         }
-        let receipts = read::receipts(&conn)?;
+        let receipts = read::receipts(&conn, limits.receipts_max)?;
+        let newest_at = restamp::newest_at(&conn)?;
         let (interned, names) = read::names(&conn)?;
         // A cursor beyond the head belongs to entries that a damaged file took with it.
         let cursors = read::cursors(&conn)?.into_iter().map(|(name, no)| (name, no.min(head))).collect();
-        let health = JournalHealth { writable: true, head, bytes: place.bytes(), ..JournalHealth::default() };
+        let health = JournalHealth {
+            writable: true,
+            head,
+            bytes: place.bytes(),
+            audit: audit::head(&conn)?,
+            ..JournalHealth::default()
+        };
         let live = Arc::new(live::Live::new(&limits, names, cursors, health));
         let writer =
             writer::Writer::new(conn, place.clone(), limits, metrics.clone(), live.clone(), interned)?;
-        Ok((Restored { head, facts, receipts, recovered }, live, writer))
+        Ok((Restored { head, newest_at, facts, receipts, recovered }, live, writer))
     }
 
     /// Writes one entry and all that came with it, in one transaction. `Ok`: it is on the disk. The entry's number must
@@ -143,6 +162,23 @@ impl Journal {
         self.0.live.recorded().subscribe()
     }
 
+    /// The newest entry that may be delivered: recorded, and not held back. What those wait on who hand entries on for
+    /// good, with [`Journal::read_settled_after`].
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.0.live.settled().subscribe()
+    }
+
+    /// Holds entries after a number back from [`Journal::settled`]: their times are guessed, and may be dated anew.
+    /// `None`: no longer.
+    pub fn hold_back_after(&self, no: Option<u64>) {
+        self.0.live.hold_back_after(no);
+    }
+
+    /// After which entry they are held back, see [`Journal::hold_back_after`].
+    pub fn held_back_after(&self) -> watch::Receiver<Option<u64>> {
+        self.0.live.held_back_after().subscribe()
+    }
+
     /// Entries after a number, oldest first, recorded or not; at most `limit`. Entries that retention has deleted are
     /// passed over, so the first number may be higher than asked for.
     pub async fn read_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
@@ -167,6 +203,14 @@ impl Journal {
         }
     }
 
+    /// As [`Journal::read_recorded_after`], without what is held back.
+    pub async fn read_settled_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let settled = *self.0.live.settled().borrow();
+        let mut entries = self.read_recorded_after(no, limit).await?;
+        entries.truncate(entries.partition_point(|entry| entry.no <= settled));
+        Ok(entries)
+    }
+
     async fn read_disk(&self, after: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
         // Not beyond what has been shown: its names are known to the readers only then.
         let to = *self.0.live.recorded().borrow();
@@ -174,7 +218,8 @@ impl Journal {
             return Ok(Vec::new());
         }
         let (live, metrics) = (self.0.live.clone(), self.0.metrics.clone());
-        self.0.readers.ask(move |conn| read::entries(conn, &live, &metrics, after, to, limit)).await
+        let decode = move |blob: &[u8]| live.decode(blob);
+        self.0.readers.ask(move |conn| read::entries(conn, decode, &metrics, after, to, limit)).await
     }
 
     /// How far a follower has come. One that is asked for the first time starts at 0, and from then on entries are kept
@@ -183,8 +228,9 @@ impl Journal {
         Ok(self.0.live.cursor(name))
     }
 
-    /// Moves a follower's cursor, at most to the recorded head. It is in force at once and on the disk with the next
-    /// commit: after a crash a follower may see its newest entries once more, never miss one.
+    /// Moves a follower's cursor, at most to the recorded head. It is in force at once and on the disk with the first commit
+    /// after half a minute: after a crash a follower may see its newest entries once more, never miss one. Nothing is
+    /// deleted for age that a follower would ask for after a crash.
     pub async fn move_cursor(&self, name: &str, no: u64) -> Result<(), AppendError> {
         self.0.live.move_cursor(name, no);
         Ok(())
@@ -318,6 +364,14 @@ impl Journal {
         self.0.live.health().clone()
     }
 
+    /// Hours until entries would have to be deleted that a follower has not read, if it reads no more from now on. `None`:
+    /// nothing is known yet.
+    pub fn hours_of_buffer(&self, cursor: &str) -> Option<u32> {
+        let mut room = self.health().room;
+        room.entries.1 = room.entries.1.max(self.health().head);
+        room.hours_of_buffer(self.0.live.cursor_of(cursor)?)
+    }
+
     /// For the series, which keeps its chunks in the same file: one transaction on the writer's thread, after any append
     /// that waits. Rolled back when `work` fails.
     pub(crate) async fn write<T: Send + 'static>(
@@ -374,6 +428,11 @@ impl Journal {
     /// For the series: the number that stands for a state; every recorded state has one.
     pub(crate) fn code_number(&self, code: &str) -> Option<u32> {
         self.0.live.code_number(code)
+    }
+
+    /// For the series: the point of a number.
+    pub(crate) fn point(&self, number: u32) -> Option<PointId> {
+        self.0.live.point(number)
     }
 
     /// For the series: the state of a number.

@@ -1,10 +1,11 @@
 //! The questions, as SQL on a read connection. Every answer is bounded by the caller's limit or by the table's.
 
-use super::live::{Live, Names};
+use super::live::Names;
+use super::readings_codec::Damaged;
 use super::store::{from_sql, to_sql};
-use super::{Entry, LogLine, Logged, Note, NoteKind, ReadError, Stray, StrayKind, append, wire};
+use super::{Entry, LogLine, Logged, Note, NoteKind, ReadError, Stray, StrayKind, append, restamp, wire};
 use crate::metrics::Metrics;
-use crate::model::{DeviceId, Fact, Hazard, HazardId, PointId, RuleId, Text, Timestamp, Transition};
+use crate::model::{DeviceId, Fact, Hazard, HazardId, PointId, Reading, RuleId, Text, Timestamp, Transition};
 use rusqlite::{Connection, Row, params};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -29,13 +30,23 @@ pub(super) fn cursors(conn: &Connection) -> rusqlite::Result<HashMap<String, u64
     rows.collect()
 }
 
-pub(super) fn receipts(conn: &Connection) -> rusqlite::Result<HashSet<u64>> {
-    let mut statement = conn.prepare("SELECT packed FROM receipt ORDER BY total")?;
-    let mut rows = statement.query([])?;
+/// Newest entries whose fingerprints are read at start. A redelivery follows a crash and brings what the last commits
+/// held; 4096 are an hour at one a second, and even with 5 kB of readings each 20 MB, half a second on an SD card.
+const RECEIPT_ENTRIES_MAX: i64 = 4096;
+
+/// The newest fingerprints, at most about `max`.
+pub(super) fn receipts(conn: &Connection, max: u64) -> rusqlite::Result<HashSet<u64>> {
+    let mut statement = conn.prepare(
+        "SELECT receipts FROM (SELECT no, receipts FROM entry ORDER BY no DESC LIMIT ?) ORDER BY no DESC",
+    )?;
+    let mut rows = statement.query([RECEIPT_ENTRIES_MAX])?;
     let mut receipts = HashSet::new();
     while let Some(row) = rows.next()? {
-        let packed = row.get_ref(0)?.as_blob().unwrap_or_default();
+        let Ok(Some(packed)) = row.get_ref(0)?.as_blob_or_null() else { continue };
         receipts.extend(packed.as_chunks::<8>().0.iter().map(|bytes| u64::from_be_bytes(*bytes)));
+        if receipts.len() as u64 >= max {
+            break;
+        }
     }
     Ok(receipts)
 }
@@ -65,7 +76,7 @@ pub(super) fn names(conn: &Connection) -> rusqlite::Result<(append::Interned, Na
 /// The entries after a number, up to `to`.
 pub(super) fn entries(
     conn: &Connection,
-    live: &Live,
+    decode: impl Fn(&[u8]) -> Result<Vec<Reading>, Damaged>,
     metrics: &Metrics,
     after: u64,
     to: u64,
@@ -80,7 +91,7 @@ pub(super) fn entries(
         let mut notes = Vec::new();
         let readings = match row.get_ref(2)?.as_blob_or_null() {
             Ok(None) => Vec::new(),
-            Ok(Some(blob)) => live.decode(blob).unwrap_or_else(|cause| {
+            Ok(Some(blob)) => decode(blob).unwrap_or_else(|cause| {
                 metrics.journal_damaged.inc();
                 tracing::error!(no, %cause, "the readings of a journal entry are damaged and were skipped");
                 notes.push(damaged_readings(no, &cause.to_string()));
@@ -92,6 +103,9 @@ pub(super) fn entries(
     }
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
     let lines = lines(conn, metrics, first.no, last.no)?;
+    for restamp in restamp::between(conn, first.no, last.no)? {
+        entries.iter_mut().for_each(|entry| restamp.apply(entry));
+    }
     let mut at = 0;
     for line in lines {
         while entries.get(at).is_some_and(|entry| entry.no < line.no) {
@@ -137,15 +151,27 @@ fn lines(conn: &Connection, metrics: &Metrics, from: u64, to: u64) -> Result<Vec
     )?;
     let mut rows = statement.query(range)?;
     while let Some(row) = rows.next()? {
-        let at = Timestamp::from_millis(row.get(1)?);
-        let kind = NoteKind::parse(&row.get::<_, String>(2)?).unwrap_or(NoteKind::Journal);
-        let text = Text { zh: row.get(4)?, en: row.get(5)? };
-        let note = Note { kind, subject: row.get(3)?, text };
-        lines.push(LogLine { no: from_sql(row.get(0)?), at, what: Logged::Note(note) });
+        lines.push(note(row)?);
     }
     // Stable: within an entry, transitions come before notes and each in its own order.
     lines.sort_by_key(|line| line.no);
     Ok(lines)
+}
+
+/// The newest notes, newest first.
+pub(super) fn newest_notes(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<LogLine>> {
+    let mut statement =
+        conn.prepare("SELECT no, at, kind, subject, zh, en FROM note ORDER BY id DESC LIMIT ?")?;
+    let rows = statement.query_map([to_sql(limit as u64)], note)?;
+    rows.collect()
+}
+
+fn note(row: &Row<'_>) -> rusqlite::Result<LogLine> {
+    let at = Timestamp::from_millis(row.get(1)?);
+    let kind = NoteKind::parse(&row.get::<_, String>(2)?).unwrap_or(NoteKind::Journal);
+    let text = Text { zh: row.get(4)?, en: row.get(5)? };
+    let note = Note { kind, subject: row.get(3)?, text };
+    Ok(LogLine { no: from_sql(row.get(0)?), at, what: Logged::Note(note) })
 }
 
 fn transition(metrics: &Metrics, json: &str) -> Option<Transition> {

@@ -7,23 +7,24 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use std::path::Path;
 
 /// Table and columns, in the order of their worth. A person's work first.
-const LEDGER: [(&str, &str); 7] = [
+const LEDGER: [(&str, &str); 6] = [
     ("hazard", "id, point, signal, raised_at, closed_at, json"),
     ("fact", "point, rule, phase, due, hazard"),
     ("document", "kind, key, json, at"),
     ("transition", "no, at, hazard, json"),
     ("note", "no, at, kind, subject, zh, en"),
-    ("receipt", "total, packed"),
     ("stray", "kind, key, device, reason, sample, first_at, last_at, count"),
 ];
 /// The names that blobs refer to by number. Unless all of them can be read, no blob may be copied: its numbers would
 /// be given to other points.
 const NAMES: [(&str, &str); 2] = [("point", "id, name"), ("code", "id, name")];
 /// What refers to names, and the cursors over it.
-const BLOBS: [(&str, &str); 4] = [
-    ("entry", "no, at, readings"),
+const BLOBS: [(&str, &str); 6] = [
+    ("entry", "no, at, readings, receipts"),
+    ("restamp", "first, last, shift"),
     ("cursor", "name, no"),
     ("chunk", "point, t0, t1, n, valued, bad, min, max, sum, last, blob"),
+    ("rollup", "point, width, t0, t1, n, blob"),
     ("last", "point, sealed_no, reading"),
 ];
 /// Blobs of a larger file are left behind: copying them would keep the gateway from starting for minutes (256 MiB at
@@ -103,6 +104,7 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
         let begun_after = highest.saturating_add(to_sql(GAP));
         target.execute("INSERT OR REPLACE INTO meta VALUES ('begun_after', ?)", [begun_after])?;
     }
+    super::audit::begin(&target)?;
     target.commit()?;
     Ok(saved)
 }

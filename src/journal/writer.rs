@@ -4,8 +4,9 @@ use super::live::Live;
 use super::queue::{Job, Queue};
 use super::retention::Retention;
 use super::store::{Place, is_damage, to_sql};
-use super::{AppendError, Limits, Write, append, read, store};
+use super::{AppendError, Limits, Write, append, audit, forecast, read, store};
 use crate::metrics::Metrics;
+use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,10 @@ use tokio::time::Instant;
 
 /// How long after the ballast was given back it may be laid again: a disk that was full needs a person's time to clear.
 const BALLAST_AGAIN_AFTER: Duration = Duration::from_secs(600);
+
+/// How often the followers' cursors are written. They stand on a page of their own, so with every commit they would double
+/// what a commit writes. After a crash a follower sees this much once more.
+const CURSORS_EVERY: Span = Span::from_secs(30);
 
 pub(super) struct Writer {
     conn: Connection,
@@ -23,6 +28,8 @@ pub(super) struct Writer {
     retention: Retention,
     names: append::Interned,
     ballast_gone_since: Option<Instant>,
+    /// The time of the entry with which the cursors were written last.
+    cursors_at: Option<Timestamp>,
     /// The entry whose commit failed in a way that may yet have reached the disk.
     in_doubt: Option<u64>,
     reconnect: bool,
@@ -43,6 +50,7 @@ impl Writer {
             let mut health = live.health();
             health.ballast = laid;
             health.oldest = retention.oldest_at();
+            health.room = forecast::look(&conn, &place, &limits)?;
         }
         let ballast_gone_since = (!laid).then(Instant::now);
         let writer = Self {
@@ -54,6 +62,7 @@ impl Writer {
             retention,
             names,
             ballast_gone_since,
+            cursors_at: None,
             in_doubt: None,
             reconnect: false,
         };
@@ -79,11 +88,13 @@ impl Writer {
                 }
             }
         }
-        let cursors = self.live.take_unwritten_cursors();
+        let cursors = self.live.unwritten_cursors();
         if let Err(error) = append::write_cursors(&self.conn, &cursors) {
             tracing::warn!(%error, "the cursors' last moves were not written; followers will repeat a little");
         }
-        if let Err(error) = self.conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+        if self.place.has_room_for_log()
+            && let Err(error) = self.conn.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        {
             tracing::debug!(%error, "the log was left for the next start");
         }
     }
@@ -125,7 +136,8 @@ impl Writer {
         if self.in_doubt == Some(no) && read::head(&self.conn)? == no {
             return Ok(()); // It had reached the disk after all.
         }
-        let cursors = self.live.take_unwritten_cursors();
+        let cursors =
+            if self.cursors_due(write.entry.at) { self.live.unwritten_cursors() } else { Vec::new() };
         let mut fresh = append::Fresh::default();
         let result = (|| {
             let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -139,10 +151,13 @@ impl Writer {
                 self.names.keep(&fresh);
                 self.live.learn(fresh.points, fresh.codes);
                 self.in_doubt = None;
+                if !cursors.is_empty() {
+                    self.live.cursors_written(cursors);
+                    self.cursors_at = Some(write.entry.at);
+                }
                 Ok(())
             }
             Err(error) => {
-                self.live.cursors_unwritten(cursors);
                 self.retention.forget_steps();
                 self.roll_back();
                 self.in_doubt = Some(no);
@@ -152,7 +167,15 @@ impl Writer {
         }
     }
 
+    /// Whether it is time to write the cursors. A clock that was put back does not hold them up.
+    fn cursors_due(&self, at: Timestamp) -> bool {
+        self.cursors_at.is_none_or(|written| at.since(written).abs() >= CURSORS_EVERY)
+    }
+
     fn succeeded(&mut self, write: &Write) {
+        // The head is looked up only when it may have moved; deletions by age are told with the next line.
+        let lines = !write.entry.transitions.is_empty() || !write.entry.notes.is_empty();
+        let audit = lines.then(|| audit::head(&self.conn)).and_then(Result::ok);
         {
             let mut health = self.live.health();
             health.writable = true;
@@ -160,6 +183,7 @@ impl Writer {
             health.head = write.entry.no;
             health.oldest = self.retention.oldest_at().or(Some(write.entry.at));
             health.bytes = self.place.bytes();
+            health.audit = audit.unwrap_or(health.audit);
         }
         if !write.facts.is_empty() {
             match read::count_open(&self.conn) {
@@ -171,6 +195,15 @@ impl Writer {
             let laid = self.place.lay_ballast(self.limits.ballast_bytes);
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
+        }
+        if write.entry.no % forecast::EVERY_COMMITS == 0 {
+            match forecast::look(&self.conn, &self.place, &self.limits) {
+                Ok(room) => self.live.health().room = room,
+                Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),
+            }
+        }
+        if let Some(restamp) = &write.restamp {
+            self.live.ring().restamp(restamp);
         }
         self.live.show(write.entry.clone());
         self.count();

@@ -51,7 +51,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("toml", &["config", "profile", "demo"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
-    ("rustix", &["journal", "app"]),
+    ("rustix", &["journal", "sinks", "app"]),
     ("getrandom", &["web", "app", "demo"]),
     ("fastrand", &["sources", "sinks", "demo"]),
     ("tracing_subscriber", &["app", "main", "cli"]),
