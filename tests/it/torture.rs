@@ -2,6 +2,7 @@
 //! the store. Bounded in the test command, longer by hand: see docs/torture.md.
 
 mod every_operation;
+mod power;
 mod simulator;
 mod story;
 

@@ -9,3 +9,4 @@ pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;
 pub(crate) mod victoria;
+pub(crate) mod witness;

@@ -5,7 +5,7 @@ use super::{by_hand, seed};
 use crate::support::bad_disk::{BadDisk, Errno};
 
 /// One operation in so many is tried in the test command, beginning with another one each time; all of them by hand.
-const STEP: u64 = 5;
+const STEP: u64 = 15;
 
 /// How many operations a life without trouble asks for.
 async fn operations() -> u64 {
