@@ -19,5 +19,6 @@ mod gateway;
 mod backup;
 mod doctor;
 mod pipeline;
+mod torture;
 mod tidy;
 mod support;
