@@ -134,7 +134,13 @@ async fn make_ready(
         transitions: Vec::new(),
         notes: vec![note],
     };
-    let write = Write { entry: Arc::new(entry), facts: Vec::new(), receipts: Vec::new(), strays: Vec::new() };
+    let write = Write {
+        entry: Arc::new(entry),
+        facts: Vec::new(),
+        receipts: Vec::new(),
+        strays: Vec::new(),
+        restamp: None,
+    };
     journal.append(write).await.map_err(|error| refused(&error))?;
     drop(journal);
     Ok(text)

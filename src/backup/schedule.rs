@@ -109,7 +109,7 @@ impl Schedule {
 
     /// How long until the next one. `made_at`: the last one of this run, or its start.
     async fn due_in(&self, made_at: Instant) -> Duration {
-        if !self.clock.is_believable() {
+        if !self.clock.is_set() {
             // Nobody can say what is due by this clock: count from the start.
             return self.every.to_std().saturating_sub(made_at.elapsed());
         }

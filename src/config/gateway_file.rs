@@ -1,8 +1,8 @@
 //! Reads `gateway.toml` into [`Gateway`]. Every limit and default is written here, with its reason.
 
 use super::gateway::{
-    BackupSettings, BrokerSettings, Gateway, InfluxSettings, JournalSettings, LogFormat, Login,
-    ModbusSettings, MqttSettings, Secret,
+    BackupSettings, BrokerSettings, Gateway, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
+    Secret,
 };
 use super::reader::{Page, Table};
 use super::{Env, Files};
@@ -70,9 +70,9 @@ pub(super) fn parse(
     parsed
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     around: &'a Surroundings<'a>,
-    page: &'a Page,
+    pub(super) page: &'a Page,
     /// Link names and store names seen so far.
     names: RefCell<Vec<String>>,
     /// Files of secrets named so far.
@@ -98,11 +98,14 @@ impl Reader<'_> {
             plan_file: self.path(plan),
             profiles_dir,
             journal: self.journal(root.table("journal")),
+            series: super::series_table::read(root.table("series")),
             web_listen: self.web(root.table("web")),
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
             modbus: modbus_tables.into_iter().filter_map(|table| self.modbus(table)).collect(),
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
+            folder: root.tables("folder").into_iter().filter_map(|table| self.folder(table)).collect(),
+            name: self.gateway_name(root),
             backup: root.table("backup").and_then(|table| self.backup(table)),
             secret_files: self.secret_files.take(),
             commit_window: Span::from_millis(window),
@@ -113,7 +116,7 @@ impl Reader<'_> {
     }
 
     /// A relative path is relative to the folder of gateway.toml.
-    fn path(&self, text: &str) -> PathBuf {
+    pub(super) fn path(&self, text: &str) -> PathBuf {
         self.around.folder.join(text)
     }
 
@@ -281,27 +284,6 @@ impl Reader<'_> {
         Some(ModbusSettings { link, host: url.host, port: url.port, timeout })
     }
 
-    fn influx(&self, table: Table<'_>) -> Option<InfluxSettings> {
-        let name = match table.text("name") {
-            Some(text) => table.parse_id::<LinkId>("name", &text).map(|id| id.into_inner().to_string()),
-            None => Some("influx".to_owned()),
-        };
-        let url = self.url(&table, "http://127.0.0.1:8086", &[("http", 80), ("https", 443)]);
-        let org = table.required("org", "fengsui");
-        let bucket = table.required("bucket", "telemetry");
-        let token = self.secret(&table, "token_file", "token_env");
-        let span = table.span_of("name");
-        table.finish();
-        let (name, url) = (self.unique(name?, span)?, url?);
-        Some(InfluxSettings {
-            name,
-            url: url.text,
-            org: (*org?.get_ref()).to_owned(),
-            bucket: (*bucket?.get_ref()).to_owned(),
-            token,
-        })
-    }
-
     fn link(&self, table: &Table<'_>) -> Option<LinkId> {
         let id: Spanned<LinkId> = table.id("name", "hall")?;
         let span = id.span();
@@ -317,7 +299,7 @@ impl Reader<'_> {
         self.unique(link.to_string(), span).map(|_| link)
     }
 
-    fn unique(&self, name: String, span: Range<usize>) -> Option<String> {
+    pub(super) fn unique(&self, name: String, span: Range<usize>) -> Option<String> {
         if self.names.borrow().contains(&name) {
             let message = format!("名称重复 / the name {name:?} is used twice");
             self.page.error(span, message, "每个连接一个名称 / one name for each connection: name = \"…\"");
@@ -327,7 +309,12 @@ impl Reader<'_> {
         Some(name)
     }
 
-    fn url(&self, table: &Table<'_>, example: &str, schemes: &[(&'static str, u16)]) -> Option<Url> {
+    pub(super) fn url(
+        &self,
+        table: &Table<'_>,
+        example: &str,
+        schemes: &[(&'static str, u16)],
+    ) -> Option<Url> {
         let text = table.required("url", example)?;
         let url = Url::parse(text.get_ref(), schemes);
         if url.is_none() {
@@ -341,7 +328,12 @@ impl Reader<'_> {
     }
 
     /// A secret from a file or from the environment; both keys together are an error.
-    fn secret(&self, table: &Table<'_>, file_key: &'static str, env_key: &'static str) -> Option<Secret> {
+    pub(super) fn secret(
+        &self,
+        table: &Table<'_>,
+        file_key: &'static str,
+        env_key: &'static str,
+    ) -> Option<Secret> {
         let (file, variable) = (table.text(file_key), table.text(env_key));
         match (file, variable) {
             (None, None) => None,
@@ -389,17 +381,17 @@ impl Reader<'_> {
     }
 }
 
-const fn mib(count: i64) -> u64 {
+pub(super) const fn mib(count: i64) -> u64 {
     count.unsigned_abs() * 1024 * 1024
 }
 
 /// `scheme://host[:port]`, nothing more: no user, no password, no path.
 #[derive(Debug, PartialEq)]
-struct Url {
+pub(super) struct Url {
     scheme: &'static str,
     host: String,
     port: u16,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Url {

@@ -12,12 +12,15 @@ pub mod system;
 mod gateway_file;
 mod overrides;
 mod reader;
+pub mod series_table;
+mod sinks_file;
 
 pub use gateway::{
-    BackupSettings, BrokerSettings, Gateway, InfluxSettings, JournalSettings, LinkKind, LogFormat, Login,
-    ModbusSettings, MqttSettings, Secret,
+    BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
+    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
+pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;
 
 use crate::model::{Plan, Problem};
@@ -121,6 +124,7 @@ fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -
     // The plan is checked even when gateway.toml has errors, as far as its links are known: all errors at once.
     let partial = gateway_alone(path, files, env, report)?;
     let library = library::read(partial.gateway.profiles_dir.as_deref(), files, report)?;
+    report.problems.extend(series_table::check(&name_of(path), &partial.gateway.series, &library));
     let plan_file = &partial.gateway.plan_file;
     let help = format!("写在 / it is named in {} (plan = …)", path.display());
     let plan_text = read_text(plan_file, files, report, &help)?;

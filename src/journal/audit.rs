@@ -252,16 +252,17 @@ pub(super) fn delete_lines(
 ) -> rusqlite::Result<usize> {
     let (table, told) =
         if kind == TRANSITION { ("transition", TRANSITIONS_GONE) } else { ("note", NOTES_GONE) };
-    let gone = conn
+    // What the chain says must be what was deleted, or it would excuse who removes the newest line by hand.
+    let last: Option<i64> = conn
         .prepare_cached(&format!(
-            "DELETE FROM {table} WHERE id <= ?1 AND id < (SELECT max(id) FROM {table})"
+            "SELECT max(id) FROM {table} WHERE id <= ? AND id < (SELECT max(id) FROM {table})"
         ))?
-        .execute([up_to])?;
-    if gone > 0 {
-        let mut chain = Chain::at_its_end(conn)?;
-        chain.add(told, up_to, 0, at, NOTHING)?;
-        delete_rows(conn, &mut chain, at, rows_at_once)?;
-    }
+        .query_row([up_to], |row| row.get(0))?;
+    let Some(last) = last else { return Ok(0) };
+    let gone = conn.prepare_cached(&format!("DELETE FROM {table} WHERE id <= ?"))?.execute([last])?;
+    let mut chain = Chain::at_its_end(conn)?;
+    chain.add(told, last, 0, at, NOTHING)?;
+    delete_rows(conn, &mut chain, at, rows_at_once)?;
     Ok(gone)
 }
 
@@ -285,3 +286,7 @@ fn delete_rows(conn: &Connection, chain: &mut Chain<'_>, at: i64, at_once: i64) 
         .execute(params![ANCHOR, NOTHING, anchor])?;
     chain.add(ROWS_GONE, anchor, 0, at, NOTHING)
 }
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

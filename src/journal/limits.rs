@@ -7,8 +7,9 @@ use crate::model::{Span, Timestamp};
 /// What the journal may use. The defaults suit a box with an 8 GB card.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Bytes of the database. 2 GiB: at 100 readings/s and 5 bytes each, entries take 43 MB a day for a week, sealed
-    /// chunks (0.7 B a reading) 6 MB a day: about 280 days of charts and every hazard there ever was.
+    /// Bytes of the database. 2 GiB: at 100 readings/s entries take 60 MB a day (5 bytes a reading, 8 a message) for a week,
+    /// and sealed chunks (0.7 B a reading) 6 MB a day: 420 MB of entries and 1.6 GB, 265 days, of charts at full detail;
+    /// roll-ups carry them through the year. The log and the ledger have at most 620 MB of it.
     pub bytes_max: u64,
     /// Entries (their readings) older than this are deleted once every follower has them; the series keeps the
     /// compressed samples. A week: long enough to import again what a follower got wrong.
@@ -16,6 +17,24 @@ pub struct Limits {
     /// How long the series keeps its chunks, for the forecast: a year of charts
     /// and a month to look at it (this system's own figure). The series itself deletes them.
     pub series_age_max: Span,
+    /// Charts younger than this are kept as long as entries can make room for them: a year (this system's own figure).
+    pub series_age_min: Span,
+    /// Newest entries that are kept although everybody has read them, as long as anything else can make room: their
+    /// fingerprints say after a crash what was acknowledged. Half an hour at one a second; the brokers' redelivery comes
+    /// within minutes.
+    pub entries_min: u64,
+    /// Notes older than this are deleted: 13 months.
+    pub notes_age_max: Span,
+    /// Notes younger than this are kept as long as entries can make room: half a year, as 网络安全法 Art. 23(3) asks for.
+    pub notes_age_min: Span,
+    /// Notes kept at most: 400 000 × 300 bytes are 120 MB; a thousand a day (a link that comes and goes) for 13 months.
+    pub notes_max: u64,
+    /// Transitions, and closed hazards beyond the newest `hazards_closed_min`, older than this are deleted: ten years.
+    pub ledger_age_max: Span,
+    /// Transitions kept at most: 250 000 × 2 kB are 500 MB, a quarter of the room; 68 a day for ten years.
+    pub ledger_max: u64,
+    /// Closed hazards that are kept until there is nothing else left to delete. 10 000 × 2 kB are 20 MB.
+    pub hazards_closed_min: u64,
     /// Entries kept in memory for followers that are nearly up to date. 1024 ≈ a quarter of an hour at one a second.
     pub ring_entries_max: usize,
     /// Readings kept in memory with them. 50 000 × about 150 bytes ≈ 7.5 MB.
@@ -39,6 +58,14 @@ impl Default for Limits {
             bytes_max: 2 << 30,
             readings_age_max: Span::from_secs(7 * 86_400),
             series_age_max: Span::from_secs(400 * 86_400),
+            series_age_min: Span::from_secs(365 * 86_400),
+            entries_min: 1800,
+            notes_age_max: Span::from_secs(400 * 86_400),
+            notes_age_min: Span::from_secs(183 * 86_400),
+            notes_max: 400_000,
+            ledger_age_max: Span::from_secs(3653 * 86_400),
+            ledger_max: 250_000,
+            hazards_closed_min: 10_000,
             ring_entries_max: 1024,
             ring_readings_max: 50_000,
             strays_unknown_max: 200,

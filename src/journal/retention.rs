@@ -1,37 +1,120 @@
 //! What goes when time or room is up: telemetry first, hazards last. A little with every commit, so nothing stalls.
 
-use super::store::{PAGE_BYTES, from_sql, to_sql};
+use super::store::{from_sql, to_sql};
 use super::{Limits, NoteKind, audit, read};
 use crate::metrics::Metrics;
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-/// Rows deleted a commit. One is written a commit, so 16 gains ground quickly and costs a few milliseconds.
-const ROWS_PER_COMMIT: i64 = 16;
+/// Rows deleted in one step of making room.
+const ROWS_AT_ONCE: i64 = 16;
+/// Steps of making room in one commit. One row is written a commit, so even one step gains ground; 16 make room for a
+/// commit of 10 000 readings among rows of one, in a few milliseconds.
+const STEPS_PER_COMMIT: usize = 16;
+/// Entries deleted for their age, a commit: 128 × 4 kB are half a megabyte of pages.
+const AGED_AT_ONCE: i64 = 128;
+/// Entries may be older than their age by a sixteenth of it, at most by this: deleted one with every commit they would
+/// double the pages that a commit writes.
+const AGED_SLACK_MAX: Span = Span::from_secs(600);
 /// Lines of the duty log deleted at once: each time costs a row of the audit chain. 256 × 2 kB are half a megabyte.
 const LINES_AT_ONCE: i64 = 256;
+/// Commits between two looks at the log, the ledger and the closed hazards: a quarter of an hour at one a second.
+const HOUSE_EVERY_COMMITS: u64 = 900;
 /// An entry dated this far in the future was written under a wrong clock: it counts as old.
 const FUTURE_MAX: Span = Span::from_secs(86_400);
-/// Free pages are given back to the file system above this many (16 MiB), a few a commit; below, they are used again.
+/// Free pages are given back to the file system above this many (8 MiB), a few a commit; below, they are used again.
 const FREE_PAGES_KEPT: i64 = 4096;
 const FREE_PAGES_PER_COMMIT: u32 = 64;
+/// A step of the clock that may be a mistake: a box that boots in 1970 or in the next century must not delete its log.
+const JUMP_MIN: Span = Span::from_secs(86_400);
+/// After one, and for lines and hazards, ages are believed again when the clock went on for an hour.
+const STEADY_MIN: Span = Span::from_secs(3600);
+/// 2020-01-01: a clock before it was never set.
+const UNSET_BEFORE: Timestamp = Timestamp::from_secs(1_577_836_800);
+/// How often it is told that entries are deleted unread.
+const TOLD_EVERY: Span = Span::from_secs(86_400);
+/// Later than everything.
+const FOR_EVER: Timestamp = Timestamp::from_millis(i64::MAX);
+
+/// What is deleted for want of room, and in which order: telemetry first, hazards and what signs them last.
+#[derive(Debug, Clone, Copy)]
+enum Worth {
+    /// What every follower has, but for the newest: their fingerprints may still be asked for.
+    ReadEntries,
+    /// Charts of more than a year ago.
+    OldSeries,
+    /// Notes of more than half a year ago.
+    OldNotes,
+    /// What some follower still waits for. Its readings are in the series as well. Counted and told.
+    UnreadEntries,
+    /// Charts, the oldest first.
+    Series,
+    /// All entries but the last.
+    NewestEntries,
+    /// Notes, the oldest first.
+    Notes,
+    /// Closed hazards beyond the newest ten thousand.
+    SurplusHazards,
+    /// Transitions, the oldest first.
+    Ledger,
+    /// Closed hazards. Open ones never.
+    Hazards,
+}
+
+impl Worth {
+    const ORDER: [Self; 10] = [
+        Self::ReadEntries,
+        Self::OldSeries,
+        Self::OldNotes,
+        Self::UnreadEntries,
+        Self::Series,
+        Self::NewestEntries,
+        Self::Notes,
+        Self::SurplusHazards,
+        Self::Ledger,
+        Self::Hazards,
+    ];
+}
 
 pub(super) struct Retention {
-    age_max: Span,
+    limits: Limits,
     pages_max: i64,
     oldest: Option<(u64, Timestamp)>,
     /// The oldest entry must be looked up again.
     moved: bool,
-    /// Already told that entries are deleted before every follower had them.
-    told: bool,
+    /// More entries are too old than one commit deleted.
+    aging: bool,
+    /// When it was told last that entries are deleted before every follower had them.
+    told: Option<Timestamp>,
+    /// The last commit's time, and since when the clock has not jumped.
+    last_at: Option<Timestamp>,
+    steady_since: Timestamp,
+    /// Commits since the start.
+    commits: u64,
+    /// The last look found more to delete than it did.
+    untidy: bool,
 }
 
 impl Retention {
     pub(super) fn new(conn: &Connection, limits: &Limits) -> rusqlite::Result<Self> {
-        let pages_max = to_sql(limits.bytes_max / PAGE_BYTES);
-        let mut this =
-            Self { age_max: limits.readings_age_max, pages_max, oldest: None, moved: true, told: false };
+        let page: i64 = conn.query_row("PRAGMA page_size", [], |row| row.get(0))?;
+        let mut this = Self {
+            pages_max: to_sql(limits.bytes_max) / page.max(1),
+            limits: limits.clone(),
+            oldest: None,
+            moved: true,
+            aging: false,
+            told: None,
+            last_at: None,
+            steady_since: Timestamp::EPOCH,
+            commits: 0,
+            untidy: false,
+        };
         this.look(conn)?;
+        this.last_at = conn
+            .query_row("SELECT at FROM entry ORDER BY no DESC LIMIT 1", [], |row| row.get(0))
+            .optional()?
+            .map(Timestamp::from_millis);
         Ok(this)
     }
 
@@ -54,32 +137,48 @@ impl Retention {
         metrics: &Metrics,
     ) -> rusqlite::Result<()> {
         self.look(conn)?;
-        let (cutoff, future) = (at - self.age_max, at + FUTURE_MAX);
-        if self.oldest.is_some_and(|(no, written)| no <= passed && (written < cutoff || written > future)) {
+        let age_max = self.limits.readings_age_max;
+        let slack = Span::from_millis(age_max.as_millis() / 16).min(AGED_SLACK_MAX);
+        let steady = self.steady(at);
+        let (cutoff, future) = (at - age_max, at + FUTURE_MAX);
+        let due = |written| written < cutoff - slack || written > future;
+        let old = self.oldest.is_some_and(|(no, written)| no <= passed && due(written));
+        if steady >= slack && (self.aging || old) {
             // Only the first rows are looked at: a row out of its time never makes this scan the table.
             let gone = conn
                 .prepare_cached(
                     "DELETE FROM entry WHERE no <= ?1 AND no < (SELECT max(no) FROM entry) AND at NOT BETWEEN ?2 AND ?3
                      AND no IN (SELECT no FROM entry ORDER BY no LIMIT ?4)",
                 )?
-                .execute(params![to_sql(passed), cutoff.as_millis(), future.as_millis(), ROWS_PER_COMMIT])?;
+                .execute(params![to_sql(passed), cutoff.as_millis(), future.as_millis(), AGED_AT_ONCE])?;
             self.moved |= gone > 0;
+            self.aging = to_sql(gone as u64) == AGED_AT_ONCE;
         }
-        let pragma = |name: &str| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
-        let free = pragma("freelist_count")?;
-        if pragma("page_count")? - free > self.pages_max {
-            self.make_room(conn, at, passed, metrics)?;
-        } else {
-            self.told = false;
-            if free > FREE_PAGES_KEPT {
-                conn.execute_batch(&format!("PRAGMA incremental_vacuum({FREE_PAGES_PER_COMMIT})"))?;
-            }
+        if steady >= STEADY_MIN {
+            self.keep_house(conn, at)?;
+        }
+        if pages_used(conn)? > self.pages_max {
+            return self.make_room(conn, at, passed, metrics);
+        }
+        let free: i64 = conn.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+        if free > FREE_PAGES_KEPT {
+            conn.execute_batch(&format!("PRAGMA incremental_vacuum({FREE_PAGES_PER_COMMIT})"))?;
         }
         Ok(())
     }
 
-    /// Deletes the least worthy rows there are: what all followers have, then old charts, then what somebody still
-    /// waits for (counted and told), then the log's oldest lines, and closed hazards last. Open ones never.
+    /// How long the clock has gone on without a jump: after one, or while it is not set, nothing is deleted for its age.
+    fn steady(&mut self, at: Timestamp) -> Span {
+        let jumped = self.last_at.is_none_or(|last| at.since(last).abs() > JUMP_MIN);
+        if jumped || at < UNSET_BEFORE {
+            self.steady_since = at;
+        }
+        self.last_at = Some(at);
+        at.since(self.steady_since)
+    }
+
+    /// Deletes the least worthy rows there are, in the order of [`Worth`], until the limit is kept again or enough was done
+    /// for one commit.
     fn make_room(
         &mut self,
         conn: &Connection,
@@ -87,46 +186,113 @@ impl Retention {
         passed: u64,
         metrics: &Metrics,
     ) -> rusqlite::Result<()> {
-        let entries = "DELETE FROM entry WHERE no IN (SELECT no FROM entry
-                       WHERE no <= ?1 AND no < (SELECT max(no) FROM entry) ORDER BY no LIMIT ?2)";
-        if conn.prepare_cached(entries)?.execute([to_sql(passed), ROWS_PER_COMMIT])? > 0 {
-            self.moved = true;
-            return Ok(());
-        }
-        let chunks = "DELETE FROM chunk WHERE (point, t0) IN
-                      (SELECT point, t0 FROM chunk ORDER BY t1 LIMIT ?1)";
-        if conn.prepare_cached(chunks)?.execute([ROWS_PER_COMMIT])? > 0 {
-            return Ok(());
-        }
-        let unread = conn.prepare_cached(entries)?.execute([i64::MAX, ROWS_PER_COMMIT])?;
-        if unread > 0 {
-            metrics.journal_trimmed.inc_by(unread as u64);
-            self.moved = true;
-            return self.tell(conn, at);
-        }
-        for (kind, table) in [(audit::NOTE, "note"), (audit::TRANSITION, "transition")] {
-            let last =
-                format!("SELECT max(id) FROM (SELECT id FROM {table} ORDER BY id LIMIT {LINES_AT_ONCE})");
-            let last: Option<i64> = conn.prepare_cached(&last)?.query_row([], |row| row.get(0))?;
-            if let Some(last) = last
-                && audit::delete_lines(conn, kind, last, at.as_millis(), LINES_AT_ONCE)? > 0
-            {
+        let mut steps = Worth::ORDER.into_iter();
+        let mut step = steps.next();
+        for _ in 0..STEPS_PER_COMMIT {
+            let Some(worth) = step else { return Ok(()) };
+            if !self.delete(conn, worth, at, passed, metrics)? {
+                step = steps.next();
+            } else if pages_used(conn)? <= self.pages_max {
                 return Ok(());
             }
         }
-        conn.prepare_cached(
-            "DELETE FROM hazard WHERE id IN (SELECT id FROM hazard WHERE closed_at IS NOT NULL
-             ORDER BY closed_at LIMIT ?1)",
-        )?
-        .execute([ROWS_PER_COMMIT])?;
         Ok(())
     }
 
-    /// One line in the duty log for each time this begins.
-    fn tell(&mut self, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
-        if std::mem::replace(&mut self.told, true) {
+    /// Deletes a few rows of one kind. False: there are none (any more).
+    fn delete(
+        &mut self,
+        conn: &Connection,
+        worth: Worth,
+        at: Timestamp,
+        passed: u64,
+        metrics: &Metrics,
+    ) -> rusqlite::Result<bool> {
+        let newest = to_sql(read::head(conn)?);
+        let floor = newest - to_sql(self.limits.entries_min);
+        let (year, half_year) = (at - self.limits.series_age_min, at - self.limits.notes_age_min);
+        match worth {
+            Worth::ReadEntries => self.delete_entries(conn, at, floor.min(to_sql(passed)), passed, metrics),
+            Worth::OldSeries => delete_series(conn, year),
+            Worth::OldNotes => delete_lines(conn, audit::NOTE, half_year, at),
+            Worth::UnreadEntries => self.delete_entries(conn, at, floor, passed, metrics),
+            Worth::Series => delete_series(conn, FOR_EVER),
+            Worth::NewestEntries => self.delete_entries(conn, at, newest - 1, passed, metrics),
+            Worth::Notes => delete_lines(conn, audit::NOTE, FOR_EVER, at),
+            Worth::SurplusHazards => self.delete_hazards(conn, FOR_EVER, self.limits.hazards_closed_min),
+            Worth::Ledger => delete_lines(conn, audit::TRANSITION, FOR_EVER, at),
+            Worth::Hazards => self.delete_hazards(conn, FOR_EVER, 0),
+        }
+    }
+
+    /// What grows without telemetry: the log, the ledger, closed hazards. Looked at now and then, or while there is work.
+    fn keep_house(&mut self, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
+        self.commits += 1;
+        if !self.untidy && self.commits % HOUSE_EVERY_COMMITS != 1 {
             return Ok(());
         }
+        let limits = self.limits.clone();
+        let lines = [
+            (audit::NOTE, "note", limits.notes_age_max, limits.notes_max),
+            (audit::TRANSITION, "transition", limits.ledger_age_max, limits.ledger_max),
+        ];
+        self.untidy = false;
+        for (kind, table, age_max, max) in lines {
+            let held: i64 = conn
+                .prepare_cached(&format!("SELECT ifnull(max(id) - min(id), 0) FROM {table}"))?
+                .query_row([], |row| row.get(0))?;
+            let before = if held - LINES_AT_ONCE > to_sql(max) { FOR_EVER } else { at - age_max };
+            self.untidy |= delete_lines(conn, kind, before, at)?;
+        }
+        self.untidy |= self.delete_hazards(conn, at - limits.ledger_age_max, limits.hazards_closed_min)?;
+        Ok(())
+    }
+
+    fn delete_entries(
+        &mut self,
+        conn: &Connection,
+        at: Timestamp,
+        up_to: i64,
+        passed: u64,
+        metrics: &Metrics,
+    ) -> rusqlite::Result<bool> {
+        // Found and then deleted: what nobody has read is counted.
+        let last: Option<i64> = conn
+            .prepare_cached(
+                "SELECT max(no) FROM (SELECT no FROM entry WHERE no <= ?1 AND no < (SELECT max(no) FROM entry)
+                 ORDER BY no LIMIT ?2)",
+            )?
+            .query_row([up_to, ROWS_AT_ONCE], |row| row.get(0))?;
+        let Some(last) = last else { return Ok(false) };
+        self.moved = true;
+        let read =
+            conn.prepare_cached("DELETE FROM entry WHERE no <= ?")?.execute([last.min(to_sql(passed))])?;
+        let unread = conn.prepare_cached("DELETE FROM entry WHERE no <= ?")?.execute([last])?;
+        if unread > 0 {
+            metrics.journal_trimmed.inc_by(unread as u64);
+            self.tell(conn, at)?;
+        }
+        Ok(read + unread > 0)
+    }
+
+    /// Closed hazards that were closed before a time, beyond the newest `kept`.
+    fn delete_hazards(&self, conn: &Connection, before: Timestamp, kept: u64) -> rusqlite::Result<bool> {
+        let gone = conn
+            .prepare_cached(
+                "DELETE FROM hazard WHERE id IN (SELECT id FROM hazard WHERE closed_at < ?1 AND closed_at <=
+                   (SELECT closed_at FROM hazard WHERE closed_at IS NOT NULL ORDER BY closed_at DESC LIMIT 1 OFFSET ?2)
+                 ORDER BY closed_at LIMIT ?3)",
+            )?
+            .execute(params![before.as_millis(), to_sql(kept), ROWS_AT_ONCE])?;
+        Ok(gone > 0)
+    }
+
+    /// A line in the duty log when this begins, and once a day while it lasts.
+    fn tell(&mut self, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
+        if self.told.is_some_and(|told| at.since(told).abs() < TOLD_EVERY) {
+            return Ok(());
+        }
+        self.told = Some(at);
         tracing::error!(
             "the journal is at its size limit: entries are deleted before every follower has read them"
         );
@@ -149,4 +315,37 @@ impl Retention {
         }
         Ok(())
     }
+}
+
+fn pages_used(conn: &Connection) -> rusqlite::Result<i64> {
+    let pragma = |name: &str| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    Ok(pragma("page_count")? - pragma("freelist_count")?)
+}
+
+/// The series' oldest rows that end before a time: samples first, then what stands for them in years to come.
+fn delete_series(conn: &Connection, before: Timestamp) -> rusqlite::Result<bool> {
+    let before = params![before.as_millis(), ROWS_AT_ONCE];
+    let chunks = "DELETE FROM chunk WHERE (point, t0) IN
+                  (SELECT point, t0 FROM chunk WHERE t1 < ? ORDER BY t1 LIMIT ?)";
+    if conn.prepare_cached(chunks)?.execute(before)? > 0 {
+        return Ok(true);
+    }
+    let rollups = "DELETE FROM rollup WHERE (point, width, t0) IN
+                   (SELECT point, width, t0 FROM rollup WHERE t1 < ? ORDER BY width, t1 LIMIT ?)";
+    Ok(conn.prepare_cached(rollups)?.execute(before)? > 0)
+}
+
+/// The oldest lines of one table, a whole lot of them if all are from before a time; fewer only when no time is given.
+fn delete_lines(conn: &Connection, kind: i64, before: Timestamp, at: Timestamp) -> rusqlite::Result<bool> {
+    let table = if kind == audit::TRANSITION { "transition" } else { "note" };
+    let lot = format!(
+        "SELECT max(id), max(at), count(*) FROM (SELECT id, at FROM {table} ORDER BY id LIMIT {LINES_AT_ONCE})"
+    );
+    let (last, newest, count): (Option<i64>, Option<i64>, i64) =
+        conn.prepare_cached(&lot)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let (Some(last), Some(newest)) = (last, newest) else { return Ok(false) };
+    if newest >= before.as_millis() || (before != FOR_EVER && count < LINES_AT_ONCE) {
+        return Ok(false);
+    }
+    Ok(audit::delete_lines(conn, kind, last, at.as_millis(), LINES_AT_ONCE)? > 0)
 }

@@ -314,7 +314,8 @@ async fn write_notes(data: &Path, notes: Vec<Note>) {
         transitions: vec![],
         notes,
     };
-    let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
+    let write =
+        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
     journal.append(write).await.unwrap();
     let refused = r#"{"number":1,"sink":"town","reason":"timestamp outside retention"}"#;
     journal.put_document("influx-refused", "town:1", Some(refused), now()).await.unwrap();

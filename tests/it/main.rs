@@ -7,7 +7,7 @@ mod broker;
 mod modbus;
 mod journal;
 mod series;
-mod influx;
+mod sinks;
 mod web;
 mod browser;
 mod story;

@@ -1,0 +1,181 @@
+//! What goes when room or time is up, and in which order.
+
+use super::*;
+use rusqlite::Connection;
+
+const DAY: i64 = 86_400_000;
+
+fn count(conn: &Connection, question: &str) -> u64 {
+    conn.query_row(&format!("SELECT count(*) FROM {question}"), [], |row| row.get::<_, i64>(0))
+        .unwrap()
+        .try_into()
+        .unwrap()
+}
+
+/// Rows of every kind, of long ago and of lately, in a file that no gateway has open.
+fn fill(dir: &Path, now: i64) {
+    let conn = Connection::open(dir.join("journal.db")).unwrap();
+    let filled = format!(
+        "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+         INSERT INTO chunk SELECT i, 0, {now} - (CASE WHEN i <= 30 THEN 500 ELSE 300 END) * {DAY}, 1, 1, 0, 1, 1, 1, 1,
+           randomblob(1000) FROM n;
+         WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 768)
+         INSERT INTO note (no, at, kind, subject, zh, en)
+           SELECT 1, {now} - (CASE WHEN i <= 256 THEN 300 ELSE 10 END) * {DAY}, 'link', 'bus', 'zh', 'en' FROM n;
+         WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 512)
+         INSERT INTO transition (no, at, hazard, json) SELECT 1, {now} - 900 * {DAY}, 'x', '{{}}' FROM n;
+         WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 60)
+         INSERT INTO hazard SELECT 'h' || i, 'a/b', 'fire', 1, {now} - i * {DAY}, '{{}}' FROM n;"
+    );
+    conn.execute_batch(&filled).unwrap();
+}
+
+#[tokio::test]
+async fn under_pressure_telemetry_goes_first_and_hazards_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        bytes_max: 400 << 10,
+        ballast_bytes: 4096,
+        entries_min: 8,
+        hazards_closed_min: 20,
+        ..Limits::default()
+    };
+    let reopen = || Journal::open(dir.path(), limits.clone(), Metrics::new()).unwrap().0;
+    drop(reopen());
+    fill(dir.path(), at(0).as_millis());
+    let conn = Connection::open(dir.path().join("journal.db")).unwrap();
+    let journal = reopen();
+    journal.cursor("a store").await.unwrap();
+    let year = at(0).as_millis() - 365 * DAY;
+    let mut gone = Vec::new();
+    for no in 1..=700 {
+        // Documents stay for ever: in the end they leave room for nothing else.
+        let paper = "x".repeat(if no > 100 { 3000 } else { 1 });
+        if journal.put_document("paper", &no.to_string(), Some(&paper), at(no)).await.is_err() {
+            break;
+        }
+        let readings = (0..100).map(|n| reading("m/noise", fastrand::f64() + f64::from(n), at(no))).collect();
+        if journal.append(write(no, readings)).await.is_err() {
+            break;
+        }
+        if no == 20 {
+            journal.move_cursor("a store", 12).await.unwrap();
+        }
+        // Entries come with every commit: those kept for their fingerprints, and a few that came since.
+        let entries = count(&conn, "entry");
+        let kinds = [
+            ("read entries", count(&conn, "entry WHERE no <= 12")),
+            ("old series", count(&conn, &format!("chunk WHERE t1 < {year}"))),
+            ("old notes", u64::from(count(&conn, "note") > 512)),
+            ("unread entries", u64::from(no < 60) + entries.saturating_sub(12)),
+            ("series", count(&conn, &format!("chunk WHERE t1 >= {year}"))),
+            ("newest entries", u64::from(no < 60) + entries.saturating_sub(3)),
+            ("notes", u64::from(count(&conn, "note") > 256)),
+            ("surplus hazards", count(&conn, "hazard").saturating_sub(20)),
+            ("ledger", count(&conn, "transition") - 1),
+            ("hazards", count(&conn, "hazard")),
+        ];
+        for (kind, left) in kinds {
+            if left == 0 && !gone.contains(&kind) {
+                gone.push(kind);
+            }
+        }
+    }
+    let order: Vec<_> = ["read entries", "old series", "old notes"].into();
+    assert_eq!(gone[..3], order, "{gone:?}");
+    let place = |kind| gone.iter().position(|gone| *gone == kind).unwrap_or(usize::MAX);
+    for pair in [
+        ["old notes", "series"],
+        ["unread entries", "series"],
+        ["series", "notes"],
+        ["newest entries", "surplus hazards"],
+        ["notes", "surplus hazards"],
+        ["surplus hazards", "ledger"],
+        ["ledger", "hazards"],
+    ] {
+        assert!(place(pair[0]) < place(pair[1]), "{pair:?} in {gone:?}");
+    }
+    assert!(place("ledger") < usize::MAX, "the pressure was great enough: {gone:?}");
+}
+
+#[tokio::test]
+async fn lines_and_hazards_go_when_they_are_too_old_or_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        notes_age_max: Span::from_secs(200 * 86_400),
+        notes_max: 200,
+        ledger_age_max: Span::from_secs(30 * 86_400),
+        hazards_closed_min: 20,
+        ..Limits::default()
+    };
+    let reopen = || Journal::open(dir.path(), limits.clone(), Metrics::new()).unwrap().0;
+    drop(reopen());
+    fill(dir.path(), at(0).as_millis());
+    let conn = Connection::open(dir.path().join("journal.db")).unwrap();
+    let journal = reopen();
+    let mut no = 0;
+    let mut commit = async |at: Timestamp| {
+        no += 1;
+        let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
+        journal
+            .append(Write {
+                entry: Arc::new(entry),
+                facts: vec![],
+                receipts: vec![],
+                strays: vec![],
+                restamp: None,
+            })
+            .await
+            .unwrap();
+    };
+    // A clock that was never set, and one that has just jumped to the next century, delete nothing.
+    commit(Timestamp::from_secs(100)).await;
+    commit(at(0) + Span::from_secs(100 * 365 * 86_400)).await;
+    commit(at(0)).await;
+    assert_eq!((count(&conn, "note"), count(&conn, "transition"), count(&conn, "hazard")), (768, 512, 60));
+    for minute in 0..1000 {
+        commit(at(0) + Span::from_secs(minute * 60)).await;
+    }
+    let left = (count(&conn, "note"), count(&conn, "transition"), count(&conn, "hazard"));
+    assert_eq!(left, (256, 1, 29), "two lots of notes, all transitions but the last, hazards of 30 days ago");
+    drop(journal);
+    assert_eq!(reopen().health().head, no);
+}
+
+#[tokio::test]
+async fn the_health_says_what_takes_the_room_and_how_long_it_lasts() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { bytes_max: 64 << 20, ballast_bytes: 4096, ..Limits::default() };
+    let (journal, _) = Journal::open(dir.path(), limits.clone(), Metrics::new()).unwrap();
+    assert_eq!((journal.health().room.days_until_full(), journal.hours_of_buffer("store")), (None, None));
+    journal.cursor("store").await.unwrap();
+    // 900 commits in three hours, of about 900 bytes: 6.5 MB a day.
+    for no in 1..=900 {
+        let at = at(no * 12);
+        let readings = (0..100).map(|n| reading("m/noise", fastrand::f64() + f64::from(n), at)).collect();
+        let entry = Entry { at, ..(*write(no, readings).entry).clone() };
+        journal
+            .append(Write {
+                entry: Arc::new(entry),
+                facts: vec![],
+                receipts: vec![],
+                strays: vec![],
+                restamp: None,
+            })
+            .await
+            .unwrap();
+    }
+    let room = journal.health().room;
+    let file = journal.health().bytes;
+    assert!(room.used.entries > 500_000 && room.used.sum() < 2 * file, "{room:?} of {file}");
+    let a_day = room.entries_a_day.unwrap();
+    assert!((5_000_000..9_000_000).contains(&a_day), "{room:?}");
+    assert_eq!(room.days_until_full(), None, "a week of it fits");
+    let hours = journal.hours_of_buffer("store").unwrap();
+    assert!((150..330).contains(&hours), "64 MB at 6.5 MB a day: {hours}");
+    drop(journal);
+    let limits = Limits { bytes_max: 20 << 20, ..limits };
+    let (journal, _) = Journal::open(dir.path(), limits, Metrics::new()).unwrap();
+    let days = journal.health().room.days_until_full().unwrap();
+    assert!((1..=4).contains(&days), "known again right after a start: {days}");
+}
