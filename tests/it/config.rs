@@ -432,3 +432,32 @@ fn every_device_id_of_the_plan_is_found_again() {
     let shown = refused(&format!("{SITE}{}", SMOKE.replace("\"sd-203\"", "\"link-broker\"")));
     assert!(shown.contains("the gateway's own"), "{shown}");
 }
+
+#[test]
+fn where_backups_go_and_which_files_are_secret_is_known() {
+    let gateway = format!("{GATEWAY}\n[backup]\ndir = \"/media/usb/fengsui\"\nevery_hours = 24\n");
+    let gateway =
+        gateway.replace("anonymous = true", "anonymous = true\ncredentials_file = \"broker.users\"");
+    let plan = format!("{SITE}{SMOKE}");
+    let texts = [("gateway.toml", gateway.as_str()), ("plan.toml", &plan), ("broker.users", "a:b\n")];
+    let (config, _) =
+        Config::from_texts(&texts, &|_| None).map_err(|report| report.render(Colour::No)).unwrap();
+    let backup = config.gateway.backup.unwrap();
+    assert_eq!((backup.dir.as_path(), backup.keep), (Path::new("/media/usb/fengsui"), 7));
+    assert_eq!(backup.every, Some(Span::from_secs(86_400)));
+    assert_eq!(config.gateway.secret_files, [Path::new("broker.users")]);
+    assert_eq!(config.gateway.file, Path::new("gateway.toml"));
+    for (wrong, expected) in
+        [("every_hours = 0", "every_hours"), ("keep = 0", "keep"), ("kep = 3", "keep"), ("", "dir")]
+    {
+        let table = if wrong.is_empty() {
+            "[backup]\n".to_owned()
+        } else {
+            format!("[backup]\ndir = \"/x\"\n{wrong}\n")
+        };
+        let gateway = format!("{GATEWAY}\n{table}");
+        let texts = [("gateway.toml", gateway.as_str()), ("plan.toml", &plan)];
+        let report = Config::from_texts(&texts, &|_| None).unwrap_err();
+        assert!(report.render(Colour::No).contains(expected), "{wrong}: {}", report.render(Colour::No));
+    }
+}
