@@ -94,6 +94,8 @@ pub struct Influx {
     pause: Duration,
     /// The number of the next refused line; `None`: not yet read from the journal.
     refused_next: Option<u64>,
+    /// Lines given up since the start.
+    refused: u64,
     notice: Option<(Instant, String)>,
 }
 
@@ -150,6 +152,7 @@ impl Influx {
             figures_due: Instant::now(),
             pause: PAUSE_MIN,
             refused_next: None,
+            refused: 0,
             notice: None,
         })
     }
@@ -390,12 +393,12 @@ impl Influx {
         }
         let count = lines.len() as u64;
         self.metrics.influx_refused.inc_by(count);
+        self.refused += count;
         self.notice = Some((
             Instant::now() + NOTICE_FOR,
             format!(
-                "有 {} 个数据点未被数据库保存（网关的曲线里仍有）/ {} points were not stored there, the gateway's own charts have them: {}",
-                self.metrics.influx_refused.get(),
-                self.metrics.influx_refused.get(),
+                "有 {0} 个数据点未被数据库保存（网关的曲线里仍有）/ {0} points were not stored there, the gateway's own charts have them: {1}",
+                self.refused,
                 cut(reason)
             ),
         ));
