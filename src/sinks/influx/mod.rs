@@ -4,7 +4,8 @@
 //! also documents the schema); delivery is ours (`delivery.rs`), for that crate has no time-out and loses Retry-After.
 //!
 //! - The cursor moves only when the server has confirmed. A post that is repeated changes nothing: the same series at
-//!   the same millisecond is the same point.
+//!   the same millisecond is the same point. (VictoriaMetrics: when it is started with `-dedup.minScrapeInterval=1ms`;
+//!   otherwise it counts twice what is sent again after a crash: the cursor is on the disk every half minute.)
 //! - After an outage the newest entries go first and history behind them at a bounded rate (`ahead.rs`, `pace.rs`).
 //! - The far side's answers size the posts (`pace.rs`).
 //! - Only a yes counts. Of a refused post the bad lines are set aside, by what the server says (`refusal.rs`) or by
