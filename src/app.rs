@@ -227,7 +227,13 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         sinks.push(outlets::start_sink(&mut rest, &from.name, outlets::folder_cursor(&from.name), worker));
     }
 
-    start_backups(&config, &mut rest, &journal, &door, &clock, &metrics);
+    if let Some(backups) = backup::Schedule::of(&config, &journal, &door, &clock, &metrics) {
+        let cancel = rest.cancel.clone();
+        rest.spawn("backup", async move {
+            backups.run(cancel).await;
+            Ok(())
+        });
+    }
 
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     // After everything that can fail: a first password is made only when it can be shown.
@@ -312,38 +318,6 @@ fn binding(from: &config::Binding) -> Binding {
         profile: from.profile.clone(),
         points: from.points.clone(),
     }
-}
-
-/// Backups by the clock, when the configuration wants them.
-fn start_backups(
-    config: &Config,
-    tasks: &mut Group,
-    journal: &Journal,
-    door: &commands::Door,
-    clock: &Clock,
-    metrics: &Metrics,
-) {
-    let Some((settings, every)) =
-        config.gateway.backup.as_ref().and_then(|settings| Some((settings, settings.every?)))
-    else {
-        return;
-    };
-    let schedule = backup::Schedule {
-        household: backup::Household::of(&config.gateway, Some(&config.plan)),
-        dir: settings.dir.clone(),
-        every,
-        keep: settings.keep,
-        journal: journal.clone(),
-        door: door.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        rhythm: backup::Rhythm::default(),
-    };
-    let cancel = tasks.cancel.clone();
-    tasks.spawn("backup", async move {
-        schedule.run(cancel).await;
-        Ok(())
-    });
 }
 
 /// What the health page is told of a sink.
