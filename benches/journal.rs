@@ -77,7 +77,13 @@ impl Source {
             transitions: Vec::new(),
             notes: Vec::new(),
         };
-        Write { entry: Arc::new(entry), facts: Vec::new(), receipts: Vec::new(), strays: Vec::new() }
+        Write {
+            entry: Arc::new(entry),
+            facts: Vec::new(),
+            receipts: Vec::new(),
+            strays: Vec::new(),
+            restamp: None,
+        }
     }
 }
 

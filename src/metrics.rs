@@ -2,8 +2,10 @@
 //!
 //! Beside the flow. Every drop is counted here and nowhere else, so `/metrics` and the health page show all of them.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
@@ -15,6 +17,12 @@ macro_rules! metrics {
         #[derive(Clone)]
         pub struct Metrics {
             $($(#[doc = $doc])* pub $name: $kind,)*
+            /// What each sink's far side has confirmed, in its own measure: lines.
+            pub sink_lines: Family<Sink, Counter>,
+            /// Journal entries each sink is behind.
+            pub sink_lag: Family<Sink, Gauge>,
+            /// 1 while a sink does not get through, else 0.
+            pub sink_failing: Family<Sink, Gauge>,
             registry: Arc<Registry>,
         }
 
@@ -26,7 +34,20 @@ macro_rules! metrics {
                     let $name: $kind = $new;
                     registry.register(stringify!($name), concat!($($doc,)*).trim(), $name.clone());
                 )*
-                Self { $($name,)* registry: Arc::new(registry) }
+                // Shown only once there is a sink; the page tells of each sink by its own name.
+                let (sink_lines, sink_lag, sink_failing) = Default::default();
+                registry.register("sink_lines", "Lines that a sink's far side has confirmed", Family::clone(&sink_lines));
+                registry.register("sink_lag", "Journal entries a sink is behind", Family::clone(&sink_lag));
+                registry.register("sink_failing", "1 while a sink does not get through", Family::clone(&sink_failing));
+                Self { $($name,)* sink_lines, sink_lag, sink_failing, registry: Arc::new(registry) }
+            }
+
+            /// Every counter and gauge that has one value, by its name. Histograms and what is counted a sink are not here.
+            pub fn figures(&self) -> Vec<(&'static str, f64)> {
+                [$((stringify!($name), self.$name.figure()),)*]
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name, value?)))
+                    .collect()
             }
         }
     };
@@ -95,7 +116,7 @@ metrics! {
     influx_refused: Counter = Counter::default();
     /// Influx posts that failed and will be tried again.
     influx_retries: Counter = Counter::default();
-    /// Journal entries the Influx sink is behind.
+    /// Journal entries the Influx sink is behind; with several stores, one of them: see `sink_lag`.
     influx_lag: Gauge = Gauge::default();
     /// Duty-room pages open (live event streams).
     web_streams: Gauge = Gauge::default();
@@ -103,8 +124,51 @@ metrics! {
     web_sign_in_failures: Counter = Counter::default();
     /// Sign-ins and sign-outs missing from the duty log, because too much was waiting for the pipeline.
     web_access_lost: Counter = Counter::default();
+    /// Backups that the gateway made by itself.
+    backups: Counter = Counter::default();
+    /// Backups that failed.
+    backups_failed: Counter = Counter::default();
     /// Steps of the wall clock.
     clock_steps: Counter = Counter::default();
+}
+
+/// Which sink: the label of what is counted for each. As many as the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Sink {
+    /// Its name in the configuration.
+    pub sink: String,
+}
+
+impl Sink {
+    /// The sink of that name.
+    pub fn named(name: &str) -> Self {
+        Self { sink: name.to_owned() }
+    }
+}
+
+/// A metric's one value, if it has just one.
+trait Figure {
+    fn figure(&self) -> Option<f64>;
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count above 2^52 may lose its last digit")]
+impl Figure for Counter {
+    fn figure(&self) -> Option<f64> {
+        Some(self.get() as f64)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge above 2^52 may lose its last digit")]
+impl Figure for Gauge {
+    fn figure(&self) -> Option<f64> {
+        Some(self.get() as f64)
+    }
+}
+
+impl Figure for Histogram {
+    fn figure(&self) -> Option<f64> {
+        None
+    }
 }
 
 impl Default for Metrics {
@@ -141,5 +205,21 @@ mod tests {
         let text = metrics.render();
         assert!(text.contains("fengsui_frames_received_total 3"), "{text}");
         assert!(text.contains("# HELP fengsui_readings_lost"), "{text}");
+    }
+
+    #[test]
+    fn every_counter_and_gauge_has_a_figure_and_no_histogram_has() {
+        let metrics = Metrics::new();
+        metrics.frames_received.inc_by(3);
+        metrics.journal_head.set(-2);
+        metrics.sink_lag.get_or_create(&Sink::named("town")).set(7);
+        let text = metrics.render();
+        assert!(text.contains("fengsui_sink_lag{sink=\"town\"} 7"), "{text}");
+        let figures = metrics.figures();
+        let counts = |kind: &str| {
+            text.lines().filter(|line| line.starts_with("# TYPE") && line.ends_with(kind)).count()
+        };
+        assert_eq!(figures.len(), counts(" counter") + counts(" gauge") - 1, "all but the one of a sink");
+        assert!(figures.contains(&("frames_received", 3.0)) && figures.contains(&("journal_head", -2.0)));
     }
 }

@@ -1,5 +1,6 @@
 //! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
+use super::series_table::SeriesSettings;
 use crate::model::{LinkId, Span};
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,12 +32,16 @@ impl fmt::Debug for Secret {
 /// The settings of one gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
+    /// `gateway.toml` itself, as it was named.
+    pub file: PathBuf,
     /// The site plan's file, resolved against the folder of `gateway.toml`.
     pub plan_file: PathBuf,
     /// The folder of additional device profiles, resolved likewise.
     pub profiles_dir: Option<PathBuf>,
     /// Where everything that happened is kept.
     pub journal: JournalSettings,
+    /// How long the time series is kept in which detail.
+    pub series: SeriesSettings,
     /// Where the duty-room page listens; `None`: `[web] enabled = false`.
     pub web_listen: Option<SocketAddr>,
     /// The embedded MQTT broker, if there is one.
@@ -47,6 +52,14 @@ pub struct Gateway {
     pub modbus: Vec<ModbusSettings>,
     /// Time-series stores to write to.
     pub influx: Vec<InfluxSettings>,
+    /// Folders to write files to.
+    pub folder: Vec<FolderSettings>,
+    /// What the gateway calls itself to others; `None`: as its machine is called.
+    pub name: Option<String>,
+    /// Where backups go, and how often; `None`: only when somebody asks for one.
+    pub backup: Option<BackupSettings>,
+    /// Every file that holds a password or a token: a backup leaves them out unless it is told otherwise.
+    pub secret_files: Vec<PathBuf>,
     /// How long ordinary readings may be gathered before they are committed together.
     pub commit_window: Span,
     /// How log lines look.
@@ -62,6 +75,17 @@ pub struct JournalSettings {
     pub size_max_bytes: u64,
     /// Entries older than this are dropped even when there is room; `None`: only the size counts.
     pub keep: Option<Span>,
+}
+
+/// `[backup]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSettings {
+    /// The folder that backups are made in. It must be there: what is not mounted is not written to.
+    pub dir: PathBuf,
+    /// How often the running gateway makes one; `None`: only `fengsui backup` does.
+    pub every: Option<Span>,
+    /// How many are kept.
+    pub keep: usize,
 }
 
 /// `[broker]`: devices connect to the gateway itself.
@@ -119,19 +143,63 @@ pub struct ModbusSettings {
     pub timeout: Span,
 }
 
-/// `[[influx]]`: one store that understands `/api/v2/write`.
+/// `[[influx]]`: one store that understands `/write` or `/api/v2/write`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfluxSettings {
     /// Names its cursor in the journal: a renamed store starts again from the oldest entry.
     pub name: String,
     /// `http://host:8086`, without a path.
     pub url: String,
-    /// The organisation.
-    pub org: String,
-    /// The bucket.
-    pub bucket: String,
-    /// The token, if the store wants one.
-    pub token: Option<Secret>,
+    /// How it is written to.
+    pub way: InfluxWay,
+    /// The most lines a post; `None`: the sink's own default.
+    pub batch_lines_max: Option<usize>,
+    /// Lines of history a second after an outage; `None`: the sink's own default.
+    pub backfill_lines_per_second: Option<u32>,
+    /// How far back the store keeps points; older ones are not sent.
+    pub retention: Option<Span>,
+    /// How far in the future it takes them.
+    pub future_max: Option<Span>,
+}
+
+/// `version` of `[[influx]]`, with what it needs.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InfluxWay {
+    /// `version = 1`.
+    V1 {
+        /// The database.
+        database: String,
+        /// The retention policy; `None`: the database's default.
+        retention_policy: Option<String>,
+        /// User and password, if the store wants them.
+        login: Option<Login>,
+    },
+    /// `version = 2`, also for InfluxDB 3 and VictoriaMetrics.
+    V2 {
+        /// The organisation.
+        org: String,
+        /// The bucket.
+        bucket: String,
+        /// The token, if the store wants one.
+        token: Option<Secret>,
+    },
+}
+
+/// `[[folder]]`: packed files in a folder, for a stick that is carried away or a copy by rsync.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderSettings {
+    /// Names its cursor in the journal: a renamed folder starts again from the oldest entry.
+    pub name: String,
+    /// Where; it must exist, for an empty mount point must not be filled.
+    pub dir: PathBuf,
+    /// A file that must lie in it.
+    pub require: Option<String>,
+    /// A file is closed at this size, bytes.
+    pub file_max_bytes: u64,
+    /// A file is written at the latest when its oldest entry is this old.
+    pub file_every: Span,
+    /// Bytes that stay free there.
+    pub keep_free_bytes: u64,
 }
 
 /// How log lines look.

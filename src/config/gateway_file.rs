@@ -1,7 +1,7 @@
 //! Reads `gateway.toml` into [`Gateway`]. Every limit and default is written here, with its reason.
 
 use super::gateway::{
-    BrokerSettings, Gateway, InfluxSettings, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
+    BackupSettings, BrokerSettings, Gateway, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
     Secret,
 };
 use super::reader::{Page, Table};
@@ -26,6 +26,11 @@ const JOURNAL_MIB_MIN: i64 = 64;
 const JOURNAL_MIB_MAX: i64 = 1024 * 1024;
 /// Ten years.
 const KEEP_DAYS_MAX: i64 = 3650;
+/// A backup at most every hour (one of 2 GiB takes minutes) and at least every 31 days.
+const BACKUP_HOURS_MAX: i64 = 31 * 24;
+/// A week of daily backups; as many as a stick of 128 GB holds of the smallest.
+const BACKUP_KEEP_DEFAULT: i64 = 7;
+const BACKUP_KEEP_MAX: i64 = 1000;
 /// One Modbus answer, ms. A serial bus behind a gateway at 9600 baud needs about 270 ms for 125 registers.
 const MODBUS_TIMEOUT_MS_DEFAULT: i64 = 1000;
 const MODBUS_TIMEOUT_MS_MIN: i64 = 50;
@@ -57,17 +62,21 @@ pub(super) fn parse(
     problems: &mut Vec<Problem>,
 ) -> Option<Parsed> {
     let page = Page::new(file);
-    let parsed =
-        page.parse(text, |root| Reader { around, page: &page, names: RefCell::default() }.gateway(root));
+    let parsed = page.parse(text, |root| {
+        Reader { around, page: &page, names: RefCell::default(), secret_files: RefCell::default() }
+            .gateway(root)
+    });
     problems.extend(page.into_problems());
     parsed
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     around: &'a Surroundings<'a>,
-    page: &'a Page,
+    pub(super) page: &'a Page,
     /// Link names and store names seen so far.
     names: RefCell<Vec<String>>,
+    /// Files of secrets named so far.
+    secret_files: RefCell<Vec<PathBuf>>,
 }
 
 impl Reader<'_> {
@@ -85,14 +94,20 @@ impl Reader<'_> {
         let modbus_tables = root.tables("modbus");
         let links_written = usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len();
         let gateway = Gateway {
+            file: PathBuf::from(&*self.page.file),
             plan_file: self.path(plan),
             profiles_dir,
             journal: self.journal(root.table("journal")),
+            series: super::series_table::read(root.table("series")),
             web_listen: self.web(root.table("web")),
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
             modbus: modbus_tables.into_iter().filter_map(|table| self.modbus(table)).collect(),
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
+            folder: root.tables("folder").into_iter().filter_map(|table| self.folder(table)).collect(),
+            name: self.gateway_name(root),
+            backup: root.table("backup").and_then(|table| self.backup(table)),
+            secret_files: self.secret_files.take(),
             commit_window: Span::from_millis(window),
             log: self.log(root.table("log")),
         };
@@ -101,7 +116,7 @@ impl Reader<'_> {
     }
 
     /// A relative path is relative to the folder of gateway.toml.
-    fn path(&self, text: &str) -> PathBuf {
+    pub(super) fn path(&self, text: &str) -> PathBuf {
         self.around.folder.join(text)
     }
 
@@ -132,6 +147,19 @@ impl Reader<'_> {
         let listen = self.listen(&table, default);
         table.finish();
         enabled.then_some(listen)
+    }
+
+    fn backup(&self, table: Table<'_>) -> Option<BackupSettings> {
+        let dir = table.required("dir", "/media/usb/fengsui").map(|dir| self.path(dir.get_ref()));
+        let every = table.integer("every_hours", 1..=BACKUP_HOURS_MAX);
+        let keep =
+            table.integer("keep", 1..=BACKUP_KEEP_MAX).map_or(BACKUP_KEEP_DEFAULT, Spanned::into_inner);
+        table.finish();
+        Some(BackupSettings {
+            dir: dir?,
+            every: every.map(|hours| Span::from_secs(hours.into_inner() * 3600)),
+            keep: usize::try_from(keep).unwrap_or(1),
+        })
     }
 
     fn listen(&self, table: &Table<'_>, default: SocketAddr) -> SocketAddr {
@@ -256,27 +284,6 @@ impl Reader<'_> {
         Some(ModbusSettings { link, host: url.host, port: url.port, timeout })
     }
 
-    fn influx(&self, table: Table<'_>) -> Option<InfluxSettings> {
-        let name = match table.text("name") {
-            Some(text) => table.parse_id::<LinkId>("name", &text).map(|id| id.into_inner().to_string()),
-            None => Some("influx".to_owned()),
-        };
-        let url = self.url(&table, "http://127.0.0.1:8086", &[("http", 80), ("https", 443)]);
-        let org = table.required("org", "fengsui");
-        let bucket = table.required("bucket", "telemetry");
-        let token = self.secret(&table, "token_file", "token_env");
-        let span = table.span_of("name");
-        table.finish();
-        let (name, url) = (self.unique(name?, span)?, url?);
-        Some(InfluxSettings {
-            name,
-            url: url.text,
-            org: (*org?.get_ref()).to_owned(),
-            bucket: (*bucket?.get_ref()).to_owned(),
-            token,
-        })
-    }
-
     fn link(&self, table: &Table<'_>) -> Option<LinkId> {
         let id: Spanned<LinkId> = table.id("name", "hall")?;
         let span = id.span();
@@ -292,7 +299,7 @@ impl Reader<'_> {
         self.unique(link.to_string(), span).map(|_| link)
     }
 
-    fn unique(&self, name: String, span: Range<usize>) -> Option<String> {
+    pub(super) fn unique(&self, name: String, span: Range<usize>) -> Option<String> {
         if self.names.borrow().contains(&name) {
             let message = format!("名称重复 / the name {name:?} is used twice");
             self.page.error(span, message, "每个连接一个名称 / one name for each connection: name = \"…\"");
@@ -302,7 +309,12 @@ impl Reader<'_> {
         Some(name)
     }
 
-    fn url(&self, table: &Table<'_>, example: &str, schemes: &[(&'static str, u16)]) -> Option<Url> {
+    pub(super) fn url(
+        &self,
+        table: &Table<'_>,
+        example: &str,
+        schemes: &[(&'static str, u16)],
+    ) -> Option<Url> {
         let text = table.required("url", example)?;
         let url = Url::parse(text.get_ref(), schemes);
         if url.is_none() {
@@ -316,7 +328,12 @@ impl Reader<'_> {
     }
 
     /// A secret from a file or from the environment; both keys together are an error.
-    fn secret(&self, table: &Table<'_>, file_key: &'static str, env_key: &'static str) -> Option<Secret> {
+    pub(super) fn secret(
+        &self,
+        table: &Table<'_>,
+        file_key: &'static str,
+        env_key: &'static str,
+    ) -> Option<Secret> {
         let (file, variable) = (table.text(file_key), table.text(env_key));
         match (file, variable) {
             (None, None) => None,
@@ -352,6 +369,7 @@ impl Reader<'_> {
 
     fn secret_text(&self, file: &Spanned<&str>) -> Option<String> {
         let path = self.path(file.get_ref());
+        self.secret_files.borrow_mut().push(path.clone());
         match self.around.files.text(&path) {
             Ok(text) => Some(text),
             Err(error) => {
@@ -363,17 +381,17 @@ impl Reader<'_> {
     }
 }
 
-const fn mib(count: i64) -> u64 {
+pub(super) const fn mib(count: i64) -> u64 {
     count.unsigned_abs() * 1024 * 1024
 }
 
 /// `scheme://host[:port]`, nothing more: no user, no password, no path.
 #[derive(Debug, PartialEq)]
-struct Url {
+pub(super) struct Url {
     scheme: &'static str,
     host: String,
     port: u16,
-    text: String,
+    pub(super) text: String,
 }
 
 impl Url {

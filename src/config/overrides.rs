@@ -272,7 +272,7 @@ impl Check<'_, '_> {
     }
 }
 
-fn suggest_or_list<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn suggest_or_list<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.collect();
     let suggestion = suggest(written, known.iter().copied());
     if suggestion.is_empty() { format!("可用 / known: {}", known.join(", ")) } else { suggestion }

@@ -223,6 +223,19 @@ impl<'t> Table<'t> {
         table.map(|table| Table::new(self.page, table, value.span()))
     }
 
+    /// Every table in this one, whatever its key is.
+    pub(super) fn into_tables(self) -> Vec<(Spanned<&'t str>, Table<'t>)> {
+        let mut tables = Vec::new();
+        for (key, value) in self.table.iter() {
+            let name = Spanned::new(key.span(), key.get_ref().as_ref());
+            match value.get_ref().as_table() {
+                Some(table) => tables.push((name, Table::new(self.page, table, key.span()))),
+                None => self.wrong_type(name.get_ref(), value, "a table"),
+            }
+        }
+        tables
+    }
+
     /// `[[key]]`, as often as it stands there.
     pub(super) fn tables(&self, key: &'static str) -> Vec<Table<'t>> {
         let Some(value) = self.get(key) else { return Vec::new() };

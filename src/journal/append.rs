@@ -2,7 +2,7 @@
 
 use super::audit::Chain;
 use super::store::to_sql;
-use super::{Limits, Note, Stray, StrayKind, Write, readings_codec, wire};
+use super::{Limits, Note, Stray, StrayKind, Write, readings_codec, restamp, wire};
 use crate::metrics::Metrics;
 use crate::model::{Code, Fact, Hazard, Phase, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -47,6 +47,7 @@ pub(super) fn write(
         .execute(params![no, at, blob, receipts])?;
     write_lines(conn, write)?;
     write.facts.iter().try_for_each(|fact| write_fact(conn, fact))?;
+    write.restamp.iter().try_for_each(|anew| restamp::write(conn, anew))?;
     write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))
 }
 

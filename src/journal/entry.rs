@@ -1,5 +1,6 @@
 //! What the journal holds: the shapes that go in and come out, before any SQL.
 
+use super::Restamp;
 use crate::model::{DeviceId, Fact, Reading, Text, Timestamp, Transition};
 use std::sync::Arc;
 
@@ -112,6 +113,8 @@ pub struct Write {
     pub receipts: Vec<u64>,
     /// What could not be read.
     pub strays: Vec<Stray>,
+    /// The clock was set: earlier entries are dated anew.
+    pub restamp: Option<Restamp>,
 }
 
 /// What could not be read, or came from a device that nobody planned. Kept where a person can see it; bounded.

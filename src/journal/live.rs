@@ -15,6 +15,9 @@ pub(super) struct Live {
     health: Mutex<JournalHealth>,
     head: watch::Sender<u64>,
     recorded: watch::Sender<u64>,
+    /// The newest entry for those who deliver: as `recorded`, but not beyond `held_back_after`.
+    settled: watch::Sender<u64>,
+    held_back_after: watch::Sender<Option<u64>>,
 }
 
 /// The names that blobs refer to by number.
@@ -87,6 +90,8 @@ impl Live {
             health: Mutex::new(health),
             head: watch::Sender::new(head),
             recorded: watch::Sender::new(head),
+            settled: watch::Sender::new(head),
+            held_back_after: watch::Sender::new(None),
         }
     }
 
@@ -117,8 +122,30 @@ impl Live {
         };
         if recorded {
             self.recorded.send_replace(no);
+            self.settle();
         }
         self.head.send_replace(newest);
+    }
+
+    pub(super) fn settled(&self) -> &watch::Sender<u64> {
+        &self.settled
+    }
+
+    pub(super) fn held_back_after(&self) -> &watch::Sender<Option<u64>> {
+        &self.held_back_after
+    }
+
+    /// See [`super::Journal::hold_back_after`].
+    pub(super) fn hold_back_after(&self, no: Option<u64>) {
+        self.held_back_after.send_replace(no);
+        self.settle();
+    }
+
+    fn settle(&self) {
+        let (held, recorded) = (*self.held_back_after.borrow(), *self.recorded.borrow());
+        let settled = held.map_or(recorded, |no| no.min(recorded));
+        // What was once shown is not taken back.
+        self.settled.send_if_modified(|shown| settled > std::mem::replace(shown, settled.max(*shown)));
     }
 
     pub(super) fn learn(&self, points: Vec<(u32, PointId)>, codes: Vec<(u32, Code)>) {
@@ -148,6 +175,10 @@ impl Live {
 
     pub(super) fn code_number(&self, code: &str) -> Option<u32> {
         self.names.read().expect(UNPOISONED).code_number(code)
+    }
+
+    pub(super) fn point(&self, number: u32) -> Option<PointId> {
+        self.names.read().expect(UNPOISONED).points.get(&number).cloned()
     }
 
     pub(super) fn code(&self, number: u32) -> Option<Code> {

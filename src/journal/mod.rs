@@ -15,6 +15,7 @@ mod entry;
 mod limits;
 mod schema;
 mod store;
+mod lock;
 mod salvage;
 mod readings_codec;
 mod wire;
@@ -25,6 +26,7 @@ mod writer;
 mod audit;
 mod append;
 mod forecast;
+mod restamp;
 mod rescue;
 mod retention;
 mod readers;
@@ -38,6 +40,8 @@ pub use audit_check::{AuditReport, Compared, Finding};
 pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
 pub use forecast::{Room, Used};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
+pub use lock::DirectoryLock;
+pub use restamp::Restamp;
 pub(crate) use store::{from_sql, to_sql};
 
 use crate::metrics::Metrics;
@@ -71,6 +75,8 @@ struct Inner {
 pub struct Restored {
     /// The number of the newest entry; 0 when there is none.
     pub head: u64,
+    /// The newest entry's time: what is written now is not older.
+    pub newest_at: Option<Timestamp>,
     /// The engine's rows.
     pub facts: Vec<Fact>,
     /// Fingerprints of recently recorded messages.
@@ -118,6 +124,7 @@ impl Journal {
             ));
         }
         let receipts = read::receipts(&conn, limits.receipts_max)?;
+        let newest_at = restamp::newest_at(&conn)?;
         let (interned, names) = read::names(&conn)?;
         // A cursor beyond the head belongs to entries that a damaged file took with it.
         let cursors = read::cursors(&conn)?.into_iter().map(|(name, no)| (name, no.min(head))).collect();
@@ -139,7 +146,7 @@ impl Journal {
             readers,
         };
         let writer = writer::Writer::new(parts)?;
-        Ok((Restored { head, facts, receipts, recovered }, live, writer))
+        Ok((Restored { head, newest_at, facts, receipts, recovered }, live, writer))
     }
 
     /// Writes one entry and all that came with it, in one transaction. `Ok`: it is on the disk. The entry's number must
@@ -168,6 +175,23 @@ impl Journal {
         self.0.live.recorded().subscribe()
     }
 
+    /// The newest entry that may be delivered: recorded, and not held back. What those wait on who hand entries on for
+    /// good, with [`Journal::read_settled_after`].
+    pub fn settled(&self) -> watch::Receiver<u64> {
+        self.0.live.settled().subscribe()
+    }
+
+    /// Holds entries after a number back from [`Journal::settled`]: their times are guessed, and may be dated anew.
+    /// `None`: no longer.
+    pub fn hold_back_after(&self, no: Option<u64>) {
+        self.0.live.hold_back_after(no);
+    }
+
+    /// After which entry they are held back, see [`Journal::hold_back_after`].
+    pub fn held_back_after(&self) -> watch::Receiver<Option<u64>> {
+        self.0.live.held_back_after().subscribe()
+    }
+
     /// Entries after a number, oldest first, recorded or not; at most `limit`. Entries that retention has deleted are
     /// passed over, so the first number may be higher than asked for.
     pub async fn read_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
@@ -190,6 +214,14 @@ impl Journal {
             }
             None => self.read_disk(no, limit).await,
         }
+    }
+
+    /// As [`Journal::read_recorded_after`], without what is held back.
+    pub async fn read_settled_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
+        let settled = *self.0.live.settled().borrow();
+        let mut entries = self.read_recorded_after(no, limit).await?;
+        entries.truncate(entries.partition_point(|entry| entry.no <= settled));
+        Ok(entries)
     }
 
     async fn read_disk(&self, after: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
@@ -340,6 +372,16 @@ impl Journal {
             .await
     }
 
+    /// Leaves a stretch of numbers out after the newest entry, in force at the next opening: for a file that was put back
+    /// from a backup. The numbers after its end were given to entries that it does not hold, and hazards are named by them.
+    pub async fn leave_numbers_out(&self) -> Result<(), AppendError> {
+        let begin_after = to_sql(self.0.live.health().head.saturating_add(salvage::GAP));
+        self.write(move |conn| {
+            conn.execute("INSERT OR REPLACE INTO meta VALUES ('begun_after', ?)", [begin_after]).map(|_| ())
+        })
+        .await
+    }
+
     /// How the journal is.
     pub fn health(&self) -> JournalHealth {
         self.0.live.health().clone()
@@ -409,6 +451,11 @@ impl Journal {
     /// For the series: the number that stands for a state; every recorded state has one.
     pub(crate) fn code_number(&self, code: &str) -> Option<u32> {
         self.0.live.code_number(code)
+    }
+
+    /// For the series: the point of a number.
+    pub(crate) fn point(&self, number: u32) -> Option<PointId> {
+        self.0.live.point(number)
     }
 
     /// For the series: the state of a number.

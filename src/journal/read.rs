@@ -3,7 +3,7 @@
 use super::live::Names;
 use super::readings_codec::Damaged;
 use super::store::{from_sql, to_sql};
-use super::{Entry, LogLine, Logged, Note, NoteKind, ReadError, Stray, StrayKind, append, wire};
+use super::{Entry, LogLine, Logged, Note, NoteKind, ReadError, Stray, StrayKind, append, restamp, wire};
 use crate::metrics::Metrics;
 use crate::model::{DeviceId, Fact, Hazard, HazardId, PointId, Reading, RuleId, Text, Timestamp, Transition};
 use rusqlite::{Connection, Row, params};
@@ -103,6 +103,9 @@ pub(super) fn entries(
     }
     let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(Vec::new()) };
     let lines = lines(conn, metrics, first.no, last.no)?;
+    for restamp in restamp::between(conn, first.no, last.no)? {
+        entries.iter_mut().for_each(|entry| restamp.apply(entry));
+    }
     let mut at = 0;
     for line in lines {
         while entries.get(at).is_some_and(|entry| entry.no < line.no) {

@@ -1,6 +1,6 @@
 //! The newest entries, kept in memory: what a follower that is nearly up to date reads without touching the disk.
 
-use super::{Entry, Limits};
+use super::{Entry, Limits, Restamp};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -68,6 +68,11 @@ impl Ring {
         let first = self.entries.front().map_or(0, |entry| entry.no);
         let skip = usize::try_from((no + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip).take(limit).cloned().collect()
+    }
+
+    /// Dates entries anew, as reading them from the disk would.
+    pub(super) fn restamp(&mut self, restamp: &Restamp) {
+        self.entries.iter_mut().for_each(|entry| restamp.apply_shared(entry));
     }
 
     /// The number of the newest entry, recorded or not.

@@ -55,7 +55,7 @@ const BLOBS_COPIED_FOR_MAX: Duration = Duration::from_secs(10);
 const ROWS_BETWEEN_LOOKS: usize = 256;
 /// Numbers left free after the highest one found: the damaged part may have held newer entries, and a hazard's name
 /// must never be given twice. A hundred thousand is a day at one commit a second.
-const GAP: u64 = 100_000;
+pub(super) const GAP: u64 = 100_000;
 
 /// How much was saved.
 #[derive(Default)]

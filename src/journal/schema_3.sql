@@ -17,9 +17,24 @@ CREATE TABLE audit (
 -- Entries first..=last were written under an unset clock; `shift` ms is added to their times when they are read.
 CREATE TABLE restamp (first INTEGER PRIMARY KEY, last INTEGER NOT NULL, shift INTEGER NOT NULL) STRICT;
 
--- The series' roll-ups: `width` ms of a record, 60 000 or 3 600 000.
+-- The series' chunks in the order they were written. Clustered by point they cost 15 bytes of log a sample instead of 6
+-- (each on a page of its own), and 4.3 bytes at rest instead of 1.9 where a chunk is longer than a quarter of a page.
+CREATE TABLE chunk_3 (
+  id INTEGER PRIMARY KEY, point INTEGER NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL, n INTEGER NOT NULL,
+  valued INTEGER NOT NULL, bad INTEGER NOT NULL, min REAL, max REAL, sum REAL NOT NULL, last REAL, blob BLOB NOT NULL
+) STRICT;
+INSERT INTO chunk_3 (point, t0, t1, n, valued, bad, min, max, sum, last, blob)
+  SELECT point, t0, t1, n, valued, bad, min, max, sum, last, blob FROM chunk ORDER BY t1;
+DROP TABLE chunk;
+ALTER TABLE chunk_3 RENAME TO chunk;
+CREATE UNIQUE INDEX chunk_place ON chunk (point, t0);
+CREATE INDEX chunk_end ON chunk (t1);
+
+-- The series' roll-ups: `width` ms of a record, 60 000 or 3 600 000. `t0`, `t1`: where the first and the last record of
+-- the blob begin; a point's rows of one width never overlap.
 CREATE TABLE rollup (
-  point INTEGER NOT NULL, width INTEGER NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL, n INTEGER NOT NULL,
-  blob BLOB NOT NULL, PRIMARY KEY (point, width, t0)
-) STRICT, WITHOUT ROWID;
+  id INTEGER PRIMARY KEY, point INTEGER NOT NULL, width INTEGER NOT NULL, t0 INTEGER NOT NULL, t1 INTEGER NOT NULL,
+  n INTEGER NOT NULL, blob BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX rollup_place ON rollup (point, width, t0);
 CREATE INDEX rollup_end ON rollup (width, t1);

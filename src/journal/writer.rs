@@ -245,6 +245,9 @@ impl Writer {
                 Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),
             }
         }
+        if let Some(restamp) = &write.restamp {
+            self.live.ring().restamp(restamp);
+        }
         self.live.show(write.entry.clone());
         self.count();
     }

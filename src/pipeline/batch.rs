@@ -1,9 +1,9 @@
 //! THE LOOP, step 2: what is gathered until one transaction writes it.
 
 use crate::commands::{Done, Refused};
-use crate::journal::{Entry, Note, Stray, StrayKind, Write};
+use crate::journal::{Entry, Note, Restamp, Stray, StrayKind, Write};
 use crate::model::{
-    Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Timestamp, Transition,
+    Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Span, Timestamp, Transition,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(super) struct Batch {
     facts: Vec<Fact>,
     fact_slots: HashMap<(PointId, RuleId), usize>,
     pub(super) receipts: Vec<u64>,
+    /// The clock was set: the entries before this one are dated anew.
+    pub(super) restamp: Option<Restamp>,
     pub(super) deliveries: Vec<Held>,
     /// How many of them are of each source.
     held: HashMap<SourceIndex, usize>,
@@ -115,8 +117,19 @@ impl Batch {
         true
     }
 
+    /// Moves what it waits for with the clock. What was read keeps its time.
+    pub(super) fn shift(&mut self, by: Span) {
+        self.opened_at = self.opened_at.map(|at| at + by);
+        self.hazard_from = self.hazard_from.map(|at| at + by);
+        self.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
+    }
+
     /// Closes the batch: what the journal writes, and what waits for it.
-    pub(super) fn seal(self, no: u64, at: Timestamp) -> Sealed {
+    pub(super) fn seal(mut self, no: u64, at: Timestamp) -> Sealed {
+        // The entry stays in the journal's ring for a while: not with up to twice the room that it needs.
+        if self.readings.capacity() > self.readings.len() + self.readings.len() / 4 {
+            self.readings.shrink_to_fit();
+        }
         let entry = Arc::new(Entry {
             no,
             at,
@@ -126,7 +139,13 @@ impl Batch {
             notes: self.notes,
         });
         Sealed {
-            write: Write { entry, facts: self.facts, receipts: self.receipts, strays: self.strays },
+            write: Write {
+                entry,
+                facts: self.facts,
+                receipts: self.receipts,
+                strays: self.strays,
+                restamp: self.restamp,
+            },
             deliveries: self.deliveries,
             replies: self.replies,
             hazard_from: self.hazard_from,
@@ -144,4 +163,12 @@ pub(super) struct Sealed {
     pub(super) hazard_from: Option<Timestamp>,
     /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.
     pub(super) shown_unrecorded: bool,
+}
+
+impl Sealed {
+    /// As [`Batch::shift`].
+    pub(super) fn shift(&mut self, by: Span) {
+        self.hazard_from = self.hazard_from.map(|at| at + by);
+        self.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
+    }
 }

@@ -1,28 +1,21 @@
 //! Sealed samples: one compressed, checked blob with a summary beside it. A point's chunks never overlap.
 
-use super::tail::{SEAL_SAMPLES, Sample, sort_and_dedupe};
-use pco::ChunkConfig;
-use pco::standalone::{simple_compress, simple_decompress};
+use super::column::{self, Blob, Damaged, Input};
+use super::sample::{Form, Mark, Sample, sort_and_dedupe};
+use super::tail::SEAL_SAMPLES;
+use crate::model::Quality;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-/// The first byte of a blob. A later compressor that writes another format gets another byte; this one stays readable.
-const FORMAT: u8 = 1;
-/// pco's default: 0.4 to 1.3 bytes a sample on this product's readings.
-const LEVEL: usize = 8;
+/// The first byte of a blob. Another layout gets another byte; this one and the older ones stay readable.
+const FORMAT: u8 = 2;
+/// The first format: no forms, and of the qualities only whether bad.
+const FORMAT_1: u8 = 1;
+/// A chunk is added to until it has so many samples. Four full tails: at 1.1 bytes a sample a row of one leaves the page of
+/// 2 KiB half empty and takes 1.7 bytes, a row of four takes 1.4, for one byte of log a sample more.
+const SAMPLES: usize = 4 * SEAL_SAMPLES;
 /// Samples of one chunk, at most: a chunk is rewritten whole when a late sample falls into it. Samples of one
 /// millisecond stay together, so a chunk may be a little longer.
-const SAMPLES_MAX: usize = 2 * SEAL_SAMPLES;
-
-/// The blob is not what was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Damaged {
-    #[error("the check sum is wrong")]
-    Checksum,
-    #[error("format {0} is not known")]
-    Format(u8),
-    #[error("it ends too early or does not hold what it says")]
-    Shape,
-}
+const SAMPLES_MAX: usize = 2 * SAMPLES;
 
 /// What the columns beside a blob say.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,14 +51,14 @@ impl Summary {
 
     fn of(samples: &[Sample]) -> Option<Self> {
         let (first, last) = (samples.first()?, samples.last()?);
-        let values = || samples.iter().map(|sample| sample.value).filter(|value| !value.is_nan());
+        let values = || samples.iter().filter_map(Sample::value);
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(Self {
             t0: first.time,
             t1: last.time,
             n: count(samples.len()),
             valued: count(values().count()),
-            bad: count(samples.iter().filter(|sample| sample.bad).count()),
+            bad: count(samples.iter().filter(|sample| sample.mark.bad()).count()),
             min: values().reduce(f64::min),
             max: values().reduce(f64::max),
             sum: values().fold(0.0, |sum, value| (sum + value).clamp(f64::MIN, f64::MAX)),
@@ -74,69 +67,54 @@ impl Summary {
     }
 }
 
-/// Packs samples: format, count, length and times, length and values, quality bits, crc32.
+/// Packs samples: times, values, marks.
 pub(super) fn pack(samples: &[Sample]) -> Vec<u8> {
-    let times: Vec<i64> = samples.iter().map(|sample| sample.time).collect();
-    let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
-    let config = ChunkConfig::default().with_compression_level(LEVEL);
-    const FITS: &str = "the level is valid and a chunk is far below the compressor's limit";
-    let times = simple_compress(&times, &config).expect(FITS);
-    let values = simple_compress(&values, &config).expect(FITS);
-    let length = |n: usize| u32::try_from(n).expect("a chunk is far below 4 GiB").to_le_bytes();
-    let mut blob = vec![FORMAT];
-    blob.extend(length(samples.len()));
-    blob.extend(length(times.len()));
-    blob.extend(times);
-    blob.extend(length(values.len()));
-    blob.extend(values);
-    for eight in samples.chunks(8) {
-        blob.push(
-            eight.iter().enumerate().fold(0, |bits, (index, sample)| bits | u8::from(sample.bad) << index),
-        );
-    }
-    let sum = crc32fast::hash(&blob);
-    blob.extend(sum.to_le_bytes());
-    blob
+    let mut blob = Blob::new(FORMAT, samples.len());
+    blob.column(&samples.iter().map(|sample| sample.time).collect::<Vec<_>>());
+    blob.column(&samples.iter().map(|sample| sample.value).collect::<Vec<_>>());
+    blob.column(&samples.iter().map(|sample| u32::from(sample.mark.byte())).collect::<Vec<_>>());
+    blob.finish()
 }
 
-/// Unpacks a blob.
-pub(super) fn unpack(blob: &[u8]) -> Result<Vec<Sample>, Damaged> {
-    let (body, sum) = blob.split_last_chunk::<4>().ok_or(Damaged::Shape)?;
-    if crc32fast::hash(body) != u32::from_le_bytes(*sum) {
-        return Err(Damaged::Checksum);
+/// Unpacks a blob. `form`: what the figures of the first format, which did not say it, stand for.
+pub(super) fn unpack(blob: &[u8], form: Form) -> Result<Vec<Sample>, Damaged> {
+    match column::open(blob)? {
+        (FORMAT, count, mut input) => {
+            let times = input.column::<i64>(count)?;
+            let values = input.column::<f64>(count)?;
+            let marks = input.column::<u32>(count)?;
+            input.end()?;
+            let mark = |byte: u32| u8::try_from(byte).ok().and_then(Mark::of_byte).ok_or(Damaged::Shape);
+            let samples = times.into_iter().zip(values).zip(marks);
+            samples.map(|((time, value), byte)| Ok(Sample { time, value, mark: mark(byte)? })).collect()
+        }
+        (FORMAT_1, count, input) => unpack_1(count, input, form),
+        (format, ..) => Err(Damaged::Format(format)),
     }
-    let (&format, rest) = body.split_first().ok_or(Damaged::Shape)?;
-    if format != FORMAT {
-        return Err(Damaged::Format(format));
-    }
-    let (count, rest) = length(rest)?;
-    let (times, rest) = part(rest)?;
-    let (values, bits) = part(rest)?;
-    let times: Vec<i64> = simple_decompress(times).map_err(|_| Damaged::Shape)?;
-    let values: Vec<f64> = simple_decompress(values).map_err(|_| Damaged::Shape)?;
-    if times.len() != count || values.len() != count || bits.len() != count.div_ceil(8) {
+}
+
+/// Length and times, length and values, a bit each for bad.
+fn unpack_1(count: usize, mut input: Input<'_>, form: Form) -> Result<Vec<Sample>, Damaged> {
+    let times = column::unpack::<i64>(input.part()?, count)?;
+    let values = column::unpack::<f64>(input.part()?, count)?;
+    let bits = input.0;
+    if bits.len() != count.div_ceil(8) {
         return Err(Damaged::Shape);
     }
-    let bad = |index: usize| bits[index / 8] >> (index % 8) & 1 == 1;
+    let quality = |index: usize| match bits[index / 8] >> (index % 8) & 1 {
+        0 => Quality::Good,
+        _ => Quality::Bad,
+    };
     let samples = times.into_iter().zip(values).enumerate();
-    Ok(samples.map(|(index, (time, value))| Sample { time, value, bad: bad(index) }).collect())
-}
-
-fn length(bytes: &[u8]) -> Result<(usize, &[u8]), Damaged> {
-    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(Damaged::Shape)?;
-    Ok((usize::try_from(u32::from_le_bytes(*head)).map_err(|_| Damaged::Shape)?, rest))
-}
-
-fn part(bytes: &[u8]) -> Result<(&[u8], &[u8]), Damaged> {
-    let (length, rest) = length(bytes)?;
-    rest.split_at_checked(length).ok_or(Damaged::Shape)
+    Ok(samples
+        .map(|(index, (time, value))| Sample { time, value, mark: Mark::new(form, quality(index)) })
+        .collect())
 }
 
 /// Puts a point's samples (in the order of time, each once) where they belong among its chunks. Each goes to the last
 /// chunk that begins before it: appended if that one is short, merged if it lies within, else into a chunk of its own.
-/// Says how many damaged chunks were replaced.
-pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> rusqlite::Result<u64> {
-    let mut damaged = 0;
+pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> rusqlite::Result<Stored> {
+    let mut stored = Stored::default();
     while let Some(first) = samples.first() {
         let home = Home::find(conn, point, first.time)?;
         let end =
@@ -144,37 +122,77 @@ pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> ru
         let (these, rest) = samples.split_at(end.max(1));
         samples = rest;
         let mut merged = these.to_vec();
-        if let Some((t0, t1, n)) = home.chunk
-            && (first.time <= t1 || n + these.len() <= SEAL_SAMPLES)
+        let (mut row, mut there) = (None, 0);
+        if let Some(held) = home.chunk
+            && (first.time <= held.t1 || held.n + these.len() <= SAMPLES)
         {
-            match take_out(conn, point, t0)? {
-                Ok(held) => merged.extend(held),
+            row = Some(held.id);
+            match read(conn, held.id, first.mark.form())? {
+                Ok(samples) => {
+                    there = samples.len();
+                    merged.extend(samples);
+                }
                 Err(cause) => {
-                    damaged += 1;
-                    tracing::error!(point, t0, %cause, "a damaged chunk of the series was replaced");
+                    stored.damaged += 1;
+                    tracing::error!(point, held.t0, %cause, "a damaged chunk of the series was replaced");
                 }
             }
             sort_and_dedupe(&mut merged);
         }
-        pieces(&merged).try_for_each(|piece| insert(conn, point, piece))?;
+        stored.added += (merged.len() - there) as u64;
+        // The chunk's own row is written again where it is: a row deleted leaves a hole that nothing fills.
+        pieces(&merged).try_for_each(|piece| put(conn, row.take(), point, piece))?;
     }
-    Ok(damaged)
+    Ok(stored)
+}
+
+/// What became of samples.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// Those that were not there before.
+    pub(super) added: u64,
+    /// Damaged chunks that were replaced.
+    pub(super) damaged: u64,
+}
+
+/// The chunks that touch `from ≤ time < to`, whole.
+pub(super) fn within(
+    conn: &Connection,
+    point: u32,
+    (from, to): (i64, i64),
+) -> rusqlite::Result<Vec<Result<Vec<Sample>, Damaged>>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT blob FROM chunk WHERE point = ?1 AND t0 < ?3 AND t0 >= ifnull(
+           (SELECT t0 FROM chunk WHERE point = ?1 AND t0 <= ?2 ORDER BY t0 DESC LIMIT 1), ?2) ORDER BY t0",
+    )?;
+    let rows = statement.query_map(params![point, from, to], |row| {
+        Ok(unpack(row.get_ref(0)?.as_blob().unwrap_or_default(), Form::Number))
+    })?;
+    rows.collect()
 }
 
 /// Where a sample belongs: the last chunk that begins no later, and where the next one begins.
 struct Home {
-    chunk: Option<(i64, i64, usize)>,
+    chunk: Option<Held>,
     next: Option<i64>,
+}
+
+struct Held {
+    id: i64,
+    t0: i64,
+    t1: i64,
+    n: usize,
 }
 
 impl Home {
     fn find(conn: &Connection, point: u32, time: i64) -> rusqlite::Result<Self> {
         let chunk = conn
             .prepare_cached(
-                "SELECT t0, t1, n FROM chunk WHERE point = ? AND t0 <= ? ORDER BY t0 DESC LIMIT 1",
+                "SELECT id, t0, t1, n FROM chunk WHERE point = ? AND t0 <= ? ORDER BY t0 DESC LIMIT 1",
             )?
             .query_row(params![point, time], |row| {
-                Ok((row.get(0)?, row.get(1)?, usize::try_from(row.get::<_, i64>(2)?).unwrap_or(0)))
+                let n = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(0);
+                Ok(Held { id: row.get(0)?, t0: row.get(1)?, t1: row.get(2)?, n })
             })
             .optional()?;
         let next = conn
@@ -185,12 +203,10 @@ impl Home {
     }
 }
 
-fn take_out(conn: &Connection, point: u32, t0: i64) -> rusqlite::Result<Result<Vec<Sample>, Damaged>> {
-    let blob: Vec<u8> = conn
-        .prepare_cached("SELECT blob FROM chunk WHERE point = ? AND t0 = ?")?
-        .query_row(params![point, t0], |row| row.get(0))?;
-    conn.prepare_cached("DELETE FROM chunk WHERE point = ? AND t0 = ?")?.execute(params![point, t0])?;
-    Ok(unpack(&blob))
+/// A chunk's samples.
+pub(super) fn read(conn: &Connection, id: i64, form: Form) -> rusqlite::Result<Result<Vec<Sample>, Damaged>> {
+    conn.prepare_cached("SELECT blob FROM chunk WHERE id = ?")?
+        .query_row([id], |row| Ok(unpack(row.get_ref(0)?.as_blob().unwrap_or_default(), form)))
 }
 
 /// Cuts samples into chunks, never between two of one time.
@@ -200,7 +216,7 @@ fn pieces(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
         if rest.is_empty() {
             return None;
         }
-        let mut end = if rest.len() <= SAMPLES_MAX { rest.len() } else { SEAL_SAMPLES };
+        let mut end = if rest.len() <= SAMPLES_MAX { rest.len() } else { SAMPLES };
         while end < rest.len() && rest[end].time == rest[end - 1].time {
             end += 1;
         }
@@ -210,13 +226,17 @@ fn pieces(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
     })
 }
 
-fn insert(conn: &Connection, point: u32, samples: &[Sample]) -> rusqlite::Result<()> {
+/// Writes a chunk, over a row or as a new one.
+fn put(conn: &Connection, row: Option<i64>, point: u32, samples: &[Sample]) -> rusqlite::Result<()> {
     let Some(summary) = Summary::of(samples) else { return Ok(()) };
     conn.prepare_cached(
-        "INSERT OR REPLACE INTO chunk (point, t0, t1, n, valued, bad, min, max, sum, last, blob)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO chunk (id, point, t0, t1, n, valued, bad, min, max, sum, last, blob)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT (id) DO UPDATE SET t0 = ?3, t1 = ?4, n = ?5, valued = ?6, bad = ?7, min = ?8, max = ?9,
+           sum = ?10, last = ?11, blob = ?12",
     )?
     .execute(params![
+        row,
         point,
         summary.t0,
         summary.t1,
@@ -235,48 +255,36 @@ fn insert(conn: &Connection, point: u32, samples: &[Sample]) -> rusqlite::Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::series::tail::ABSENT;
+    use crate::series::sample::ABSENT;
+    use crate::series::sample::tests::{good, keys, sample};
     use proptest::prelude::*;
-
-    fn sample() -> impl Strategy<Value = Sample> {
-        let value = prop_oneof![
-            any::<i16>().prop_map(|tenths| f64::from(tenths) / 10.0),
-            Just(ABSENT),
-            -1e300..1e300
-        ];
-        (any::<i64>(), value, any::<bool>()).prop_map(|(time, value, bad)| Sample { time, value, bad })
-    }
-
-    fn keys(samples: &[Sample]) -> Vec<((i64, u64), bool)> {
-        samples.iter().map(|sample| (sample.key(), sample.bad)).collect()
-    }
 
     proptest! {
         #[test]
         fn any_samples_come_back_as_they_were(mut samples in prop::collection::vec(sample(), 1..300)) {
             sort_and_dedupe(&mut samples);
-            prop_assert_eq!(keys(&unpack(&pack(&samples)).unwrap()), keys(&samples));
+            prop_assert_eq!(keys(&unpack(&pack(&samples), Form::State).unwrap()), keys(&samples));
         }
 
         #[test]
         fn a_flipped_bit_is_noticed(at in any::<prop::sample::Index>(), bit in 0u32..8) {
-            let samples: Vec<_> = (0..50).map(|n| Sample { time: n, value: 1.5, bad: false }).collect();
+            let samples: Vec<_> = (0..50).map(|n| good(n, 1.5 + n as f64)).collect();
             let mut blob = pack(&samples);
             let index = at.index(blob.len());
             blob[index] ^= 1 << bit;
-            prop_assert_eq!(unpack(&blob).map(|_| ()), Err(Damaged::Checksum));
+            prop_assert_eq!(unpack(&blob, Form::Number).map(|_| ()), Err(Damaged::Checksum));
         }
 
         #[test]
         fn any_bytes_under_a_right_check_sum_are_samples_or_an_error(
-            mut bytes in prop::collection::vec(any::<u8>(), 0..200), known in any::<bool>()
+            mut bytes in prop::collection::vec(any::<u8>(), 0..200), known in 0u8..3
         ) {
-            if known && !bytes.is_empty() {
-                bytes[0] = FORMAT;
+            if known > 0 && !bytes.is_empty() {
+                bytes[0] = known;
             }
             let sum = crc32fast::hash(&bytes);
             bytes.extend(sum.to_le_bytes());
-            prop_assert!(unpack(&bytes).is_err() || bytes.len() > 20);
+            prop_assert!(unpack(&bytes, Form::Number).is_err() || bytes.len() > 20);
         }
     }
 
@@ -290,25 +298,42 @@ mod tests {
         let value =
             |n: i64| if n == 7 { ABSENT } else { [23.4, 23.5, 68.5][usize::try_from(n % 3).unwrap()] };
         (0..12)
-            .map(|n| Sample { time: 1_800_000_000_000 + n * 10_000, value: value(n), bad: n == 7 })
+            .map(|n| {
+                let quality = if n == 7 { Quality::Bad } else { Quality::Good };
+                Sample {
+                    time: 1_800_000_000_000 + n * 10_000,
+                    value: value(n),
+                    mark: Mark::new(Form::Flag, quality),
+                }
+            })
             .collect()
+    }
+
+    /// A chunk of the second format, likewise.
+    const GOLDEN_2: &str = "\
+        020c000000013500000070636f21030003030401040b0000017102000000000000100028ebf040e3361a0020400000d6\
+        02000000000000001032547698ba00013d00000070636f21030003030401060b0000004400283333333333b31b60c000\
+        0000000000de0003080000000000240a1800000000000000f8ff0012d34fc80000011e00000070636f21030003030401\
+        010b00000010000800000020000000008000000047218fac";
+
+    #[test]
+    fn a_chunk_of_the_second_version_is_read() {
+        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        let blob: Vec<u8> = GOLDEN_2.as_bytes().chunks(2).map(hex).collect();
+        assert_eq!(keys(&unpack(&blob, Form::Number).unwrap()), keys(&golden_samples()));
     }
 
     #[test]
     fn a_chunk_of_the_first_version_is_read() {
         let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
         let blob: Vec<u8> = GOLDEN.as_bytes().chunks(2).map(hex).collect();
-        assert_eq!(keys(&unpack(&blob).unwrap()), keys(&golden_samples()));
+        assert_eq!(keys(&unpack(&blob, Form::Flag).unwrap()), keys(&golden_samples()));
     }
 
     #[test]
     fn a_thousand_slow_temperatures_take_less_than_a_byte_each() {
         let samples: Vec<_> = (0..1024i32)
-            .map(|n| Sample {
-                time: 1_800_000_000_000 + i64::from(n) * 10_000,
-                value: f64::from(230 + (n / 40) % 7) / 10.0,
-                bad: false,
-            })
+            .map(|n| good(1_800_000_000_000 + i64::from(n) * 10_000, f64::from(230 + (n / 40) % 7) / 10.0))
             .collect();
         let bytes = pack(&samples).len();
         assert!(bytes < 1024, "{bytes} bytes");
@@ -318,22 +343,22 @@ mod tests {
     fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(include_str!("../journal/schema.sql")).unwrap();
-        let at = |times: &[i64]| -> Vec<Sample> {
-            times.iter().map(|&time| Sample { time, value: 1.0, bad: false }).collect()
-        };
-        let long: Vec<i64> = (0..5000).map(|n| n * 10).collect();
+        conn.execute_batch(include_str!("../journal/schema_2.sql")).unwrap();
+        conn.execute_batch(include_str!("../journal/schema_3.sql")).unwrap();
+        let at = |times: &[i64]| -> Vec<Sample> { times.iter().map(|&time| good(time, 1.0)).collect() };
+        let long: Vec<i64> = (0..20_000).map(|n| n * 10).collect();
         store(&conn, 1, &at(&long)).unwrap();
-        store(&conn, 1, &at(&[-5, 5, 12_345, 60_000])).unwrap();
+        store(&conn, 1, &at(&[-5, 5, 12_345, 600_000])).unwrap();
         let spans = || -> Vec<(i64, i64, i64)> {
             let mut statement = conn.prepare("SELECT t0, t1, n FROM chunk ORDER BY t0").unwrap();
             let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).unwrap();
             rows.collect::<Result<_, _>>().unwrap()
         };
         assert!(spans().windows(2).all(|pair| pair[0].1 < pair[1].0), "{:?}", spans());
-        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004);
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 20_004);
         conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
         let lost = spans().iter().find(|(t0, ..)| *t0 == 0).unwrap().2;
-        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), 1);
-        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 5004 - lost + 1);
+        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), Stored { added: 1, damaged: 1 });
+        assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 20_004 - lost + 1);
     }
 }

@@ -6,18 +6,30 @@
 //! entries up to its `sealed_no`: by the number of the entry and not by time, so late samples are neither lost nor
 //! doubled. The journal keeps every entry after the cursor.
 
+mod sample;
+mod column;
 mod chunk;
 mod tail;
+mod rollup;
+mod ageing;
 mod range;
+mod history;
+mod intake;
 
-pub use range::Bucket;
+pub use ageing::{Keep, Retention};
+pub use history::{ExportError, Item, Rolled, RolledValues, Told, What, export};
+pub use intake::{Import, Imported};
+pub use range::{Bucket, Kind};
 
-use crate::journal::{AppendError, Journal, ReadError, from_sql, to_sql};
-use crate::model::{Code, PointId, Reading, Span, Timestamp};
-use range::Kind;
+use crate::journal::{AppendError, Entry, Journal, ReadError, from_sql, to_sql};
+use crate::model::{Code, PointId, Reading, Timestamp};
+use ageing::Due;
 use rusqlite::params;
+use sample::{Form, Sample};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use tail::{Sample, Tails};
+use tail::Tails;
 use tokio_util::sync::CancellationToken;
 
 /// The name of the cursor.
@@ -26,13 +38,12 @@ pub const CURSOR: &str = "series";
 const ENTRIES_PER_STEP: usize = 256;
 /// Points sealed in one step, in one transaction: 500 at once stalled the writer for 150 to 300 ms, 8 take about 4 ms.
 const SEALS_PER_STEP: usize = 8;
-/// Samples in memory. 400 000 × 32 bytes ≈ 13 MB: 30 minutes of 220 readings a second. When it is reached, sealing goes
-/// first and new entries wait in the journal.
-const TAIL_SAMPLES_MAX: usize = 400_000;
-/// Chunks older than this are deleted (一年多: a year of charts and a month to look at it).
-const CHUNK_AGE_MAX: Span = Span::from_secs(400 * 86_400);
-/// Old chunks deleted a sealing.
-const CHUNKS_DROPPED_PER_STEP: i64 = 16;
+/// Samples in memory, bytes: at 6 bytes each 2 million, which is 70 minutes of 500 readings a second or 6 hours of 100. A
+/// restart reads as many again in about a second. When it is reached, sealing goes first and new entries wait in the
+/// journal.
+pub(crate) const TAIL_BYTES_MAX: usize = 12 << 20;
+/// How long the next step waits after one that only rolled up: nobody is in a hurry, and cards are slow.
+const ROLL_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// The most buckets of one range: four times the pixels of a wide screen.
 pub const BUCKETS_MAX: usize = 16_384;
 
@@ -46,10 +57,13 @@ pub struct Series(Arc<Inner>);
 struct Inner {
     journal: Journal,
     tails: Mutex<Tails>,
-    /// One step at a time.
-    stepping: tokio::sync::Mutex<()>,
-    /// Held for writing while samples move from the tail into chunks, so that a question sees each of them once.
-    moving: tokio::sync::RwLock<()>,
+    retention: Retention,
+    /// One step at a time; what is still to be rolled up.
+    stepping: tokio::sync::Mutex<VecDeque<Due>>,
+    /// How often something was rolled up: see `answer`.
+    rolls: AtomicU64,
+    /// Told not to seal: see [`Series::hold_sealing`].
+    held: AtomicBool,
 }
 
 /// What one step did.
@@ -59,6 +73,8 @@ pub struct Progress {
     pub entries: usize,
     /// Points whose tail was sealed.
     pub sealed: usize,
+    /// Chunks and rows of records that were rolled up or, at their age, deleted.
+    pub rolled: usize,
     /// Nothing is left to do until the journal's head moves.
     pub idle: bool,
 }
@@ -75,47 +91,76 @@ pub enum SeriesError {
 }
 
 impl Series {
-    /// Opens the series and takes in what the journal holds after its cursor.
+    /// Opens the series and takes in what the journal holds after its cursor. Samples are kept as [`Keep`] says by default.
     pub async fn open(journal: &Journal) -> Result<Self, SeriesError> {
-        let cursor = journal.cursor(CURSOR).await?;
-        let rows = journal
-            .read(|conn| {
-                let mut statement = conn.prepare("SELECT sealed_no, reading FROM last")?;
-                let rows =
-                    statement.query_map([], |row| Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
-                Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
-            })
-            .await?;
-        let mut tails = Tails::new(cursor);
-        for (sealed_no, blob) in rows {
-            if let Some(reading) = journal.decode_reading(&blob) {
-                tails.restore(reading, sealed_no);
-            }
-        }
+        Self::open_with(journal, Retention::default()).await
+    }
+
+    /// The same, with samples kept as told.
+    pub async fn open_with(journal: &Journal, retention: Retention) -> Result<Self, SeriesError> {
+        let tails = restore(journal).await?;
         let series = Self(Arc::new(Inner {
             journal: journal.clone(),
             tails: Mutex::new(tails),
+            retention,
             stepping: tokio::sync::Mutex::default(),
-            moving: tokio::sync::RwLock::default(),
+            rolls: AtomicU64::new(0),
+            held: AtomicBool::new(false),
         }));
-        while !series.step().await?.idle {}
-        Ok(series)
+        // What is due to be rolled up can wait until the gateway runs.
+        loop {
+            let Progress { entries, sealed, idle, .. } = series.step().await?;
+            if idle || (entries == 0 && sealed == 0) {
+                return Ok(series);
+            }
+        }
     }
 
     /// Takes new entries, seals what is due: a little at a time. Call it when the journal's head has moved, and again
     /// until it says `idle`.
     pub async fn step(&self) -> Result<Progress, SeriesError> {
-        let _alone = self.0.stepping.lock().await;
-        let entries = self.take().await?;
-        let sealed = self.seal().await?;
-        let (idle, passed) = {
+        let mut due = self.0.stepping.lock().await;
+        let after = {
             let tails = self.tails();
-            let caught_up = entries.is_some_and(|entries| entries < ENTRIES_PER_STEP);
-            (caught_up && sealed < SEALS_PER_STEP, tails.passed(&[]))
+            (tails.bytes() < TAIL_BYTES_MAX).then(|| tails.taken())
         };
-        let entries = entries.unwrap_or(0);
+        let entries = match after {
+            // Memory is full: sealing goes first.
+            None => None,
+            Some(after) => {
+                let entries = self.0.journal.read_recorded_after(after, ENTRIES_PER_STEP).await?;
+                take(&self.0.journal, &mut self.tails(), &entries);
+                Some(entries.len())
+            }
+        };
+        let sealed = self.seal().await?;
+        let passed = self.tails().passed(&[]);
+        let caught_up = entries.is_some_and(|entries| entries < ENTRIES_PER_STEP) && sealed < SEALS_PER_STEP;
         self.0.journal.move_cursor(CURSOR, passed).await?;
-        Ok(Progress { entries, sealed, idle })
+        let rolled = if caught_up { self.roll(&mut due).await? } else { 0 };
+        Ok(Progress { entries: entries.unwrap_or(0), sealed, rolled, idle: caught_up && rolled == 0 })
+    }
+
+    /// Forgets the samples that are not sealed and reads them again from the cursor, as a start does: their times have
+    /// changed in the journal. Questions are answered from the old ones until the new ones are complete.
+    pub async fn rebuild_tail(&self) -> Result<(), SeriesError> {
+        let _alone = self.0.stepping.lock().await;
+        let mut tails = restore(&self.0.journal).await?;
+        while tails.bytes() < TAIL_BYTES_MAX {
+            let entries = self.0.journal.read_recorded_after(tails.taken(), ENTRIES_PER_STEP).await?;
+            take(&self.0.journal, &mut tails, &entries);
+            if entries.len() < ENTRIES_PER_STEP {
+                break;
+            }
+        }
+        *self.tails() = tails;
+        Ok(())
+    }
+
+    /// Seals nothing until told otherwise: while the clock is unset, what is sealed would stay under its wrong time. Only
+    /// when memory is full samples are sealed all the same, so it is bounded.
+    pub fn hold_sealing(&self, held: bool) {
+        self.0.held.store(held, Ordering::Relaxed);
     }
 
     /// Follows the journal until cancelled.
@@ -131,6 +176,7 @@ impl Series {
                             std::future::pending::<()>().await;
                         }
                     }
+                    Ok(Progress { entries: 0, sealed: 0, .. }) => tokio::time::sleep(ROLL_PAUSE).await,
                     Ok(_) => {}
                     Err(error) => {
                         tracing::error!(%error, "the series could not follow the journal; it will try again");
@@ -194,50 +240,110 @@ impl Series {
         kind: Kind,
     ) -> Result<Vec<Bucket>, SeriesError> {
         let frame = range::Frame::new(from, to, buckets.min(BUCKETS_MAX));
-        let _still = self.0.moving.read().await;
-        let tail = self.tails().samples(point, from, to);
         let Some(number) = self.0.journal.point_number(point) else { return Ok(frame.empty()) };
-        let question =
-            move |conn: &rusqlite::Connection| Ok(range::answer(conn, number, &frame, kind, tail)?);
-        let (buckets, damaged) = self.0.journal.read(question).await?;
-        self.0.journal.count_damaged(damaged);
-        Ok(buckets)
+        Ok(self.ask(vec![(number, point.clone(), kind)], frame).await?.pop().unwrap_or_else(|| frame.empty()))
     }
 
-    /// How many entries were taken; `None`: memory is full, sealing goes first.
-    async fn take(&self) -> Result<Option<usize>, SeriesError> {
-        let after = {
-            let tails = self.tails();
-            if tails.count() >= TAIL_SAMPLES_MAX {
-                return Ok(None);
+    /// The answers for many points in one turn of one reader: a wall of small charts. In the order of the points.
+    pub async fn wall(
+        &self,
+        points: &[(PointId, Kind)],
+        from: Timestamp,
+        to: Timestamp,
+        buckets: usize,
+    ) -> Result<Vec<Vec<Bucket>>, SeriesError> {
+        let frame = range::Frame::new(from, to, buckets.min(BUCKETS_MAX));
+        let numbers: Vec<_> = points.iter().map(|(point, _)| self.0.journal.point_number(point)).collect();
+        let known = points.iter().zip(&numbers);
+        let known = known.filter_map(|((point, kind), number)| Some(((*number)?, point.clone(), *kind)));
+        let mut answers = self.ask(known.collect(), frame).await?.into_iter();
+        let answer =
+            |number: Option<u32>| number.and_then(|_| answers.next()).unwrap_or_else(|| frame.empty());
+        Ok(numbers.into_iter().map(answer).collect())
+    }
+
+    async fn ask(
+        &self,
+        points: Vec<(u32, PointId, Kind)>,
+        frame: range::Frame,
+    ) -> Result<Vec<Vec<Bucket>>, SeriesError> {
+        let points = Arc::new(points);
+        loop {
+            let (this, points) = (self.clone(), points.clone());
+            let question = move |conn: &rusqlite::Connection| {
+                // The tails first, the database's snapshot after them: what is sealed in between is in both and counted
+                // once, and nothing is in neither. So no question holds a sealing up. Only a sample that was sealed AND
+                // rolled up in between would count twice; then the question is asked again.
+                let rolls = this.0.rolls.load(Ordering::SeqCst);
+                let tails: Vec<_> = {
+                    let (from, to) = frame.ends();
+                    let tails = this.tails();
+                    points.iter().map(|(_, point, _)| tails.samples(point, from, to)).collect()
+                };
+                conn.query_row("SELECT count(*) FROM cursor", [], |_| Ok(()))?;
+                if this.0.rolls.load(Ordering::SeqCst) != rolls {
+                    return Ok(None);
+                }
+                let mut answers = Vec::with_capacity(points.len());
+                let mut damaged = 0;
+                for ((number, _, kind), tail) in points.iter().zip(tails) {
+                    let (buckets, more) = range::answer(conn, *number, &frame, *kind, tail)?;
+                    answers.push(buckets);
+                    damaged += more;
+                }
+                Ok(Some((answers, damaged)))
+            };
+            if let Some((answers, damaged)) = self.0.journal.read(question).await? {
+                self.0.journal.count_damaged(damaged);
+                return Ok(answers);
             }
-            tails.taken()
-        };
-        let entries = self.0.journal.read_recorded_after(after, ENTRIES_PER_STEP).await?;
-        let mut tails = self.tails();
-        for entry in &entries {
-            for reading in &entry.readings {
-                tails.take(entry.no, entry.at, reading, |code| self.0.journal.code_number(code));
-            }
-            tails.passed_entry(entry.no, entry.at);
         }
-        Ok(Some(entries.len()))
+    }
+
+    /// Rolls up one point's oldest rows, if it is time. How many rows.
+    async fn roll(&self, due: &mut VecDeque<Due>) -> Result<usize, SeriesError> {
+        if self.0.held.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        if due.is_empty() {
+            let Some(now) = self.tails().age.look() else { return Ok(0) };
+            let this = self.clone();
+            let look = move |conn: &rusqlite::Connection| Ok(ageing::look(conn, &this.0.retention, now)?);
+            let (found, again) = self.0.journal.read(look).await?;
+            if again {
+                self.tails().age.look_again();
+            }
+            due.extend(found);
+        }
+        let Some(&this) = due.front() else { return Ok(0) };
+        let form = self.0.journal.point(this.point).map_or(Form::Number, |point| self.tails().form(&point));
+        self.0.rolls.fetch_add(1, Ordering::SeqCst);
+        let rolled = self.0.journal.write(move |conn| ageing::roll(conn, &this, form)).await?;
+        self.0.journal.count_damaged(rolled.damaged);
+        if !rolled.more {
+            due.pop_front();
+        }
+        // A point that was found for nothing is no reason to think that all is done.
+        Ok(rolled.rows.max(1))
     }
 
     async fn seal(&self) -> Result<usize, SeriesError> {
         let (due, plan) = {
             let tails = self.tails();
-            let due = tails.due(SEALS_PER_STEP, tails.count() >= TAIL_SAMPLES_MAX);
+            let pressed = tails.bytes() >= TAIL_BYTES_MAX;
+            if self.0.held.load(Ordering::Relaxed) && !pressed {
+                return Ok(0);
+            }
+            let due = tails.due(SEALS_PER_STEP, pressed);
             let plan: Vec<Sealing> = due.iter().filter_map(|point| self.plan(&tails, point)).collect();
             (due, plan)
         };
         if due.is_empty() {
             return Ok(0);
         }
-        let _moving = self.0.moving.write().await;
-        let (taken, passed, drop_before) = {
+        let (taken, passed) = {
             let tails = self.tails();
-            (tails.taken(), tails.passed(&due), tails.newest_at() - CHUNK_AGE_MAX)
+            (tails.taken(), tails.passed(&due))
         };
         let damaged = self
             .0
@@ -245,17 +351,12 @@ impl Series {
             .write(move |conn| {
                 let mut damaged = 0;
                 for sealing in &plan {
-                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?;
+                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?.damaged;
                     conn.prepare_cached(
                         "INSERT OR REPLACE INTO last (point, sealed_no, reading) VALUES (?, ?, ?)",
                     )?
                     .execute(params![sealing.point, to_sql(taken), sealing.last])?;
                 }
-                conn.prepare_cached(
-                    "DELETE FROM chunk WHERE (point, t0) IN
-                     (SELECT point, t0 FROM chunk WHERE t1 < ? ORDER BY t1 LIMIT ?)",
-                )?
-                .execute(params![drop_before.as_millis(), CHUNKS_DROPPED_PER_STEP])?;
                 conn.prepare_cached(
                     "INSERT INTO cursor (name, no) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET no = ?2",
                 )?
@@ -277,6 +378,35 @@ impl Series {
 
     fn tails(&self) -> MutexGuard<'_, Tails> {
         self.0.tails.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// Empty tails at the cursor, and what was stored with each point's last sealing.
+async fn restore(journal: &Journal) -> Result<Tails, SeriesError> {
+    let cursor = journal.cursor(CURSOR).await?;
+    let rows = journal
+        .read(|conn| {
+            let mut statement = conn.prepare("SELECT sealed_no, reading FROM last")?;
+            let rows =
+                statement.query_map([], |row| Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+        })
+        .await?;
+    let mut tails = Tails::new(cursor);
+    for (sealed_no, blob) in rows {
+        if let Some(reading) = journal.decode_reading(&blob) {
+            tails.restore(reading, sealed_no);
+        }
+    }
+    Ok(tails)
+}
+
+fn take(journal: &Journal, tails: &mut Tails, entries: &[Arc<Entry>]) {
+    for entry in entries {
+        for reading in &entry.readings {
+            tails.take(entry.no, entry.at, reading, |code| journal.code_number(code));
+        }
+        tails.passed_entry(entry.no, entry.at);
     }
 }
 

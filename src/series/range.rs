@@ -1,7 +1,13 @@
 //! A chart's question: many samples into few buckets. Every sample counts in exactly one of them.
+//!
+//! A record of rolled-up samples counts whole in the bucket in which it begins; one that begins before the first bucket
+//! and reaches into it counts there: rather an extreme of the minute outside than one that is lost. Where buckets are
+//! narrower than the records, those without samples of their own that a record covers are joined to the one before, so
+//! that no gap is drawn where there is none.
 
 use super::chunk::{Summary, unpack};
-use super::tail::{Sample, sort_and_dedupe};
+use super::rollup::{self, HOUR, MINUTE, Record};
+use super::sample::{Form, Sample, sort_and_dedupe};
 use crate::model::Timestamp;
 use rusqlite::{Connection, params};
 
@@ -33,7 +39,7 @@ pub struct Bucket {
 
 /// What the figures of a point are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Numbers: their extremes say enough.
     Figures,
     /// Numbers of states (or flags): each one that was seen is kept.
@@ -69,9 +75,21 @@ impl Frame {
         Self { from, to, width: width.max(1), count: usize::try_from(count).unwrap_or(0) }
     }
 
+    pub(super) fn ends(&self) -> (i64, i64) {
+        (self.from, self.to)
+    }
+
     /// Without any samples.
     pub(super) fn empty(&self) -> Vec<Bucket> {
-        (0..self.count).map(|index| Sums::default().bucket(self, index)).collect()
+        (0..self.count)
+            .map(|index| Sums::default().bucket(self.start(index), self.start(index + 1)))
+            .collect()
+    }
+
+    /// Where a bucket begins, and the one before it ends.
+    fn start(&self, index: usize) -> i64 {
+        let index = i64::try_from(index).unwrap_or(i64::MAX);
+        self.from.saturating_add(self.width.saturating_mul(index)).min(self.to)
     }
 
     /// The bucket of a time; `None` outside.
@@ -120,36 +138,64 @@ impl Sums {
         }
     }
 
-    fn add_sample(&mut self, sample: &Sample, kind: Kind) {
-        let value = (!sample.value.is_nan()).then_some(sample.value);
-        let Sample { time, bad, .. } = *sample;
-        let valued = u32::from(value.is_some());
-        let (bad, sum) = (u32::from(bad), value.unwrap_or(0.0));
+    /// Adds samples in the order of time.
+    fn add_samples(&mut self, samples: &[Sample], kind: Kind) {
+        let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return };
+        let (mut min, mut max, mut sum) = (f64::INFINITY, f64::NEG_INFINITY, 0.0);
+        let (mut valued, mut bad) = (0u32, 0u32);
+        let mut newest = None;
+        for sample in samples {
+            bad += u32::from(sample.mark.bad());
+            if let Some(value) = sample.value() {
+                (min, max) = (f64::min(min, value), f64::max(max, value));
+                sum += value;
+                valued += 1;
+                newest = Some((sample.time, value));
+                if kind == Kind::States {
+                    self.see(Some(value));
+                }
+            }
+        }
+        let some = |figure: f64| (valued > 0).then_some(figure);
         self.add(&Summary {
-            t0: time,
-            t1: time,
-            n: 1,
+            t0: first.time,
+            t1: newest.map_or(last.time, |(time, _)| time),
+            n: u32::try_from(samples.len()).unwrap_or(u32::MAX),
             valued,
             bad,
-            min: value,
-            max: value,
+            min: some(min),
+            max: some(max),
             sum,
-            last: value,
+            last: newest.map(|(_, value)| value),
+        });
+    }
+
+    fn add_record(&mut self, record: &Record, kind: Kind) {
+        let values = record.values;
+        let newest = values.map_or(0, |values| i64::from(values.last_at) * 1000);
+        self.add(&Summary {
+            t0: record.start,
+            t1: record.start.saturating_add(newest),
+            n: record.count,
+            valued: record.valued,
+            bad: record.bad,
+            min: values.map(|values| values.min),
+            max: values.map(|values| values.max),
+            sum: values.map_or(0.0, |values| values.sum),
+            last: values.map(|values| values.last),
         });
         if kind == Kind::States {
-            self.see(value);
+            record.states.iter().for_each(|&state| self.see(Some(f64::from(state))));
         }
     }
 
-    fn bucket(&self, frame: &Frame, index: usize) -> Bucket {
-        let start =
-            frame.from.saturating_add(frame.width.saturating_mul(i64::try_from(index).unwrap_or(i64::MAX)));
+    fn bucket(&self, start: i64, end: i64) -> Bucket {
         // The sum of huge values may overflow; the mean lies between the extremes all the same.
         let mean =
             self.min.zip(self.max).map(|(min, max)| (self.sum / f64::from(self.valued)).clamp(min, max));
         Bucket {
             start: Timestamp::from_millis(start),
-            end: Timestamp::from_millis(start.saturating_add(frame.width).min(frame.to)),
+            end: Timestamp::from_millis(end),
             count: self.count,
             bad: self.bad,
             min: self.min,
@@ -158,6 +204,60 @@ impl Sums {
             last: self.last.map(|(_, value)| value),
             states: self.states.clone(),
         }
+    }
+}
+
+/// The buckets while they are filled.
+struct Filling<'a> {
+    frame: &'a Frame,
+    kind: Kind,
+    sums: Vec<Sums>,
+    /// Up to where the records of each bucket reach.
+    reach: Vec<i64>,
+}
+
+impl<'a> Filling<'a> {
+    fn new(frame: &'a Frame, kind: Kind) -> Self {
+        Self { frame, kind, sums: vec![Sums::default(); frame.count], reach: vec![i64::MIN; frame.count] }
+    }
+
+    /// Adds samples in the order of time.
+    fn samples(&mut self, mut samples: &[Sample]) {
+        let outside = samples.partition_point(|sample| sample.time < self.frame.from);
+        samples = &samples[outside..];
+        while let Some(index) = samples.first().and_then(|first| self.frame.index(first.time)) {
+            let end = self.frame.start(index + 1);
+            let (these, rest) = samples.split_at(samples.partition_point(|sample| sample.time < end).max(1));
+            self.sums[index].add_samples(these, self.kind);
+            samples = rest;
+        }
+    }
+
+    fn record(&mut self, record: &Record, width: i64) {
+        let end = record.start.saturating_add(width);
+        if end <= self.frame.from {
+            return;
+        }
+        if let Some(index) = self.frame.index(record.start.max(self.frame.from)) {
+            self.sums[index].add_record(record, self.kind);
+            self.reach[index] = self.reach[index].max(end);
+        }
+    }
+
+    fn finish(self) -> Vec<Bucket> {
+        let mut buckets: Vec<Bucket> = Vec::with_capacity(self.sums.len());
+        let mut covered = i64::MIN;
+        for (index, sums) in self.sums.iter().enumerate() {
+            let (start, end) = (self.frame.start(index), self.frame.start(index + 1));
+            match buckets.last_mut() {
+                Some(before) if sums.count == 0 && start < covered => {
+                    before.end = Timestamp::from_millis(end)
+                }
+                _ => buckets.push(sums.bucket(start, end)),
+            }
+            covered = covered.max(self.reach[index]);
+        }
+        buckets
     }
 }
 
@@ -172,7 +272,7 @@ pub(super) fn answer(
     mut tail: Vec<Sample>,
 ) -> rusqlite::Result<(Vec<Bucket>, u64)> {
     let mut damaged = 0;
-    let mut sums = vec![Sums::default(); frame.count];
+    let mut filling = Filling::new(frame, kind);
     // Chunks do not overlap: only the last one that begins before `from` can reach into it.
     let mut statement = conn.prepare_cached(&format!(
         "SELECT {}, blob FROM chunk WHERE point = ?1 AND t0 < ?3 AND t0 >= ifnull(
@@ -188,16 +288,18 @@ pub(super) fn answer(
             (Some(first), Some(last))
                 if first == last && begin == end && (kind == Kind::Figures || summary.min == summary.max) =>
             {
-                sums[first].add(&summary);
+                filling.sums[first].add(&summary);
                 if kind == Kind::States {
-                    sums[first].see(summary.min);
+                    filling.sums[first].see(summary.min);
                 }
             }
-            _ => match unpack(row.get_ref(9)?.as_blob().unwrap_or_default()) {
+            _ => match unpack(row.get_ref(9)?.as_blob().unwrap_or_default(), Form::Number) {
                 Ok(mut samples) => {
-                    samples.extend(tail.drain(begin..end));
-                    sort_and_dedupe(&mut samples);
-                    samples.iter().for_each(|sample| add(&mut sums, frame, kind, sample));
+                    if begin != end {
+                        samples.extend(tail.drain(begin..end));
+                        sort_and_dedupe(&mut samples);
+                    }
+                    filling.samples(&samples);
                 }
                 Err(cause) => {
                     damaged += 1;
@@ -206,13 +308,37 @@ pub(super) fn answer(
             },
         }
     }
-    tail.iter().for_each(|sample| add(&mut sums, frame, kind, sample));
-    let buckets = sums.iter().enumerate().map(|(index, sums)| sums.bucket(frame, index)).collect();
-    Ok((buckets, damaged))
+    filling.samples(&tail);
+    for width in [MINUTE, HOUR] {
+        damaged +=
+            records(conn, point, width, (frame.from, frame.to), |record| filling.record(record, width))?;
+    }
+    Ok((filling.finish(), damaged))
 }
 
-fn add(sums: &mut [Sums], frame: &Frame, kind: Kind, sample: &Sample) {
-    if let Some(index) = frame.index(sample.time) {
-        sums[index].add_sample(sample, kind);
+/// The records of the rows that touch `from ≤ time < to`, and a few around them. Says how many rows were damaged.
+pub(super) fn records(
+    conn: &Connection,
+    point: u32,
+    width: i64,
+    (from, to): (i64, i64),
+    mut take: impl FnMut(&Record),
+) -> rusqlite::Result<u64> {
+    let mut damaged = 0;
+    let mut statement = conn.prepare_cached(
+        "SELECT blob FROM rollup WHERE point = ?1 AND width = ?4 AND t0 < ?3 AND t0 >= ifnull(
+           (SELECT t0 FROM rollup WHERE point = ?1 AND width = ?4 AND t0 <= ?2 ORDER BY t0 DESC LIMIT 1), ?2)
+         ORDER BY t0",
+    )?;
+    let mut rows = statement.query(params![point, from, to, width])?;
+    while let Some(row) = rows.next()? {
+        match rollup::unpack(row.get_ref(0)?.as_blob().unwrap_or_default()) {
+            Ok(records) => records.iter().for_each(&mut take),
+            Err(cause) => {
+                damaged += 1;
+                tracing::error!(point, width, %cause, "a roll-up of the series is damaged and was skipped");
+            }
+        }
     }
+    Ok(damaged)
 }

@@ -1,43 +1,21 @@
 //! The samples that are not yet sealed, and each point's newest reading. Pure.
 
-use crate::model::{PointId, Quality, Reading, Span, Timestamp, Value};
+use super::ageing::Age;
+use super::sample::{Form, Packed, Sample};
+use crate::model::{PointId, Reading, Span, Timestamp, Value};
 use std::collections::HashMap;
 
 /// A tail this long is sealed: a chunk of about a thousand samples compresses to 0.4 to 1.3 bytes each.
 pub(super) const SEAL_SAMPLES: usize = 1024;
-/// A tail this old is sealed, by the journal's own time: what a restart has to read again.
-const SEAL_AFTER: Span = Span::from_secs(30 * 60);
+/// A tail this old is sealed, by the journal's own time. A sealing writes some four pages whatever is in it: at a sample
+/// every ten seconds a tail is full after 2.8 hours, so that most are written once and whole. What a restart has to read
+/// again is bounded by [`TAIL_BYTES_MAX`](super::TAIL_BYTES_MAX) all the same.
+const SEAL_AFTER: Span = Span::from_secs(6 * 3600);
+/// A tail's own size beside its samples: the map's row, the point's name, three numbers.
+const TAIL_BYTES: usize = 160;
 
-/// One value at one time. An absent value is [`ABSENT`].
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sample {
-    /// Milliseconds since 1970.
-    pub(super) time: i64,
-    pub(super) value: f64,
-    pub(super) bad: bool,
-}
-
-/// Stands for "nothing could be read": no `Number` is ever NaN.
-pub(super) const ABSENT: f64 = f64::NAN;
-
-impl Sample {
-    /// What makes two samples the same: the time and the value.
-    pub(super) fn key(&self) -> (i64, u64) {
-        (self.time, self.value.to_bits())
-    }
-}
-
-/// In the order of time; the same sample only once. Two samples of one time stay in the order of their values' bits, so
-/// the result does not depend on the order of arrival; of two that differ in quality only, the usable one stays.
-pub(super) fn sort_and_dedupe(samples: &mut Vec<Sample>) {
-    samples.sort_by_key(|sample| (sample.key(), sample.bad));
-    samples.dedup_by_key(|sample| sample.key());
-}
-
-#[derive(Default)]
 struct Tail {
-    /// In the order of arrival.
-    samples: Vec<Sample>,
+    samples: Packed,
     /// The entry of the first one.
     first_no: u64,
     /// When that entry was written.
@@ -52,14 +30,15 @@ pub(super) struct Tails {
     sealed: HashMap<PointId, u64>,
     taken: u64,
     newest_at: Timestamp,
-    count: usize,
+    bytes: usize,
+    pub(super) age: Age,
 }
 
 impl Tails {
     /// Empty, at a place in the journal.
     pub(super) fn new(taken: u64) -> Self {
         let (tails, last, sealed) = Default::default();
-        Self { tails, last, sealed, taken, newest_at: Timestamp::EPOCH, count: 0 }
+        Self { tails, last, sealed, taken, newest_at: Timestamp::EPOCH, bytes: 0, age: Age::default() }
     }
 
     /// Remembers what was stored with a point's last sealing.
@@ -81,19 +60,17 @@ impl Tails {
         if self.sealed.get(&reading.point).is_some_and(|&sealed_no| no <= sealed_no) {
             return;
         }
-        let value = match &reading.value {
-            Value::Number(number) => number.get(),
-            Value::Flag(flag) => f64::from(u8::from(*flag)),
-            Value::Code(code) => code_number(code).map_or(ABSENT, f64::from),
-            Value::Absent => ABSENT,
+        let tail = match self.tails.get_mut(&reading.point) {
+            Some(tail) => tail,
+            None => {
+                self.bytes += TAIL_BYTES;
+                let tail = Tail { samples: Packed::default(), first_no: no, since: at };
+                self.tails.entry(reading.point.clone()).or_insert(tail)
+            }
         };
-        let bad = reading.quality == Quality::Bad;
-        let tail = self.tails.entry(reading.point.clone()).or_default();
-        if tail.samples.is_empty() {
-            (tail.first_no, tail.since) = (no, at);
-        }
-        tail.samples.push(Sample { time: reading.time().as_millis(), value, bad });
-        self.count += 1;
+        let before = tail.samples.room();
+        tail.samples.push(Sample::of(reading, code_number));
+        self.bytes += tail.samples.room() - before;
         match self.last.get_mut(&reading.point) {
             None => _ = self.last.insert(reading.point.clone(), reading.clone()),
             Some(last) => {
@@ -109,6 +86,7 @@ impl Tails {
     pub(super) fn passed_entry(&mut self, no: u64, at: Timestamp) {
         self.taken = no;
         self.newest_at = at;
+        self.age.passed(at);
     }
 
     /// The newest entry that was taken.
@@ -116,14 +94,9 @@ impl Tails {
         self.taken
     }
 
-    /// When it was written.
-    pub(super) fn newest_at(&self) -> Timestamp {
-        self.newest_at
-    }
-
-    /// Samples in memory.
-    pub(super) fn count(&self) -> usize {
-        self.count
+    /// What the samples take in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The entry up to which nothing stands in a tail, once these points are sealed.
@@ -137,7 +110,7 @@ impl Tails {
         let due = |tail: &Tail| {
             // A clock that was stepped back makes the age negative: then it cannot be known, and sealing is safe.
             let age = self.newest_at.since(tail.since);
-            pressed || tail.samples.len() >= SEAL_SAMPLES || age >= SEAL_AFTER || age < Span::ZERO
+            pressed || tail.samples.count() >= SEAL_SAMPLES || age >= SEAL_AFTER || age < Span::ZERO
         };
         let mut points: Vec<_> = self
             .tails
@@ -151,27 +124,34 @@ impl Tails {
 
     /// A point's samples, in the order of time, each once.
     pub(super) fn sorted(&self, point: &PointId) -> Vec<Sample> {
-        let mut samples = self.tails.get(point).map(|tail| tail.samples.clone()).unwrap_or_default();
-        sort_and_dedupe(&mut samples);
-        samples
+        self.tails.get(point).map(|tail| tail.samples.sorted()).unwrap_or_default()
     }
 
     /// The same, within a time.
-    pub(super) fn samples(&self, point: &PointId, from: Timestamp, to: Timestamp) -> Vec<Sample> {
+    pub(super) fn samples(&self, point: &PointId, from: i64, to: i64) -> Vec<Sample> {
         let mut samples = self.sorted(point);
-        samples.retain(|sample| (from.as_millis()..to.as_millis()).contains(&sample.time));
+        samples.retain(|sample| (from..to).contains(&sample.time));
         samples
     }
 
     /// A point's tail is in chunks now.
     pub(super) fn sealed(&mut self, point: &PointId) {
         if let Some(tail) = self.tails.remove(point) {
-            self.count -= tail.samples.len();
+            self.bytes -= tail.samples.room() + TAIL_BYTES;
         }
     }
 
     pub(super) fn last(&self, point: &PointId) -> Option<&Reading> {
         self.last.get(point)
+    }
+
+    /// What a point's figures stand for.
+    pub(super) fn form(&self, point: &PointId) -> Form {
+        match self.last.get(point).map(|reading| &reading.value) {
+            Some(Value::Flag(_)) => Form::Flag,
+            Some(Value::Code(_)) => Form::State,
+            _ => Form::Number,
+        }
     }
 
     pub(super) fn all_last(&self) -> impl Iterator<Item = &Reading> {

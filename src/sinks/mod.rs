@@ -3,8 +3,27 @@
 //! After the journal in the flow. A sink takes no data from a channel: it is told that there are new entries, and reads
 //! them. So its start, its catching up after an outage and its normal running are the same code, and back-pressure is
 //! a cursor that lags.
+//!
+//! # A new sink
+//! 1. One file here with a struct that implements [`Worker`]. [`folder`] is the shorter example. `step()` reads
+//!    [`Journal::read_settled_after`] from its cursor, gives the entries to the far side, waits for its confirmation, and
+//!    only then calls [`Journal::move_cursor`]. What cannot be delivered now is [`Progress::BackOff`] with words for a
+//!    person, Chinese first; what never can be is counted and kept where a person sees it, before it is given up. A step
+//!    that is repeated must do no harm: after a crash the newest entries come once more.
+//! 2. Everything that may wait on a disk goes through `spawn_blocking`, everything on a network has a time-out, every
+//!    buffer a limit.
+//! 3. Its settings in `config::gateway`, read in `config/sinks_file.rs`.
+//! 4. In `app`: the cursor's name among the followers (a cursor that is not named there is forgotten at start), and
+//!    `start_sink`. The health page then shows it by itself; `metrics.sink_lag`, `sink_lines` and `sink_failing` carry
+//!    its name.
+//! 5. A test with the real far side, down and up again, that counts what arrived.
+//!
+//! [`Journal::read_settled_after`]: crate::journal::Journal::read_settled_after
+//! [`Journal::move_cursor`]: crate::journal::Journal::move_cursor
 
 pub mod influx;
+pub mod folder;
+mod ndjson;
 
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,6 +57,11 @@ pub trait Worker: Send {
 
     /// Waits until there may be something to deliver.
     fn woken(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// What a person should know although it works.
+    fn notice(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Steps a worker until it is cancelled. `trouble` says why it backs off, for the health page; `None`: it works.
@@ -46,7 +70,7 @@ pub async fn run(mut worker: impl Worker, trouble: watch::Sender<Option<String>>
         loop {
             match worker.step().await {
                 Progress::Delivered { .. } => {
-                    trouble.send_replace(None);
+                    trouble.send_replace(worker.notice());
                 }
                 Progress::Idle => worker.woken().await,
                 Progress::BackOff { wait, reason } => {

@@ -270,7 +270,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
         .collect();
     Json(json!({
         "now": room.clock.now().as_millis(),
-        "clock_believable": room.clock.is_believable(),
+        "clock_believable": room.clock.is_set(),
         "journal": { "writable": journal.writable, "head": journal.head, "bytes": journal.bytes,
             "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error },
         "links": links, "sinks": sinks,

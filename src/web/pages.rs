@@ -422,7 +422,7 @@ async fn health(State(shared): State<Shared>, visit: Visit) -> Response {
             f64::from(u32::try_from(journal.bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
         ),
         oldest: journal.oldest.map(|at| (at.into(), rows::span_text(visit.now.since(at), visit.lang))),
-        clock: room.clock.is_believable(),
+        clock: room.clock.is_set(),
         uptime: rows::span_text(visit.now.since(shared.started_at), visit.lang),
         counters: counters(&room.metrics.render(), visit.lang),
     })

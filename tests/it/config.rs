@@ -1,7 +1,7 @@
 //! gateway.toml + plan.toml + profiles: every mistake is found, shown with its place, and says what to do.
 
 use fengsui::config::render::Colour;
-use fengsui::config::{Config, LinkKind, Report, system};
+use fengsui::config::{Config, InfluxWay, LinkKind, Report, system};
 use fengsui::model::{Condition, DeviceId, Number, Plan, PointId, Rule, Span};
 use std::path::Path;
 use std::sync::Arc;
@@ -323,7 +323,8 @@ fn secrets_come_from_a_file_or_the_environment_and_are_never_printed() {
     let login = config.gateway.mqtt.first().and_then(|mqtt| mqtt.login.clone()).unwrap();
     assert_eq!((login.user.as_str(), login.password.reveal()), ("gw", "hunter2"));
     let influx = config.gateway.influx.first().unwrap();
-    assert_eq!(influx.token.as_ref().map(|token| token.reveal()), Some("t0ken"));
+    let InfluxWay::V2 { token: Some(token), .. } = &influx.way else { panic!("{influx:?}") };
+    assert_eq!(token.reveal(), "t0ken");
     assert_eq!(influx.url, "http://127.0.0.1:8086");
     let printed = format!("{:?}{report:?}", config.gateway);
     assert!(!printed.contains("hunter2") && !printed.contains("t0ken"), "a secret was printed");
@@ -331,6 +332,61 @@ fn secrets_come_from_a_file_or_the_environment_and_are_never_printed() {
     texts.pop();
     let shown = Config::from_texts(&texts, &no_env).unwrap_err().render(Colour::No);
     assert!(shown.contains("TOKEN is not set") && shown.contains("secrets"), "{shown}");
+}
+
+/// gateway.toml with more at its end.
+fn with_sinks(sinks: &str) -> Result<(Config, Report), Report> {
+    let (gateway, plan) = (format!("name = \"box-7\"\n{GATEWAY}\n{sinks}"), format!("{SITE}{SMOKE}"));
+    let texts = [("gateway.toml", &*gateway), ("plan.toml", &*plan), ("secrets/db", "hunter2\n")];
+    Config::from_texts(&texts, &no_env)
+}
+
+#[test]
+fn a_store_of_version_1_and_a_folder_are_read_with_their_limits() {
+    let (config, _) = with_sinks(
+        "[[influx]]\nname = \"old\"\nversion = 1\nurl = \"http://db\"\ndatabase = \"site\"\nretention_policy = \"year\"\n\
+         user = \"gw\"\npassword_file = \"secrets/db\"\nbatch_lines_max = 800\nbackfill_lines_per_second = 300\n\
+         retention_days = 30\nfuture_max_hours = 48\n\n[[folder]]\ndir = \"stick\"\nrequire = \"FENGSUI\"\nfile_minutes = 10\n",
+    )
+    .expect("it is right");
+    let gateway = &config.gateway;
+    assert_eq!(gateway.name.as_deref(), Some("box-7"));
+    let store = &gateway.influx[0];
+    let InfluxWay::V1 { database, retention_policy, login: Some(login) } = &store.way else {
+        panic!("{store:?}")
+    };
+    assert_eq!(
+        (database.as_str(), retention_policy.as_deref(), login.user.as_str()),
+        ("site", Some("year"), "gw")
+    );
+    assert_eq!((store.batch_lines_max, store.backfill_lines_per_second), (Some(800), Some(300)));
+    assert_eq!(store.retention, Some(Span::from_secs(30 * 86_400)));
+    assert_eq!(store.future_max, Some(Span::from_secs(48 * 3600)));
+    let folder = &gateway.folder[0];
+    assert_eq!((folder.name.as_str(), folder.require.as_deref()), ("folder", Some("FENGSUI")));
+    assert!(folder.dir.ends_with("stick"));
+    assert_eq!((folder.file_every, folder.file_max_bytes), (Span::from_secs(600), 16 << 20));
+    assert_eq!(folder.keep_free_bytes, 64 << 20);
+    assert!(!format!("{gateway:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_sink_that_mixes_two_versions_or_lacks_a_word_is_refused() {
+    let store = |rest: &str| format!("[[influx]]\nurl = \"http://db\"\n{rest}\n");
+    for (sinks, expected) in [
+        (store("version = 1"), "\"database\" is missing"),
+        (store("version = 1\ndatabase = \"d\"\nbucket = \"b\""), "bucket belongs to version = 2"),
+        (store("org = \"o\"\nbucket = \"b\"\ndatabase = \"d\""), "database belongs to version = 1"),
+        (store("version = 1\ndatabase = \"d\"\nuser = \"u\""), "a user and a password belong together"),
+        (store("version = 3\norg = \"o\"\nbucket = \"b\""), "\"version\" is out of range"),
+        (store("org = \"o\"\nbucket = \"b\"\nbackfill_lines_per_second = 1"), "out of range"),
+        ("[[folder]]\nname = \"x\"\n".to_owned(), "\"dir\" is missing"),
+        ("[[folder]]\ndir = \"d\"\nrequire = \"../x\"\n".to_owned(), "without a folder"),
+        ("[[folder]]\ndir = \"d\"\n[[folder]]\ndir = \"e\"\n".to_owned(), "is used twice"),
+    ] {
+        let shown = with_sinks(&sinks).unwrap_err().render(Colour::No);
+        assert!(shown.contains(expected), "{sinks}: {shown}");
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn reading(point: &str, value: f64, at: Timestamp) -> Reading {
 
 fn write(no: u64, readings: Vec<Reading>) -> Write {
     let entry = Entry { no, at: at(no), recorded: true, readings, transitions: vec![], notes: vec![] };
-    Write { entry: Arc::new(entry), facts: vec![], receipts: vec![no], strays: vec![] }
+    Write { entry: Arc::new(entry), facts: vec![], receipts: vec![no], strays: vec![], restamp: None }
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ fn change(no: u64, raised: u64, change: Change) -> Write {
         transitions: vec![transition],
         notes: vec![Note { kind: NoteKind::Link, subject: "bus".into(), text: Text::new("断开", "down") }],
     };
-    Write { entry: Arc::new(entry), facts: vec![fact], receipts: vec![], strays: vec![] }
+    Write { entry: Arc::new(entry), facts: vec![fact], receipts: vec![], strays: vec![], restamp: None }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The loop with a real journal, and channels in the place of the sources.
 
+mod time;
+
 use crate::support::gateway::Stuck;
 use crate::support::ports::{PATIENCE, soon, until};
 use fengsui::clock::Clock;
@@ -12,7 +14,9 @@ use fengsui::model::{
     Body, Change, Command, CommandKind, Delivery, Frame, HazardId, LinkChange, LinkId, SourceIndex, Span,
     Timestamp, Value,
 };
-use fengsui::pipeline::{Binding, Parts, Pipeline, Rhythm, Router, Window};
+use fengsui::pipeline::{
+    BACKLOG_ENTRIES_MAX, Binding, CALM_FOR, LinkState, Parts, Pipeline, Rhythm, Router, Window,
+};
 use fengsui::sources::Arrival;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,6 +58,7 @@ struct Stage {
     clock: Clock,
     metrics: Metrics,
     journal: Journal,
+    links: watch::Receiver<BTreeMap<LinkId, LinkState>>,
     cancel: CancellationToken,
     running: JoinHandle<Result<(), AppendError>>,
 }
@@ -82,6 +87,10 @@ impl Stage {
             Config::from_texts(&[("gateway.toml", GATEWAY), ("plan.toml", PLAN)], &|_| None).unwrap();
         let (clock, metrics) = (setting.clock, Metrics::new());
         let (journal, restored) = Journal::open(dir, Limits::default(), metrics.clone()).unwrap();
+        if let Some(newest_at) = restored.newest_at {
+            clock.not_before(newest_at);
+        }
+        let (link_sender, links) = watch::channel(BTreeMap::new());
         let bind = |from: &fengsui::config::Binding| Binding {
             device: from.device.clone(),
             link: from.link.clone(),
@@ -102,12 +111,12 @@ impl Stage {
             clock: clock.clone(),
             metrics: metrics.clone(),
             rhythm: Rhythm { commit_window: setting.commit_window, windows: setting.windows },
-            links: watch::channel(BTreeMap::new()).0,
+            links: link_sender,
         });
         let (to, arrivals) = mpsc::channel(4096);
         let cancel = CancellationToken::new();
         let running = tokio::spawn(pipeline.run(arrivals, requests, cancel.clone()));
-        Self { to, acks, door, clock, metrics, journal, cancel, running }
+        Self { to, acks, door, clock, metrics, journal, links, cancel, running }
     }
 
     fn frame(&self, source: u16, topic: &str, payload: &str, delivery: Option<Delivery>) -> Arrival {
@@ -220,7 +229,7 @@ async fn a_narrow_window_is_served_although_a_wide_one_spoke_last() {
     let mut stage = Stage::set(dir.path(), setting);
     // Taken in one turn of the loop: they all wait in the channel before it runs.
     let mut all = Vec::new();
-    for key in 0..10 {
+    for key in 0..15 {
         let delivery = Delivery { epoch: 1, key, duplicate: false };
         all.push(stage.frame(0, TOPIC, &format!(r#"{{"temperature":{key}}}"#), Some(delivery)));
     }
@@ -229,7 +238,7 @@ async fn a_narrow_window_is_served_although_a_wide_one_spoke_last() {
     for (permit, arrival) in stage.to.reserve_many(all.len()).await.unwrap().zip(all) {
         permit.send(arrival);
     }
-    assert_eq!(stage.acked(0, 10).await, (0..10).collect::<Vec<_>>());
+    assert_eq!(stage.acked(0, 15).await, (0..15).collect::<Vec<_>>());
     assert_eq!(stage.acked(1, 1).await, [99]);
     stage.end().await;
 }
@@ -418,57 +427,123 @@ async fn what_waits_in_the_channel_at_the_end_is_recorded_and_acknowledged() {
     assert!(last.notes.iter().any(|note| note.kind == NoteKind::Stopped));
 }
 
-#[tokio::test]
-async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_anything() {
-    let dir = TempDir::new().unwrap();
-    let (config, _) =
-        Config::from_texts(&[("gateway.toml", GATEWAY), ("plan.toml", PLAN)], &|_| None).unwrap();
-    let clock = Clock::simulated(Timestamp::from_secs(1000));
-    let (journal, restored) = Journal::open(dir.path(), Limits::default(), Metrics::new()).unwrap();
-    let (acks, _kept) = mpsc::channel(8);
-    let (_door, requests) = commands::door();
-    let pipeline = Pipeline::new(Parts {
-        engine: Engine::restore(config.plan.clone(), restored.facts, &[], clock.now()),
-        router: Router::new(Vec::new()),
-        journal: journal.clone(),
-        head: 0,
-        recovered: None,
-        receipts: restored.receipts,
-        acks: vec![acks],
-        clock: clock.clone(),
-        metrics: Metrics::new(),
-        rhythm: Rhythm { commit_window: Span::from_millis(20), windows: Vec::new() },
-        links: watch::channel(BTreeMap::new()).0,
+/// Sends them so that the loop finds all of them waiting at once.
+async fn at_once(stage: &Stage, payloads: &[&str]) {
+    let frames = payloads.iter().zip(0..).map(|(payload, key)| {
+        stage.frame(0, TOPIC, payload, Some(Delivery { epoch: 1, key, duplicate: false }))
     });
-    let (to, arrivals) = mpsc::channel(8);
-    let cancel = CancellationToken::new();
-    let running = tokio::spawn(pipeline.run(arrivals, requests, cancel.clone()));
-    let fault = |entries: &[Arc<Entry>], change: Change| {
-        let mut moved = entries.iter().flat_map(|entry| &entry.transitions);
-        moved.any(|moved| moved.hazard.point.as_str() == "gateway/clock" && moved.change == change)
+    let frames: Vec<_> = frames.collect();
+    for (permit, frame) in stage.to.reserve_many(frames.len()).await.unwrap().zip(frames) {
+        permit.send(frame);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_a_fire_does_not_ride_in_its_commit() {
+    let dir = TempDir::new().unwrap();
+    let window = Window { messages: 1000, of_many: false };
+    let mut stage = Stage::set(dir.path(), Setting { windows: vec![window], ..Setting::default() });
+    stage.recorded(1).await;
+    let mut payloads = vec![r#"{"temperature":20}"#; 30];
+    payloads.push(r#"{"smoke":1}"#);
+    payloads.extend([r#"{"temperature":30}"#; 30]);
+    payloads.push(r#"{"smoke":0}"#);
+    payloads.extend([r#"{"temperature":40}"#; 30]);
+    at_once(&stage, &payloads).await;
+    assert_eq!(stage.acked(0, 62).await, (0..62).collect::<Vec<_>>(), "in the order they came");
+    let entries = stage.end().await;
+    let with: Vec<_> =
+        entries.iter().filter(|e| e.readings.iter().any(|r| r.point.name() == "smoke")).collect();
+    assert_eq!(with.len(), 2);
+    for (entry, temperature) in with.iter().zip([20.0, 30.0]) {
+        assert_eq!(entry.transitions.len(), 1);
+        assert_eq!(entry.readings.last().unwrap().point.name(), "smoke", "nothing stands behind it");
+        assert_eq!(temperatures(&[Arc::clone(entry)]), vec![temperature; 30]);
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_stalls_again_and_again_is_one_fault_until_it_was_calm() {
+    let dir = TempDir::new().unwrap();
+    let clock = Clock::simulated(Timestamp::from_secs(1_800_000_000));
+    let mut stage = Stage::set(dir.path(), Setting { clock, ..Setting::default() });
+    stage.recorded(1).await;
+    let mut shown = stage.journal.head();
+    for key in 0..3 {
+        let stuck = Stuck::hold(dir.path());
+        stage.say(0, key, &format!(r#"{{"temperature":{key}}}"#)).await;
+        let (before, recorded) = (*shown.borrow_and_update(), stage.journal.recorded());
+        soon("it is shown although the journal stands still", shown.wait_for(|no| *no > before))
+            .await
+            .unwrap();
+        stuck.release();
+        let no = *shown.borrow();
+        until("it is recorded", || *recorded.borrow() >= no).await;
+        assert_eq!(stage.acked(0, 1).await, [key]);
+    }
+    let told = |entries: &[Arc<Entry>]| {
+        let notes = entries.iter().flat_map(|entry| &entry.notes);
+        notes.filter(|note| note.kind == NoteKind::Journal).count()
     };
-    soon("a clock that says 1970 is a fault", async {
-        let mut recorded = journal.recorded();
-        while !fault(&everything(&journal).await, Change::Raised) {
-            recorded.changed().await.unwrap();
+    assert_eq!(told(&everything(&stage.journal).await), 1, "three stalls, one line");
+    tokio::time::pause();
+    tokio::time::advance(CALM_FOR.to_std()).await;
+    tokio::time::resume();
+    soon("the line that it keeps up again", async {
+        while told(&everything(&stage.journal).await) < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
-    clock.step_simulated(Span::from_secs(1_800_000_000));
-    let change = LinkChange { link: LinkId::parse("broker").unwrap(), up: true, reason: "test".to_owned() };
-    to.send(Arrival::Link(change)).await.unwrap();
-    soon("the fault is over", async {
-        let mut recorded = journal.recorded();
-        while !fault(&everything(&journal).await, Change::Returned) {
-            recorded.changed().await.unwrap();
+    let entries = stage.end().await;
+    let mut moved = entries.iter().flat_map(|entry| &entry.transitions);
+    let of_journal = |moved: &&fengsui::model::Transition| moved.hazard.point.as_str() == "gateway/journal";
+    let changes: Vec<_> = moved.by_ref().filter(of_journal).map(|moved| moved.change).collect();
+    assert_eq!(changes, [Change::Raised, Change::Returned]);
+}
+
+#[tokio::test]
+async fn the_last_commit_is_tried_again_when_it_fails() {
+    let dir = TempDir::new().unwrap();
+    let mut stage = Stage::set(dir.path(), Setting { commit_window: NEVER, ..Setting::default() });
+    let stuck = Stuck::hold(dir.path());
+    stage.say(0, 1, r#"{"temperature":21}"#).await;
+    until("it was taken", || stage.metrics.frames_received.get() == 1).await;
+    stage.cancel.cancel();
+    until("the last commit failed", || stage.metrics.journal_failures.get() >= 1).await;
+    stuck.release();
+    assert_eq!(stage.acked(0, 1).await, [1]);
+    assert_eq!(temperatures(&stage.end().await), [21.0]);
+}
+
+#[tokio::test]
+async fn a_long_outage_is_bounded_in_entries_and_gives_up_no_change() {
+    let dir = TempDir::new().unwrap();
+    let stage = Stage::set(dir.path(), Setting::default());
+    stage.recorded(1).await;
+    let stuck = Stuck::hold(dir.path());
+    let mut head = stage.journal.head();
+    let (mut said, most) = (0, BACKLOG_ENTRIES_MAX as u64);
+    // The smoke comes and goes: each time is a line of the duty log.
+    soon("the memory for entries is full", async {
+        while *head.borrow() <= most {
+            stage.say(0, said, &format!(r#"{{"smoke":{}}}"#, (said + 1) % 2)).await;
+            said += 1;
+            let frames = stage.metrics.frames_received.clone();
+            until("it was taken", || frames.get() == u64::from(said)).await;
         }
     })
     .await;
-    cancel.cancel();
-    soon("the loop ends", running).await.unwrap().unwrap();
-    let entries = everything(&journal).await;
-    let steps = entries.iter().flat_map(|entry| &entry.notes).filter(|n| n.kind == NoteKind::ClockStepped);
-    assert_eq!(steps.count(), 1);
-    let silent = entries.iter().flat_map(|e| &e.transitions).any(|t| t.hazard.point.name() == "link");
-    assert!(!silent, "fifty-seven years passed in a moment: nobody was silent for them");
+    for _ in 0..500 {
+        stage.say(0, said, &format!(r#"{{"smoke":{}}}"#, (said + 1) % 2)).await;
+        said += 1;
+    }
+    until("all were taken", || stage.metrics.frames_received.get() == u64::from(said)).await;
+    let shown = *head.borrow_and_update();
+    assert!(shown < most + 60, "changes are shown once a second from then on, not {} times", shown - most);
+    stuck.release();
+    let entries = stage.end().await;
+    let moved = entries.iter().flat_map(|entry| &entry.transitions);
+    let smoke = moved.filter(|moved| moved.hazard.point.name() == "smoke").count();
+    assert_eq!(smoke, usize::try_from(said).unwrap(), "a change was given up");
 }

@@ -1,5 +1,8 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
+mod rollup;
+mod settings;
+
 use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Number, PointId, Quality, Reading, Span, Timestamp, Value};
@@ -10,6 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 const START: i64 = 1_800_000_000_000;
+/// A tail is sealed six hours after its first sample.
+const SEALED_AFTER: i64 = 6 * 3_600_000 + 1;
 
 fn open(dir: &Path) -> Journal {
     let limits = Limits { ballast_bytes: 4096, ..Limits::default() };
@@ -38,7 +43,8 @@ fn number(value: f64) -> Value {
 async fn append(journal: &Journal, after: i64, readings: Vec<Reading>) {
     let no = *journal.head().borrow() + 1;
     let entry = Entry { no, at: ms(after), recorded: true, readings, transitions: vec![], notes: vec![] };
-    let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
+    let write =
+        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
     journal.append(write).await.unwrap();
 }
 
@@ -154,21 +160,21 @@ async fn the_newest_value_of_a_quiet_point_is_known_after_a_restart() {
         append(&journal, 0, vec![reading(&quiet, 0, number(7.25))]).await;
         let series = Series::open(&journal).await.unwrap();
         // Hours pass: the quiet point is sealed and its entry left behind.
-        for hour in 1..=3 {
+        for hour in (7..=21).step_by(7) {
             append(&journal, hour * 3_600_000, vec![reading(&busy, hour * 3_600_000, number(1.0))]).await;
             settle(&series).await;
         }
         assert!(journal.cursor("series").await.unwrap() >= 1);
         // A retained, older report does not stand for the present.
         let late =
-            Reading { received_at: ms(3 * 3_600_000), late: true, ..reading(&quiet, -5000, number(99.0)) };
-        append(&journal, 3 * 3_600_000 + 1, vec![late]).await;
+            Reading { received_at: ms(21 * 3_600_000), late: true, ..reading(&quiet, -5000, number(99.0)) };
+        append(&journal, 21 * 3_600_000 + 1, vec![late]).await;
         settle(&series).await;
         assert_eq!(series.last(&quiet).unwrap().value, number(7.25));
     }
     let series = Series::open(&open(dir.path())).await.unwrap();
     assert_eq!(series.last(&quiet).unwrap(), reading(&quiet, 0, number(7.25)));
-    assert_eq!(series.last(&busy).unwrap().received_at, ms(3 * 3_600_000));
+    assert_eq!(series.last(&busy).unwrap().received_at, ms(21 * 3_600_000));
 }
 
 #[tokio::test]
@@ -178,7 +184,7 @@ async fn sealing_is_staggered() {
     let points: Vec<_> = (0..50).map(|n| point(&format!("p{n}"))).collect();
     append(&journal, 0, points.iter().map(|p| reading(p, 0, number(1.0))).collect()).await;
     let series = Series::open(&journal).await.unwrap();
-    append(&journal, 3_600_000, vec![]).await;
+    append(&journal, SEALED_AFTER, vec![]).await;
     let mut steps = Vec::new();
     loop {
         let progress = series.step().await.unwrap();
@@ -190,6 +196,41 @@ async fn sealing_is_staggered() {
     assert_eq!(steps.iter().sum::<usize>(), 50);
     assert!(steps.iter().all(|&sealed| sealed <= 8), "{steps:?}");
     assert_eq!(journal.cursor("series").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_sealed_while_the_clock_is_unset_and_the_tail_can_be_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let series = Series::open(&journal).await.unwrap();
+    series.hold_sealing(true);
+    let (pressure, level) = (point("pressure"), point("level"));
+    for n in 0..5 {
+        let readings = vec![reading(&pressure, n, number(0.3)), reading(&level, n, number(2.0))];
+        append(&journal, n, readings).await;
+        settle(&series).await;
+    }
+    append(&journal, 2 * SEALED_AFTER, vec![reading(&pressure, 9, number(0.4))]).await;
+    settle(&series).await;
+    assert_eq!(journal.cursor("series").await.unwrap(), 0, "held");
+    let counts = async || {
+        let mut counts = Vec::new();
+        for point in [&pressure, &level] {
+            counts.push(total(&series.range(point, ms(0), ms(10), 3).await.unwrap()).0);
+        }
+        counts
+    };
+    assert_eq!(counts().await, [6, 5]);
+    series.rebuild_tail().await.unwrap();
+    assert_eq!(counts().await, [6, 5]);
+    series.hold_sealing(false);
+    settle(&series).await;
+    assert_eq!(journal.cursor("series").await.unwrap(), 6);
+    append(&journal, 2 * SEALED_AFTER + 1, vec![reading(&level, 9, number(2.1))]).await;
+    settle(&series).await;
+    series.rebuild_tail().await.unwrap();
+    assert_eq!(counts().await, [6, 6]);
+    assert_eq!(series.last(&level).unwrap().value, number(2.1));
 }
 
 /// What one test case does to a gateway.
@@ -208,7 +249,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     // Few times and values, so that duplicates and late samples are frequent.
     let sample = (0u8..3, 0i64..4000, -20i16..20);
     prop_oneof![
-        6 => (prop::collection::vec(sample, 0..60), 0i64..2000).prop_map(|(samples, after)| Deed::Append(samples, after)),
+        6 => (prop::collection::vec(sample, 0..60), 0i64..12_000).prop_map(|(samples, after)| Deed::Append(samples, after)),
         3 => Just(Deed::Step),
         1 => Just(Deed::Restart),
         1 => Just(Deed::Crash),
@@ -309,8 +350,8 @@ proptest! {
             let mut raw: BTreeSet<(i64, usize)> = BTreeSet::new();
             let mut now = 0;
             for (samples, seal) in entries {
-                // Half an hour later the tail is due: some samples lie in chunks, some in the tail, some in both.
-                now += if seal { 1_900_000 } else { 1000 };
+                // Hours later the tail is due: some samples lie in chunks, some in the tail, some in both.
+                now += if seal { SEALED_AFTER } else { 1000 };
                 // Mostly one state, as in the field: chunks of a single state are answered from their summary.
                 let samples = samples.into_iter().map(|(t, s)| (t, if t % 7 == 0 { s } else { steady }));
                 let samples: Vec<_> = samples.collect();
@@ -343,7 +384,7 @@ async fn a_chart_of_a_clock_gone_mad_is_an_answer() {
     }
     append(&journal, 0, readings).await;
     let series = Series::open(&journal).await.unwrap();
-    append(&journal, 7_200_000, vec![]).await;
+    append(&journal, SEALED_AFTER, vec![]).await;
     settle(&series).await;
     let all = series
         .range(&mad, Timestamp::from_millis(i64::MIN), Timestamp::from_millis(i64::MAX), 10)

@@ -1,7 +1,7 @@
 //! JOURNAL → WORLD: one post of line protocol, and what its answer means.
 
-use super::InfluxSettings;
-use crate::metrics::Metrics;
+use super::line::Line;
+use super::{InfluxSettings, Way};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -19,19 +19,33 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 pub(super) enum Verdict {
     /// It has it.
     Accepted,
-    /// Something in it is wrong; the same post will always be refused.
+    /// Something in it is wrong, and will be every time. The rest of it may be stored or not.
     Refused(String),
+    /// Too much at once.
+    TooLarge(String),
     /// Not now.
-    Later { reason: String, after: Option<Duration> },
+    Later {
+        reason: String,
+        /// The pause that the server asks for.
+        after: Option<Duration>,
+        /// A smaller post might have passed: it was too slow, or fell over.
+        busy: bool,
+    },
 }
 
 /// The way to one server.
 pub(super) struct Delivery {
     client: reqwest::Client,
     url: String,
-    query: [(&'static str, String); 3],
-    token: Option<String>,
+    query: Vec<(&'static str, String)>,
+    login: Login,
     gzip: bool,
+}
+
+enum Login {
+    None,
+    Token(String),
+    Password { user: String, password: String },
 }
 
 impl Delivery {
@@ -42,46 +56,51 @@ impl Delivery {
             .timeout(settings.timeout)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
-        Ok(Self {
-            client,
-            url: format!("{}/api/v2/write", settings.url.trim_end_matches('/')),
-            query: [
-                ("org", settings.org.clone()),
-                ("bucket", settings.bucket.clone()),
-                ("precision", "ms".to_owned()),
-            ],
-            token: settings.token.clone(),
-            gzip: settings.gzip,
-        })
+        let (path, mut query, login) = match &settings.way {
+            Way::V2 { org, bucket, token } => {
+                let query = vec![("org", org.clone()), ("bucket", bucket.clone())];
+                ("/api/v2/write", query, token.clone().map_or(Login::None, Login::Token))
+            }
+            Way::V1 { database, retention_policy, login } => {
+                let mut query = vec![("db", database.clone())];
+                query.extend(retention_policy.clone().map(|policy| ("rp", policy)));
+                let login = login.clone().map(|(user, password)| Login::Password { user, password });
+                ("/write", query, login.unwrap_or(Login::None))
+            }
+        };
+        query.push(("precision", "ms".to_owned()));
+        let url = format!("{}{path}", settings.url.trim_end_matches('/'));
+        Ok(Self { client, url, query, login, gzip: settings.gzip })
     }
 
-    pub(super) async fn post(&self, lines: &[String], metrics: &Metrics) -> Verdict {
-        let verdict = match self.send(lines).await {
+    pub(super) async fn post(&self, lines: &[Line]) -> Verdict {
+        match self.send(lines).await {
             Ok((204 | 200, ..)) => Verdict::Accepted,
             Ok((status, after, reason)) => classify(status, after.as_deref(), &reason, &self.url),
-            Err(reason) => Verdict::Later { reason, after: None },
-        };
-        if matches!(verdict, Verdict::Later { .. }) {
-            metrics.influx_retries.inc();
+            Err((reason, busy)) => Verdict::Later { reason, after: None, busy },
         }
-        verdict
     }
 
-    async fn send(&self, lines: &[String]) -> Result<(u16, Option<String>, String), String> {
-        let text = lines.concat().into_bytes();
+    /// Status, Retry-After and the beginning of the answer's text; or why there is none, and whether it was slow.
+    async fn send(&self, lines: &[Line]) -> Result<(u16, Option<String>, String), (String, bool)> {
+        let text = lines.iter().map(|line| line.text.as_str()).collect::<String>().into_bytes();
         let mut post = self.client.post(&self.url).query(&self.query);
         post = post.header(CONTENT_TYPE, "text/plain; charset=utf-8");
-        if let Some(token) = &self.token {
-            post = post.header(AUTHORIZATION, format!("Token {token}"));
-        }
+        post = match &self.login {
+            Login::None => post,
+            Login::Token(token) => post.header(AUTHORIZATION, format!("Token {token}")),
+            Login::Password { user, password } => post.basic_auth(user, Some(password)),
+        };
         if self.gzip {
             let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
             let body = packed.write_all(&text).and_then(|()| packed.finish());
-            post = post.header(CONTENT_ENCODING, "gzip").body(body.map_err(|error| error.to_string())?);
+            let body = body.map_err(|error| (error.to_string(), false))?;
+            post = post.header(CONTENT_ENCODING, "gzip").body(body);
         } else {
             post = post.body(text);
         }
-        let mut answer = post.send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = post.send().await;
+        let mut answer = answer.map_err(|error| (self.unreachable(&error), error.is_timeout()))?;
         let after =
             answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok().map(str::to_owned));
         let mut reason = Vec::new();
@@ -97,10 +116,10 @@ impl Delivery {
 
     fn unreachable(&self, error: &reqwest::Error) -> String {
         use std::error::Error;
-        let mut text = format!("cannot post to {}", self.url);
+        let mut text = format!("无法写入 / cannot post to {}", self.url);
         let mut cause = error.source();
         if error.is_timeout() {
-            text.push_str(": no answer within the time-out");
+            text.push_str("：超时无应答 / no answer within the time-out");
         }
         while let Some(error) = cause {
             text.push_str(&format!(": {error}"));
@@ -113,21 +132,32 @@ impl Delivery {
 fn classify(status: u16, retry_after: Option<&str>, reason: &str, url: &str) -> Verdict {
     let later = |what: &str| Verdict::Later {
         reason: format!(
-            "{url} answered {status}: {what}{}{reason}",
+            "{url} 应答 / answered {status}: {what}{}{reason}",
             if reason.is_empty() { "" } else { ": " }
         ),
         after: retry_after
             .and_then(|text| text.trim().parse().ok())
             .map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
+        busy: status >= 500 || status == 408,
     };
     match status {
-        // 413: too much at once. In halves it may pass.
-        400 | 413 | 422 => Verdict::Refused(reason.to_owned()),
-        401 | 403 => later("it refuses the token; check the token and that it may write to the bucket"),
-        404 => later("it does not know the place; check the address, the organisation and the bucket"),
-        429 => later("it is asked too often"),
-        300..400 => later("it points elsewhere; write the final address into the configuration"),
-        _ => later("it cannot take it now"),
+        400 | 422 => Verdict::Refused(reason.to_owned()),
+        413 => Verdict::TooLarge(reason.to_owned()),
+        401 | 403 => later(
+            "登录被拒：请检查令牌或用户密码及其写入权限 / it refuses the sign-in; check the token, or the user and the password, and that they may write here",
+        ),
+        404 => later(
+            "目标不存在：请检查地址、组织、存储桶或数据库名 / it does not know the place; check the address, the organisation and the bucket, or the database",
+        ),
+        429 => later("请求太频繁 / it is asked too often"),
+        300..400 => later(
+            "地址已转移：请在配置中写最终地址 / it points elsewhere; write the final address into the configuration",
+        ),
+        // InfluxDB 1 answers 500 for a retention policy that does not exist.
+        _ if reason.contains("retention policy not found") => {
+            later("没有这个保留策略：请检查 retention_policy / check retention_policy")
+        }
+        _ => later("暂时不能接收 / it cannot take it now"),
     }
 }
 
@@ -138,11 +168,28 @@ mod tests {
     #[test]
     fn only_what_will_never_pass_is_refused() {
         let classify = |status, after| classify(status, after, "why", "http://db");
-        for status in [400, 413, 422] {
+        for status in [400, 422] {
             assert_eq!(classify(status, None), Verdict::Refused("why".to_owned()));
         }
-        for status in [301, 401, 403, 404, 408, 409, 418, 429, 500, 502, 503, 504] {
-            assert!(matches!(classify(status, None), Verdict::Later { after: None, .. }), "{status}");
+        assert_eq!(classify(413, None), Verdict::TooLarge("why".to_owned()));
+        for (status, expected) in [
+            (301, false),
+            (401, false),
+            (403, false),
+            (404, false),
+            (408, true),
+            (409, false),
+            (418, false),
+            (429, false),
+            (500, true),
+            (502, true),
+            (503, true),
+            (504, true),
+        ] {
+            match classify(status, None) {
+                Verdict::Later { after: None, busy, .. } => assert_eq!(busy, expected, "{status}"),
+                other => panic!("{status}: {other:?}"),
+            }
         }
     }
 

@@ -5,24 +5,61 @@
 //! |---|---|---|
 //! | measurement | the point's class, such as `residual_current` | `hazard` |
 //! | tags | `site`, `zone`, `device`, `point` | `site`, `zone`, `device`, `point`, `rule`, `signal`, `priority` |
-//! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences` |
+//! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences`; and on the change that it belongs to, once: `raised`: 1, `seconds_to_acknowledge` since it was last raised, `seconds_to_reset` since it was first raised |
 //! | time | the device's own, else that of reception, ms | when it changed, ms |
 //!
 //! A reading without a value writes its quality only. There are no strings among the fields: VictoriaMetrics would
 //! store them as 0. Readings of points that the plan no longer has go to the measurement `unplanned`.
+//!
+//! Once a minute comes one line of the gateway itself: measurement `gateway`, tag `gateway` (its name), and as fields every
+//! counter and gauge of `metrics.rs` by its name there, such as `readings` or `influx_lag`, all floats. These are produced
+//! when they are sent and stand in no journal: for the time of an outage there are none.
+//!
+//! # Cardinality
+//! The tags are the plan's own ids: one series a point and field, and for hazards one a rule of a point. Nothing that
+//! a device sends (topic, address, text) becomes a tag or a name, so a stranger cannot make series.
 
 use crate::journal::Entry;
-use crate::model::{Plan, PointId, Quality, Reading, Transition, Value};
+use crate::metrics::Metrics;
+use crate::model::{Change, Plan, PointId, Quality, Reading, Span, Timestamp, Transition, Value};
 use influxdb2::models::data_point::{DataPoint, DataPointBuilder, WriteDataPoint};
 
-/// The lines of one entry, each with its line feed.
-pub(super) fn lines(entry: &Entry, plan: &Plan) -> Vec<String> {
+/// One line of the line protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    /// With its line feed.
+    pub(super) text: String,
+    /// The time in it.
+    pub(super) at: Timestamp,
+}
+
+impl Line {
+    /// Names here are ids: nothing in them is escaped.
+    pub(super) fn measurement(&self) -> &str {
+        self.text.split([',', ' ']).next().unwrap_or("")
+    }
+
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        let fields = self.text.split(' ').nth(1).unwrap_or("");
+        fields.split(',').any(|field| field.split_once('=').is_some_and(|(known, _)| known == name))
+    }
+}
+
+/// The gateway's own figures.
+pub(super) fn gateway_line(name: &str, metrics: &Metrics, at: Timestamp) -> Option<Line> {
+    let line = DataPoint::builder("gateway").tag("gateway", name);
+    let line = metrics.figures().into_iter().fold(line, |line, (name, value)| line.field(name, value));
+    finish(line, at)
+}
+
+/// The lines of one entry.
+pub(super) fn lines(entry: &Entry, plan: &Plan) -> Vec<Line> {
     let readings = entry.readings.iter().map(|reading| reading_line(reading, plan));
     let transitions = entry.transitions.iter().map(|transition| hazard_line(transition, plan));
     readings.chain(transitions).flatten().collect()
 }
 
-fn reading_line(reading: &Reading, plan: &Plan) -> Option<String> {
+fn reading_line(reading: &Reading, plan: &Plan) -> Option<Line> {
     let point = plan.point(&reading.point).map(|(.., point)| point);
     let class = point.map_or("unplanned", |point| point.class.as_str());
     let line = placed(DataPoint::builder(class), &reading.point, plan);
@@ -44,10 +81,10 @@ fn reading_line(reading: &Reading, plan: &Plan) -> Option<String> {
         Quality::Uncertain => 1,
         Quality::Bad => 2,
     };
-    finish(line.field("quality", quality).timestamp(reading.time().as_millis()))
+    finish(line.field("quality", quality), reading.time())
 }
 
-fn hazard_line(transition: &Transition, plan: &Plan) -> Option<String> {
+fn hazard_line(transition: &Transition, plan: &Plan) -> Option<Line> {
     let hazard = &transition.hazard;
     let line = placed(DataPoint::builder("hazard"), &hazard.point, plan)
         .tag("rule", hazard.rule.as_str())
@@ -56,7 +93,21 @@ fn hazard_line(transition: &Transition, plan: &Plan) -> Option<String> {
         .field("open", i64::from(hazard.closed.is_none()))
         .field("acknowledged", i64::from(hazard.acknowledged.is_some()))
         .field("occurrences", i64::from(hazard.occurrences));
-    finish(line.timestamp(transition.at.as_millis()))
+    // Each answer of a person is one value at one moment, so that a store can count and average them.
+    let line = match transition.change {
+        Change::Raised | Change::RaisedAgain => line.field("raised", 1_i64),
+        Change::Acknowledged => {
+            line.field("seconds_to_acknowledge", seconds(transition.at.since(hazard.last_raised_at)))
+        }
+        Change::Reset => line.field("seconds_to_reset", seconds(transition.at.since(hazard.raised_at))),
+        Change::Returned | Change::Silenced | Change::Ended => line,
+    };
+    finish(line, transition.at)
+}
+
+/// Never below zero: a clock that was set back in between says nothing about a person.
+fn seconds(span: Span) -> f64 {
+    span.as_secs_f64().max(0.0)
 }
 
 fn placed(line: DataPointBuilder, point: &PointId, plan: &Plan) -> DataPointBuilder {
@@ -68,8 +119,8 @@ fn placed(line: DataPointBuilder, point: &PointId, plan: &Plan) -> DataPointBuil
 }
 
 /// `None` never happens: every line has a field, and writing to memory does not fail.
-fn finish(line: DataPointBuilder) -> Option<String> {
+fn finish(line: DataPointBuilder, at: Timestamp) -> Option<Line> {
     let mut text = Vec::with_capacity(160);
-    line.build().ok()?.write_data_point_to(&mut text).ok()?;
-    String::from_utf8(text).ok()
+    line.timestamp(at.as_millis()).build().ok()?.write_data_point_to(&mut text).ok()?;
+    Some(Line { text: String::from_utf8(text).ok()?, at })
 }

@@ -1,112 +1,125 @@
-//! JOURNAL → WORLD: readings and hazards to InfluxDB 2 and 3 or VictoriaMetrics, by `/api/v2/write`.
+//! JOURNAL → WORLD: readings and hazards to InfluxDB 1, 2 and 3 or VictoriaMetrics, by `/write` or `/api/v2/write`.
 //!
-//! After the journal in the flow, with the cursor `influx`. The crate influxdb2 builds the lines (`line.rs`, which also
-//! documents the schema); delivery is ours (`delivery.rs`), for that crate has no time-out and loses Retry-After.
+//! After the journal in the flow, with a cursor for each store. The crate influxdb2 builds the lines (`line.rs`, which
+//! also documents the schema); delivery is ours (`delivery.rs`), for that crate has no time-out and loses Retry-After.
 //!
 //! - The cursor moves only when the server has confirmed. A post that is repeated changes nothing: the same series at
 //!   the same millisecond is the same point.
-//! - A refused post is halved until the bad line is alone; that line is counted and kept under `influx-refused`, the
-//!   rest is delivered.
+//! - After an outage the newest entries go first and history behind them at a bounded rate (`ahead.rs`, `pace.rs`).
+//! - The far side's answers size the posts (`pace.rs`).
+//! - Only a yes counts. Of a refused post the bad lines are set aside, by what the server says (`refusal.rs`) or by
+//!   cutting it in halves; they are counted and kept under [`REFUSED_KIND`], and the rest is posted until it is taken.
 //! - Everything else that goes wrong is kept and tried again, with growing pauses or the one the server asks for.
 //!
-//! A server's 204 does not prove that every point was kept: VictoriaMetrics drops in silence what is older than its
-//! retention.
+//! # What a yes is worth
+//! InfluxDB 1 and 2 refuse points older than the bucket's or policy's retention, and say how many. VictoriaMetrics drops
+//! them in silence, as it does points more than two days in the future, and answers 204. So tell the gateway what
+//! the store keeps ([`InfluxSettings::retention`], [`InfluxSettings::future_max`]): such points are then not sent but
+//! counted, kept and shown.
 
+mod ahead;
 mod delivery;
 mod line;
+mod pace;
+mod refusal;
+mod settings;
+
+pub use pace::BATCH_LINES_MIN;
+pub use settings::{
+    BACKFILL_LINES_PER_SECOND_DEFAULT, BATCH_LINES_DEFAULT, CURSOR, InfluxSettings, REFUSED_KEPT,
+    REFUSED_KIND, TIMEOUT_DEFAULT, Way,
+};
 
 use super::{Progress, Worker};
 use crate::clock::Clock;
 use crate::journal::Journal;
-use crate::metrics::Metrics;
-use crate::model::Plan;
+use crate::metrics::{Metrics, Sink};
+use crate::model::{Plan, Span, Timestamp};
+use ahead::{Ahead, Next, Stretch};
 use delivery::{Delivery, Verdict};
+use line::Line;
+use pace::{Sizing, Throttle};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// The cursor's name in the journal.
-pub const CURSOR: &str = "influx";
+/// Entries read at once, so that large ones are not read in vain.
+const ENTRIES_AT_ONCE: usize = 64;
 
-/// The kind of the journal's documents that keep refused lines.
-pub const REFUSED_KIND: &str = "influx-refused";
-
-/// Refused lines kept for a person to see; the oldest is overwritten. 100 × about 400 bytes = 40 kB.
-pub const REFUSED_KEPT: u64 = 100;
-
-/// Lines a post: 5000 × about 150 bytes = 0.75 MB, 0.1 MB packed. InfluxData advises 5000.
-pub const BATCH_LINES_DEFAULT: usize = 5000;
-
-/// The longest wait for the server's answer.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-
-/// Entries read at once. At one a second this is four minutes of journal.
-const ENTRIES_MAX: usize = 256;
+/// Entries of one batch, however few lines they make: an hour of a quiet site at one a second.
+const ENTRIES_MAX: usize = 4096;
 
 /// The pauses after a failure: 1 s, doubled up to 60 s, each between half and the whole of it.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// So many lines of a batch refused and none accepted: then it is not the lines. Wait, before more is given up.
+/// So many lines of a batch refused one by one and none accepted: then it is not the lines. Wait, before more is
+/// given up.
 const REFUSED_ALONE_MAX: usize = 20;
+
+/// Of lines that are refused together for one reason, so many are kept word for word; the last says how many there were.
+const KEPT_OF_ONE_REFUSAL: usize = 3;
 
 /// The longest text kept of a refused line and of its reason.
 const REFUSED_TEXT_MAX: usize = 1000;
 
-/// Where to write.
-#[derive(Clone, PartialEq, Eq)]
-pub struct InfluxSettings {
-    /// The store's cursor in the journal: [`CURSOR`], or another for each further store.
-    pub cursor: String,
-    /// `http://127.0.0.1:8086`, without a path unless a proxy needs one.
-    pub url: String,
-    /// The organisation; VictoriaMetrics ignores it.
-    pub org: String,
-    /// The bucket; VictoriaMetrics ignores it.
-    pub bucket: String,
-    /// The token. A secret: never shown.
-    pub token: Option<String>,
-    /// Lines a post: [`BATCH_LINES_DEFAULT`].
-    pub batch_lines_max: usize,
-    /// The longest wait for an answer: [`TIMEOUT_DEFAULT`].
-    pub timeout: Duration,
-    /// Pack the posts.
-    pub gzip: bool,
-}
+/// How often the gateway's own figures are sent.
+const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
-impl std::fmt::Debug for InfluxSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, org, bucket, .. } = self;
-        write!(f, "InfluxSettings {{ url: {url:?}, org: {org:?}, bucket: {bucket:?}, .. }}")
-    }
-}
+/// How long the health page says that points were given up. The list of them stays.
+const NOTICE_FOR: Duration = Duration::from_secs(86_400);
 
 /// The worker.
 pub struct Influx {
+    settings: InfluxSettings,
     delivery: Delivery,
-    batch_lines_max: usize,
+    sizing: Sizing,
+    throttle: Throttle,
     journal: Journal,
     recorded: watch::Receiver<u64>,
     plan: watch::Receiver<Arc<Plan>>,
     clock: Clock,
     metrics: Metrics,
-    cursor_name: String,
-    cursor: Option<u64>,
+    sink: Sink,
+    /// `None`: the cursor was not yet read.
+    ahead: Option<Ahead>,
     batch: Option<Batch>,
+    /// History waits only for its rate.
+    throttled: bool,
+    /// The last batch was of live entries: if history may go, it is its turn.
+    live_last: bool,
+    figures_due: Instant,
     pause: Duration,
     /// The number of the next refused line; `None`: not yet read from the journal.
     refused_next: Option<u64>,
+    notice: Option<(Instant, String)>,
+}
+
+/// What was read of a stretch; an empty one when there was nothing.
+struct Taken {
+    stretch: Stretch,
+    entries: usize,
+    lines: Vec<Line>,
 }
 
 /// Entries on their way. What of them is confirmed is no longer in `posts`.
+#[derive(Default)]
 struct Batch {
-    /// The last entry's number.
-    through: u64,
+    stretch: Option<Stretch>,
+    history: bool,
     entries: usize,
-    posts: VecDeque<Vec<String>>,
+    posts: VecDeque<Vec<Line>>,
     accepted: usize,
     refused: usize,
+}
+
+impl Batch {
+    /// The newest entry in it, for a person.
+    fn through(&self) -> u64 {
+        self.stretch.map_or(0, |stretch| stretch.through)
+    }
 }
 
 impl Influx {
@@ -118,20 +131,26 @@ impl Influx {
         clock: Clock,
         metrics: Metrics,
     ) -> Result<Self, reqwest::Error> {
-        let recorded = journal.recorded();
+        let recorded = journal.settled();
         Ok(Self {
             delivery: Delivery::new(&settings)?,
-            batch_lines_max: settings.batch_lines_max.max(1),
+            sizing: Sizing::new(settings.batch_lines_max),
+            throttle: Throttle::new(settings.backfill_lines_per_second),
+            sink: Sink::named(&settings.name),
+            settings,
             journal,
             recorded,
             plan,
             clock,
             metrics,
-            cursor_name: settings.cursor,
-            cursor: None,
+            ahead: None,
             batch: None,
+            throttled: false,
+            live_last: false,
+            figures_due: Instant::now(),
             pause: PAUSE_MIN,
             refused_next: None,
+            notice: None,
         })
     }
 
@@ -143,136 +162,307 @@ impl Influx {
                 None => return Ok(Progress::Idle),
             },
         };
-        let posted = self.post_all(&mut batch).await;
-        if let Err(trouble) = posted {
+        if let Err(trouble) = self.post_all(&mut batch).await {
             self.batch = Some(batch);
             return Err(trouble);
         }
-        if let Err(error) = self.journal.move_cursor(&self.cursor_name, batch.through).await {
-            self.batch = Some(batch);
-            return Err(Trouble::journal(&error));
+        if let (Some(stretch), Some(ahead)) = (batch.stretch, &mut self.ahead) {
+            let before = ahead.cursor();
+            ahead.confirm(stretch);
+            let cursor = ahead.cursor();
+            if cursor > before {
+                // In force at once: it fails only when the gateway stops.
+                let moved = self.journal.move_cursor(&self.settings.cursor, cursor).await;
+                moved.map_err(|error| Trouble::journal(&error))?;
+            }
+            self.show_lag(cursor);
         }
-        self.cursor = Some(batch.through);
         self.pause = PAUSE_MIN;
-        self.show_lag(batch.through);
         Ok(Progress::Delivered { entries: batch.entries, lines: batch.accepted })
     }
 
     /// Takes entries from the journal until there are lines enough for one post.
     async fn next_batch(&mut self) -> Result<Option<Batch>, Trouble> {
-        let mut through = match self.cursor {
-            Some(cursor) => cursor,
-            None => self.journal.cursor(&self.cursor_name).await.map_err(|error| Trouble::journal(&error))?,
-        };
-        self.cursor = Some(through);
         self.recorded.mark_unchanged();
-        self.show_lag(through);
-        let entries = self.journal.read_recorded_after(through, ENTRIES_MAX).await;
-        let entries = entries.map_err(|error| Trouble::journal(&error))?;
-        let plan = self.plan.borrow().clone();
-        let (mut lines, mut taken) = (Vec::new(), 0);
-        for entry in &entries {
-            if lines.len() >= self.batch_lines_max {
-                break;
+        let (head, now) = (*self.recorded.borrow(), Instant::now());
+        let mut ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => {
+                let cursor = self.journal.cursor(&self.settings.cursor).await;
+                Ahead::new(cursor.map_err(|error| Trouble::journal(&error))?)
             }
-            lines.extend(line::lines(entry, &plan));
-            (through, taken) = (entry.no, taken + 1);
+        };
+        self.show_lag(ahead.cursor());
+        let free = self.throttle.free_at(now).is_none();
+        let next = ahead.next(head, self.live_last && free);
+        let history = matches!(next, Next::History(_));
+        (self.throttled, self.live_last) = (history && !free, !history);
+        let size = self.sizing.lines();
+        let taken = match next {
+            Next::Live { after } => {
+                let taken = self.take(Stretch { after, through: head }, size).await?;
+                match ahead.split(taken.stretch.through, head).then(|| ahead.next(head, false)) {
+                    Some(Next::Live { after }) => {
+                        Some(self.take(Stretch { after, through: head }, size).await?)
+                    }
+                    _ => Some(taken),
+                }
+            }
+            Next::History(left) if free => Some(self.take(left, size.min(self.throttle.at_once())).await?),
+            Next::History(_) | Next::Nothing => None,
+        };
+        self.ahead = Some(ahead);
+        let mut batch = Batch { history, ..Batch::default() };
+        let mut lines: Vec<Line> = self.figures(now).into_iter().collect();
+        if let Some(taken) = taken {
+            lines.extend(taken.lines);
+            let some = taken.stretch.through > taken.stretch.after;
+            (batch.stretch, batch.entries) = (some.then_some(taken.stretch), taken.entries);
         }
-        // One entry may hold more than one post carries.
-        let posts = lines.chunks(self.batch_lines_max).map(<[String]>::to_vec).collect();
-        Ok((taken > 0).then_some(Batch { through, entries: taken, posts, accepted: 0, refused: 0 }))
+        if batch.stretch.is_none() && lines.is_empty() {
+            return Ok(None);
+        }
+        let lines = self.hold_back(lines, batch.through()).await?;
+        batch.posts.extend((!lines.is_empty()).then_some(lines));
+        Ok(Some(batch))
+    }
+
+    /// Reads entries of a stretch until there are lines enough.
+    async fn take(&self, left: Stretch, lines_max: usize) -> Result<Taken, Trouble> {
+        let plan = self.plan.borrow().clone();
+        let (mut through, mut taken, mut lines) = (left.after, 0, Vec::new());
+        while taken < ENTRIES_MAX && lines.len() < lines_max && through < left.through {
+            let read = self.journal.read_settled_after(through, ENTRIES_AT_ONCE).await;
+            let mut entries = read.map_err(|error| Trouble::journal(&error))?;
+            let Some(last) = entries.last() else { break };
+            // Beyond the end: between there and here nothing is held any more.
+            let ended = last.no > left.through;
+            entries.retain(|entry| entry.no <= left.through);
+            let mut all = true;
+            for entry in &entries {
+                all = lines.len() < lines_max;
+                if !all {
+                    break;
+                }
+                lines.extend(line::lines(entry, &plan));
+                (through, taken) = (entry.no, taken + 1);
+            }
+            if all && ended {
+                through = through.max(left.through);
+            }
+        }
+        Ok(Taken { stretch: Stretch { through, ..left }, entries: taken, lines })
+    }
+
+    /// The gateway's own line, once a minute, when its time can be believed.
+    fn figures(&mut self, now: Instant) -> Option<Line> {
+        let name = self.settings.gateway.as_deref()?;
+        if now < self.figures_due || !self.clock.is_set() {
+            return None;
+        }
+        self.figures_due = now + FIGURES_EVERY;
+        line::gateway_line(name, &self.metrics, self.clock.now())
+    }
+
+    /// Sets aside what the store would drop in silence.
+    async fn hold_back(&mut self, lines: Vec<Line>, entry: u64) -> Result<Vec<Line>, Trouble> {
+        if !self.clock.is_set() {
+            return Ok(lines);
+        }
+        let now = self.clock.now();
+        let oldest = self.settings.retention.map_or(Timestamp::from_millis(i64::MIN), |span| now - span);
+        let newest = self.settings.future_max.map_or(Timestamp::from_millis(i64::MAX), |span| now + span);
+        let (old, lines): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| line.at < oldest);
+        let (new, lines): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| line.at > newest);
+        let span = |span: Option<Span>| span.unwrap_or_default();
+        if !old.is_empty() {
+            let keeps = span(self.settings.retention);
+            let reason =
+                format!("早于数据库的保留期 {keeps}，未发送 / older than the store keeps, {keeps}: not sent");
+            self.keep_refused(&old, &reason, entry).await?;
+        }
+        if !new.is_empty() {
+            let ahead = span(self.settings.future_max);
+            let reason = format!("时间超前 {ahead} 以上，未发送 / more than {ahead} in the future: not sent");
+            self.keep_refused(&new, &reason, entry).await?;
+        }
+        Ok(lines)
     }
 
     async fn post_all(&mut self, batch: &mut Batch) -> Result<(), Trouble> {
-        while let Some(post) = batch.posts.front() {
-            match self.delivery.post(post, &self.metrics).await {
+        while let Some(mut post) = batch.posts.pop_front() {
+            if post.len() > self.sizing.lines() {
+                batch.posts.push_front(post.split_off(self.sizing.lines()));
+            }
+            let begun = Instant::now();
+            match self.delivery.post(&post).await {
                 Verdict::Accepted => {
-                    self.metrics.influx_points.inc_by(post.len() as u64);
+                    self.sizing.accepted(post.len(), begun.elapsed());
+                    if batch.history {
+                        self.throttle.spend(post.len(), begun);
+                    }
                     batch.accepted += post.len();
-                    batch.posts.pop_front();
+                    let lines = post.len() as u64;
+                    self.metrics.influx_points.inc_by(lines);
+                    self.metrics.sink_lines.get_or_create(&self.sink).inc_by(lines);
                 }
-                Verdict::Refused(reason) => {
-                    if batch.accepted == 0 && batch.refused >= REFUSED_ALONE_MAX {
-                        batch.refused = 0;
-                        let reason =
-                            format!("the server refuses every line, so it is not the lines: {reason}");
-                        return Err(Trouble { reason, after: Some(PAUSE_MAX) });
+                Verdict::Later { reason, after, busy } => {
+                    batch.posts.push_front(post);
+                    self.metrics.influx_retries.inc();
+                    if busy {
+                        self.sizing.halve();
                     }
-                    if let [line] = &post[..] {
-                        self.keep_refused(line, &reason, batch.through).await?;
-                        batch.refused += 1;
-                        batch.posts.pop_front();
-                    } else {
-                        let (left, right) = post.split_at(post.len() / 2);
-                        let (left, right) = (left.to_vec(), right.to_vec());
-                        batch.posts.pop_front();
-                        batch.posts.push_front(right);
-                        batch.posts.push_front(left);
-                    }
+                    return Err(Trouble { reason, after });
                 }
-                Verdict::Later { reason, after } => return Err(Trouble { reason, after }),
+                Verdict::TooLarge(reason) => {
+                    self.sizing.too_large(post.len());
+                    self.divide(batch, post, &reason).await?;
+                }
+                Verdict::Refused(reason) => match refusal::refused(&reason, &post) {
+                    Some(marks) => {
+                        let mut marks = marks.into_iter();
+                        let (bad, good): (Vec<Line>, _) =
+                            post.into_iter().partition(|_| marks.next() == Some(true));
+                        let good: Vec<Line> = good;
+                        if !good.is_empty() {
+                            batch.posts.push_front(good);
+                        }
+                        if let Err(trouble) = self.keep_refused(&bad, &reason, batch.through()).await {
+                            batch.posts.push_front(bad);
+                            return Err(trouble);
+                        }
+                    }
+                    None => self.divide(batch, post, &reason).await?,
+                },
             }
         }
         Ok(())
     }
 
-    /// Counts a refused line and writes it where a person can see it, before it is given up.
-    async fn keep_refused(&mut self, line: &str, reason: &str, entry: u64) -> Result<(), Trouble> {
-        let number = match self.refused_next {
+    /// Cuts a post in halves; gives a line up that is refused alone.
+    async fn divide(&mut self, batch: &mut Batch, mut post: Vec<Line>, reason: &str) -> Result<(), Trouble> {
+        if batch.accepted == 0 && batch.refused >= REFUSED_ALONE_MAX {
+            batch.refused = 0;
+            batch.posts.push_front(post);
+            let reason = format!(
+                "服务器拒收每一行，问题不在数据本身 / the server refuses every line, so it is not the lines: {reason}"
+            );
+            return Err(Trouble { reason, after: Some(PAUSE_MAX) });
+        }
+        if post.len() > 1 {
+            let right = post.split_off(post.len() / 2);
+            batch.posts.push_front(right);
+            batch.posts.push_front(post);
+            return Ok(());
+        }
+        let kept = self.keep_refused(&post, reason, batch.through()).await;
+        if kept.is_err() {
+            batch.posts.push_front(post);
+        } else {
+            batch.refused += 1;
+        }
+        kept
+    }
+
+    /// Counts refused lines and writes the first of them where a person can see them, before they are given up.
+    async fn keep_refused(&mut self, lines: &[Line], reason: &str, entry: u64) -> Result<(), Trouble> {
+        let mut number = match self.refused_next {
             Some(number) => number,
-            None => {
-                let kept = self.journal.documents(REFUSED_KIND).await;
-                let kept = kept.map_err(|error| Trouble::journal(&error))?;
-                let number =
-                    |json: &str| serde_json::from_str::<serde_json::Value>(json).ok()?["number"].as_u64();
-                kept.iter().filter_map(|(_, json)| number(json)).max().map_or(0, |number| number + 1)
-            }
+            None => self.refused_kept().await?,
         };
         let at = self.clock.now();
-        let json = serde_json::json!({
-            "number": number,
-            "at": at.to_string(),
-            "entry_at_most": entry,
-            "line": cut(line.trim_end()),
-            "reason": cut(reason),
-        });
-        let key = (number % REFUSED_KEPT).to_string();
-        let kept = self.journal.put_document(REFUSED_KIND, &key, Some(&json.to_string()), at).await;
-        kept.map_err(|error| Trouble::journal(&error))?;
-        self.refused_next = Some(number + 1);
-        self.metrics.influx_refused.inc();
-        tracing::warn!(
-            line = cut(line.trim_end()),
-            reason = cut(reason),
-            "The time-series server refused a line."
-        );
+        let listed = lines.len().min(KEPT_OF_ONE_REFUSAL);
+        for (index, line) in lines.iter().take(listed).enumerate() {
+            let json = serde_json::json!({
+                "sink": self.settings.name,
+                "number": number,
+                "at": at.to_string(),
+                "entry_at_most": entry,
+                "line": cut(line.text.trim_end()),
+                "reason": cut(reason),
+                "alike": if index + 1 == listed { lines.len() - listed } else { 0 },
+            });
+            let key = format!("{}:{}", self.settings.name, number % REFUSED_KEPT);
+            let kept = self.journal.put_document(REFUSED_KIND, &key, Some(&json.to_string()), at).await;
+            kept.map_err(|error| Trouble::journal(&error))?;
+            number += 1;
+            self.refused_next = Some(number);
+        }
+        let count = lines.len() as u64;
+        self.metrics.influx_refused.inc_by(count);
+        self.notice = Some((
+            Instant::now() + NOTICE_FOR,
+            format!(
+                "有 {} 个数据点未被数据库保存（网关的曲线里仍有）/ {} points were not stored there, the gateway's own charts have them: {}",
+                self.metrics.influx_refused.get(),
+                self.metrics.influx_refused.get(),
+                cut(reason)
+            ),
+        ));
+        let line = lines.first().map_or("", |line| cut(line.text.trim_end()));
+        let reason = cut(reason);
+        tracing::warn!(sink = %self.settings.name, count, line, reason, "Lines were not stored by the time-series server.");
         Ok(())
     }
 
+    /// The number after the newest refused line of this store in the journal.
+    async fn refused_kept(&self) -> Result<u64, Trouble> {
+        let kept = self.journal.documents(REFUSED_KIND).await.map_err(|error| Trouble::journal(&error))?;
+        let number = |json: &str| {
+            let document: serde_json::Value = serde_json::from_str(json).ok()?;
+            (document["sink"] == *self.settings.name).then(|| document["number"].as_u64())?
+        };
+        Ok(kept.iter().filter_map(|(_, json)| number(json)).max().map_or(0, |number| number + 1))
+    }
+
     fn show_lag(&self, cursor: u64) {
-        let lag = self.recorded.borrow().saturating_sub(cursor);
-        self.metrics.influx_lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+        let lag = i64::try_from(self.recorded.borrow().saturating_sub(cursor)).unwrap_or(i64::MAX);
+        self.metrics.influx_lag.set(lag);
+        self.metrics.sink_lag.get_or_create(&self.sink).set(lag);
     }
 }
 
 impl Worker for Influx {
     async fn step(&mut self) -> Progress {
-        match self.deliver().await {
+        let result = self.deliver().await;
+        self.metrics.sink_failing.get_or_create(&self.sink).set(result.is_err().into());
+        match result {
             Ok(progress) => progress,
             Err(Trouble { reason, after }) => {
                 let wait = after.unwrap_or_else(|| self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
                 self.pause = (self.pause * 2).min(PAUSE_MAX);
-                tracing::warn!(wait_ms = wait.as_millis(), reason, "The time-series server is not reached.");
+                let sink = &self.settings.name;
+                tracing::warn!(%sink, wait_ms = wait.as_millis(), reason, "The time-series server is not reached.");
                 Progress::BackOff { wait, reason }
             }
         }
     }
 
     async fn woken(&mut self) {
-        // Closed: the journal is gone and the gateway stops.
-        if self.recorded.changed().await.is_err() {
-            std::future::pending::<()>().await;
+        let now = Instant::now();
+        let history = self.throttled.then(|| self.throttle.free_at(now).unwrap_or(now));
+        let figures = self.settings.gateway.as_ref().map(|_| self.figures_due.max(now));
+        let due = history.into_iter().chain(figures).min();
+        let timer = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = self.recorded.changed() => {
+                // Closed: the journal is gone and the gateway stops.
+                if changed.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            () = timer => {}
         }
+    }
+
+    fn notice(&self) -> Option<String> {
+        let (until, text) = self.notice.as_ref()?;
+        (Instant::now() < *until).then(|| text.clone())
     }
 }
 
@@ -283,7 +473,7 @@ struct Trouble {
 
 impl Trouble {
     fn journal(error: &dyn std::fmt::Display) -> Self {
-        Self { reason: format!("the journal: {error}"), after: None }
+        Self { reason: format!("日志 / the journal: {error}"), after: None }
     }
 }
 

@@ -67,7 +67,7 @@ impl Stage {
         let _alone = self.writing.lock().await;
         let entry = self.entry(readings, &changes, notes, operator);
         let facts = changes.iter().map(|(_, hazard)| fact(hazard)).collect();
-        let write = Write { entry: Arc::new(entry), facts, receipts: Vec::new(), strays };
+        let write = Write { entry: Arc::new(entry), facts, receipts: Vec::new(), strays, restamp: None };
         let no = write.entry.no;
         self.journal.append(write).await.unwrap();
         no
@@ -141,6 +141,10 @@ impl Stage {
                 }
                 Request::Access(access) => {
                     let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };
+                    self.append(vec![], vec![], vec![note]).await;
+                }
+                Request::Own(own) => {
+                    let note = Note { kind: NoteKind::Journal, subject: own.subject, text: own.text };
                     self.append(vec![], vec![], vec![note]).await;
                 }
             }

@@ -65,6 +65,19 @@ impl House {
         Self { dir, password: Mutex::new(None) }
     }
 
+    /// Another box, with nothing on it yet; whoever could sign in here can sign in there once it has our accounts.
+    pub(crate) fn another_box(&self) -> Self {
+        let password = self.password.lock().unwrap().clone();
+        Self { dir: TempDir::new().unwrap(), password: Mutex::new(password) }
+    }
+
+    /// Runs another sub-command of the real program: its exit code, and all that it said.
+    pub(crate) fn tool(arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_fengsui")).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("gateway.toml")
     }
@@ -80,12 +93,16 @@ impl House {
 
     /// Starts it in this process.
     pub(crate) async fn open(&self) -> Gateway {
+        self.open_at(Clock::system()).await
+    }
+
+    /// Starts it in this process, with a clock of its own.
+    pub(crate) async fn open_at(&self, clock: Clock) -> Gateway {
         let config = match Config::load(&self.config(), &|_| None) {
             Ok((config, _)) => config,
             Err(report) => panic!("{}", report.render(Colour::No)),
         };
-        let app =
-            app::start(config, Options { clock: Clock::system(), extra: None, demo: false }).await.unwrap();
+        let app = app::start(config, Options { clock, extra: None, demo: false }).await.unwrap();
         if let Some(password) = &app.first_password {
             *self.password.lock().unwrap() = Some(password.clone());
         }
@@ -469,6 +486,28 @@ impl Pen {
             if kind == 0x40 {
                 return Ok(u16::from_be_bytes([body[0], body[1]]));
             }
+        }
+    }
+
+    /// Sends temperatures of n tenths of a degree until all are acknowledged: ten under way at once, from `sd-0` to
+    /// `sd-9` in turn, so that no point has two in one millisecond.
+    pub(crate) async fn burst(&mut self, tenths: std::ops::RangeInclusive<u32>) {
+        let (mut left, mut under_way) = (tenths, 0);
+        loop {
+            while under_way < 10
+                && let Some(n) = left.next()
+            {
+                let id = u16::try_from(n % 60_000 + 1).unwrap();
+                let payload = format!(r#"{{"temperature":{}}}"#, f64::from(n) / 10.0);
+                let topic = topic(&format!("sd-{}", n % 10));
+                self.send(&topic, payload.as_bytes(), id, false).await.unwrap();
+                under_way += 1;
+            }
+            if under_way == 0 {
+                return;
+            }
+            soon("the PUBACK", self.acknowledged()).await.unwrap();
+            under_way -= 1;
         }
     }
 

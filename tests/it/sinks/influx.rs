@@ -1,148 +1,21 @@
 //! Tests of the Influx sink: against a real VictoriaMetrics, and against a server that answers by a script.
 
+use super::*;
 use crate::support::victoria::Victoria;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fengsui::clock::Clock;
-use fengsui::journal::{Entry, Journal, Limits, Write};
-use fengsui::metrics::Metrics;
-use fengsui::model::{
-    Cause, Change, ClassId, Condition, Device, DeviceId, Evidence, Flaw, Hazard, HazardId, LinkId, Number,
-    Phase, Plan, Point, PointId, Priority, ProfileId, Quality, Quantity, Reading, RuleId, SignalClass, Site,
-    SiteId, Span, Text, Timestamp, Transition, Value, Zone, ZoneId,
-};
-use fengsui::sinks::influx::{CURSOR, Influx, InfluxSettings, REFUSED_KEPT, REFUSED_KIND};
+use fengsui::model::{Flaw, Quality, Reading, Span, Value};
+use fengsui::sinks::influx::{Influx, REFUSED_KEPT};
 use fengsui::sinks::{Progress, Worker};
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
-
-/// 2026-01-15T02:30:05Z.
-const START: Timestamp = Timestamp::from_secs(1_768_444_205);
-
-fn plan() -> Plan {
-    let device = DeviceId::parse("rc-01").unwrap();
-    let point = |name: &str, class: &str, quantity, states: &[&str]| Point {
-        id: PointId::new(&device, name).unwrap(),
-        class: ClassId::parse(class).unwrap(),
-        name: Text::new(name, name),
-        quantity,
-        range: None,
-        states: states.iter().map(|state| (Arc::from(*state), Text::new(state, state))).collect(),
-        decimals: 0,
-        rules: Vec::new(),
-    };
-    let points = vec![
-        point("leak", "residual_current", Quantity::ResidualCurrent, &[]),
-        point("tamper", "tamper", Quantity::Flag, &[]),
-        point("pump", "pump_state", Quantity::State, &["stopped", "running", "fault"]),
-    ];
-    let device = Device {
-        id: device,
-        name: "一层配电箱".into(),
-        place: "一层东侧".into(),
-        profile: ProfileId::parse("acrel/arcm300").unwrap(),
-        model: Text::new("探测器", "detector"),
-        link: LinkId::parse("bus").unwrap(),
-        silent_after: None,
-        points,
-    };
-    let zone = Zone { id: ZoneId::parse("f1").unwrap(), name: "一层".into(), devices: vec![device] };
-    Plan::new(vec![Site {
-        id: SiteId::parse("sunshine").unwrap(),
-        name: "阳光养老院".into(),
-        address: "".into(),
-        contacts: Vec::new(),
-        zones: vec![zone],
-    }])
-}
-
-fn reading(point: &str, value: Value, at: Timestamp) -> Reading {
-    Reading {
-        point: PointId::parse(point).unwrap(),
-        value,
-        quality: Quality::Good,
-        flaw: None,
-        sampled_at: None,
-        received_at: at,
-        late: false,
-    }
-}
-
-fn number(value: f64) -> Value {
-    Value::Number(Number::new(value).unwrap())
-}
-
-/// A journal and a sink that reads it.
-struct House {
-    dir: tempfile::TempDir,
-    journal: Journal,
-    metrics: Metrics,
-    head: u64,
-}
-
-impl House {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let metrics = Metrics::new();
-        let (journal, _) = Journal::open(dir.path(), Limits::default(), metrics.clone()).unwrap();
-        Self { dir, journal, metrics, head: 0 }
-    }
-
-    async fn append(&mut self, readings: Vec<Reading>, transitions: Vec<Transition>) {
-        self.head += 1;
-        let entry =
-            Entry { no: self.head, at: START, recorded: true, readings, transitions, notes: Vec::new() };
-        let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
-        self.journal.append(write).await.unwrap();
-    }
-
-    /// One entry with that many readings, one a second from `first` on, whose value is their own number.
-    async fn append_numbers(&mut self, first: i64, count: i64) {
-        let at = |n: i64| START + Span::from_secs(n);
-        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-        let readings =
-            (first..first + count).map(|n| reading("rc-01/leak", number(n as f64), at(n))).collect();
-        self.append(readings, Vec::new()).await;
-    }
-
-    fn sink(&self, url: &str) -> Influx {
-        self.sink_with(url, |_| {})
-    }
-
-    fn sink_with(&self, url: &str, change: impl FnOnce(&mut InfluxSettings)) -> Influx {
-        let mut settings = InfluxSettings {
-            cursor: CURSOR.to_owned(),
-            url: url.to_owned(),
-            org: "烽燧".to_owned(),
-            bucket: "site a".to_owned(),
-            token: Some("secret".to_owned()),
-            batch_lines_max: 100,
-            timeout: Duration::from_secs(5),
-            gzip: true,
-        };
-        change(&mut settings);
-        let (_, plan) = watch::channel(Arc::new(plan()));
-        let clock = Clock::simulated(START);
-        Influx::new(settings, self.journal.clone(), plan, clock, self.metrics.clone()).unwrap()
-    }
-
-    async fn cursor(&self) -> u64 {
-        self.journal.cursor(CURSOR).await.unwrap()
-    }
-
-    async fn refused(&self) -> Vec<serde_json::Value> {
-        let documents = self.journal.documents(REFUSED_KIND).await.unwrap();
-        documents.iter().map(|(_, json)| serde_json::from_str(json).unwrap()).collect()
-    }
-}
 
 /// Steps until nothing is waiting; a pause is not waited for, only counted.
-async fn drain(sink: &mut Influx) -> usize {
+pub(super) async fn drain(sink: &mut Influx) -> usize {
     for pauses in 0..100 {
         loop {
             match sink.step().await {
@@ -234,44 +107,6 @@ async fn states_flags_qualities_and_hazards_arrive_as_numbers() {
     assert_eq!([&labels["signal"], &labels["priority"], &labels["rule"]], ["fault", "yellow", "leak-high"]);
 }
 
-fn transition(closed: bool) -> Transition {
-    let (point, rule) = (PointId::parse("rc-01/leak").unwrap(), RuleId::parse("leak-high").unwrap());
-    let at = if closed { START + Span::from_secs(9) } else { START };
-    let signature = fengsui::model::Signature { by: "zhang".into(), at, note: "".into() };
-    let evidence = Evidence {
-        value: number(342.0),
-        flaw: None,
-        unit: "mA".into(),
-        point_name: Text::new("剩余电流", "residual current"),
-        state_name: None,
-        condition: Condition::AtLeast { limit: Number::new(300.0).unwrap(), deadband: Number::ZERO },
-        on_delay: Span::ZERO,
-        basis: "本系统默认值".into(),
-    };
-    let hazard = Hazard {
-        id: HazardId::derive(1, &point, &rule),
-        point,
-        rule,
-        signal: SignalClass::Fault,
-        priority: Priority::Yellow,
-        latching: false,
-        title: Text::new("剩余电流过高", "residual current high"),
-        evidence,
-        raised_at: START,
-        sampled_at: None,
-        late: false,
-        occurrences: 1,
-        last_raised_at: START,
-        returned_at: closed.then_some(at),
-        acknowledged: closed.then(|| signature.clone()),
-        silenced: None,
-        closed: closed.then_some(signature),
-    };
-    let (change, phase) =
-        if closed { (Change::Reset, Phase::Normal) } else { (Change::Raised, Phase::Active) };
-    Transition { hazard, change, phase, at, cause: Cause::Deadline }
-}
-
 type Answer = Box<dyn FnMut(&[String]) -> (u16, Option<&'static str>) + Send>;
 
 /// What the scripted server saw.
@@ -284,14 +119,16 @@ struct Seen {
 }
 
 #[derive(Clone)]
-struct Scripted {
+pub(super) struct Scripted {
     seen: Arc<Mutex<Seen>>,
     answer: Arc<Mutex<Answer>>,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Scripted {
-    async fn start(answer: impl FnMut(&[String]) -> (u16, Option<&'static str>) + Send + 'static) -> Self {
+    pub(super) async fn start(
+        answer: impl FnMut(&[String]) -> (u16, Option<&'static str>) + Send + 'static,
+    ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let server =
@@ -327,7 +164,7 @@ impl Scripted {
             .into_response()
     }
 
-    fn accepted(&self) -> Vec<String> {
+    pub(super) fn accepted(&self) -> Vec<String> {
         self.seen.lock().unwrap().accepted.clone()
     }
 }
