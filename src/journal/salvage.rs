@@ -32,14 +32,17 @@ const LEDGER: [Table; 6] = [
 /// be given to other points.
 const NAMES: [Table; 2] = [table("point", "id, name", "id"), table("code", "id, name", "id")];
 /// What refers to names, and the cursors over it: what somebody still waits for first, then charts, the newest first.
-const BLOBS: [Table; 8] = [
+const BLOBS: [Table; 10] = [
     table("cursor", "name, no", "name"),
     table("last", "point, sealed_no, reading", "point"),
     table("restamp", "first, last, shift", "first"),
     ENTRY,
     table("rollup", ROLLUP, "width, t1"),
     table("chunk", CHUNK, "t1"),
-    // Once more without the index over time, which has often gone with the rest: what is there already is passed over.
+    // Once more without the index over time, which has often gone with the rest: what is there already is passed over. By
+    // number, or as earlier formats had them.
+    table("rollup", ROLLUP, "id"),
+    table("chunk", CHUNK, "id"),
     table("rollup", ROLLUP, "point, width, t0"),
     table("chunk", CHUNK, "point, t0"),
 ];
