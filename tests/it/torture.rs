@@ -2,6 +2,8 @@
 //! the store. Bounded in the test command, longer by hand: see docs/torture.md.
 
 mod every_operation;
+mod faults;
+mod overload;
 mod power;
 mod simulator;
 mod story;
