@@ -14,6 +14,7 @@ mod story;
 mod scenarios;
 mod profiles;
 mod config;
+mod dashboards;
 mod gateway;
 mod backup;
 mod doctor;
