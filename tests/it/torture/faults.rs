@@ -4,7 +4,7 @@
 use super::seed;
 use crate::support::bad_disk::{BadDisk, Errno};
 use crate::support::gateway::{BROKER, Gateway, House, find_hazard, smoke, topic};
-use crate::support::ports::{free_port, soon};
+use crate::support::ports::{free_port, soon, until};
 use crate::support::witness::{Witness, devices};
 use fengsui::model::Change;
 use serde_json::Value;
@@ -93,6 +93,32 @@ async fn on_a_disk_turned_read_only_a_fire_is_shown_and_everything_is_recorded_o
     a_fault(|disk| disk.read_only(true), &["read-only", "journal-unwritable"]).await;
 }
 
+/// Somebody deletes the database, its log and its index under the gateway at work.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_deleted_under_the_gateway_at_work_is_put_back_with_everything() {
+    let (house, disk, gateway) = at_work().await;
+    let witness = Witness::start(gateway.broker.unwrap());
+    witness.progress().await;
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        std::fs::remove_file(house.data().join(name)).unwrap();
+    }
+    let (took, _) = fire(&gateway, "sd-1").await;
+    assert!(took < ON_THE_SCREEN, "a fire took {took:?}");
+    until("the database is back", || house.data().join("journal.db").exists()).await;
+    gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
+    witness.progress().await;
+    // Then the power goes: what was acknowledged is in the file that was put back.
+    disk.cut();
+    gateway.kill();
+    disk.power_on(seed());
+    let gateway = house.launch().await;
+    witness.progress().await;
+    let testimony = witness.end().await;
+    gateway.stop().await;
+    let (entries, facts) = house.journal().await;
+    testimony.compare(&entries, &facts);
+}
+
 /// Syncs that now and then take two seconds: twice as long as the loop waits for the journal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_slow_disk_fires_are_shown_in_time_and_nothing_is_lost() {
@@ -111,7 +137,10 @@ async fn on_a_slow_disk_fires_are_shown_in_time_and_nothing_is_lost() {
     let fault = find_hazard(&gateway.get("/api/v1/hazards").await, "gateway/journal", "gateway-fault");
     let stalls = (disk.syncs() - before) / 4;
     disk.heal();
-    println!("the slowest of {BURNT} fires took {slowest:?} over {stalls} stalls; {fault:?}");
+    println!(
+        "the slowest of {BURNT} fires took {slowest:?} over {stalls} stalls; fault: {}",
+        fault.is_some()
+    );
     assert!(slowest < ON_THE_SCREEN, "a fire took {slowest:?}");
     assert!(stalls >= 2, "the disk stalled only {stalls} times");
     let testimony = witness.end().await;
