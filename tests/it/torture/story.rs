@@ -229,7 +229,7 @@ pub(super) async fn check(disk: &BadDisk, promised: &Promised) {
     }
     let expected: Vec<Fact> = match head {
         ..RAISED => vec![],
-        ..ACKNOWLEDGED => write(RAISED).facts,
+        RAISED..ACKNOWLEDGED => write(RAISED).facts,
         _ => write(ACKNOWLEDGED).facts,
     };
     assert_eq!(restored.facts, expected, "{promised:?}");
