@@ -5,6 +5,7 @@
 //! then everybody else. A task that ends otherwise stops the whole gateway with an exit code, and the service manager
 //! starts it again: one recovery path, the journal.
 
+use crate::backup;
 use crate::clock::Clock;
 use crate::commands;
 use crate::config::{self, Config};
@@ -223,6 +224,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         sinks.push(start_sink(&mut rest, &from.name, folder_cursor(&from.name), worker));
     }
 
+    start_backups(&config, &mut rest, &journal, &door, &clock, &metrics);
+
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     // After everything that can fail: a first password is made only when it can be shown.
     let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
@@ -374,6 +377,38 @@ fn start_sink(tasks: &mut Group, name: &str, cursor: String, worker: impl sinks:
         Ok(())
     });
     Sink { name: name.to_owned(), cursor, trouble: told }
+}
+
+/// Backups by the clock, when the configuration wants them.
+fn start_backups(
+    config: &Config,
+    tasks: &mut Group,
+    journal: &Journal,
+    door: &commands::Door,
+    clock: &Clock,
+    metrics: &Metrics,
+) {
+    let Some((settings, every)) =
+        config.gateway.backup.as_ref().and_then(|settings| Some((settings, settings.every?)))
+    else {
+        return;
+    };
+    let schedule = backup::Schedule {
+        household: backup::Household::of(&config.gateway, Some(&config.plan)),
+        dir: settings.dir.clone(),
+        every,
+        keep: settings.keep,
+        journal: journal.clone(),
+        door: door.clone(),
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        rhythm: backup::Rhythm::default(),
+    };
+    let cancel = tasks.cancel.clone();
+    tasks.spawn("backup", async move {
+        schedule.run(cancel).await;
+        Ok(())
+    });
 }
 
 /// What the health page is told of a sink.

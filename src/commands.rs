@@ -20,6 +20,17 @@ pub enum Request {
     },
     /// A line for the duty log.
     Access(Access),
+    /// A line for the duty log about the gateway itself.
+    Own(Own),
+}
+
+/// Something that the gateway did, or failed to do, for itself: a backup. One line of the duty log. Nobody waits for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// About what.
+    pub subject: Arc<str>,
+    /// What happened, for the duty log.
+    pub text: Text,
 }
 
 /// Somebody signed in or out, or failed to: one line of the duty log. Nobody waits for it.
@@ -70,6 +81,11 @@ impl Door {
         let (reply, answer) = oneshot::channel();
         self.0.try_send(Request::Command { command, reply }).map_err(|_| Refused::Busy)?;
         answer.await.unwrap_or(Err(Refused::Busy))
+    }
+
+    /// Hands a line about the gateway itself in. `Err`: too much is waiting, or the gateway is stopping; it was not taken.
+    pub fn tell_own(&self, own: Own) -> Result<(), Refused> {
+        self.0.try_send(Request::Own(own)).map_err(|_| Refused::Busy)
     }
 
     /// Hands a line for the duty log in. `Err`: too much is waiting, or the gateway is stopping; it was not taken.

@@ -15,6 +15,7 @@ pub mod commands;
 pub mod clock;
 pub mod metrics;
 pub mod config;
+pub mod backup;
 pub mod app;
 pub mod cli;
 // The world that the demo's gateway looks at.

@@ -124,6 +124,10 @@ metrics! {
     web_sign_in_failures: Counter = Counter::default();
     /// Sign-ins and sign-outs missing from the duty log, because too much was waiting for the pipeline.
     web_access_lost: Counter = Counter::default();
+    /// Backups that the gateway made by itself.
+    backups: Counter = Counter::default();
+    /// Backups that failed.
+    backups_failed: Counter = Counter::default();
     /// Steps of the wall clock.
     clock_steps: Counter = Counter::default();
 }

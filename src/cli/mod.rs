@@ -1,7 +1,12 @@
 //! THE COMMAND LINE: one file per sub-command of the one binary.
 
+mod audit;
+mod backup;
 pub mod check;
 mod demo;
+pub mod doctor;
+mod known;
+mod restore;
 mod run;
 
 use crate::config::LogFormat;
@@ -28,6 +33,14 @@ enum Sub {
     },
     /// Say whether the configuration, the site plan and the profiles are right: everything that is wrong, at once.
     Check(check::Check),
+    /// Make a backup of a gateway, running or not.
+    Backup(backup::Arguments),
+    /// Put a backup back, on this box or on another.
+    Restore(restore::Arguments),
+    /// Verify the duty log.
+    Audit(audit::Arguments),
+    /// Say what is wrong with a gateway, what it means and what to do.
+    Doctor(doctor::Arguments),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -37,6 +50,10 @@ pub fn main() -> ExitCode {
     match Arguments::try_parse() {
         Ok(Arguments { command: Sub::Run { config } }) => run::run(&config),
         Ok(Arguments { command: Sub::Check(arguments) }) => ExitCode::from(arguments.run()),
+        Ok(Arguments { command: Sub::Backup(arguments) }) => ExitCode::from(backup::run(&arguments)),
+        Ok(Arguments { command: Sub::Restore(arguments) }) => ExitCode::from(restore::run(&arguments)),
+        Ok(Arguments { command: Sub::Audit(arguments) }) => ExitCode::from(audit::run(&arguments)),
+        Ok(Arguments { command: Sub::Doctor(arguments) }) => ExitCode::from(doctor::run(&arguments)),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.

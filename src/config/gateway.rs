@@ -32,6 +32,8 @@ impl fmt::Debug for Secret {
 /// The settings of one gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
+    /// `gateway.toml` itself, as it was named.
+    pub file: PathBuf,
     /// The site plan's file, resolved against the folder of `gateway.toml`.
     pub plan_file: PathBuf,
     /// The folder of additional device profiles, resolved likewise.
@@ -54,6 +56,10 @@ pub struct Gateway {
     pub folder: Vec<FolderSettings>,
     /// What the gateway calls itself to others; `None`: as its machine is called.
     pub name: Option<String>,
+    /// Where backups go, and how often; `None`: only when somebody asks for one.
+    pub backup: Option<BackupSettings>,
+    /// Every file that holds a password or a token: a backup leaves them out unless it is told otherwise.
+    pub secret_files: Vec<PathBuf>,
     /// How long ordinary readings may be gathered before they are committed together.
     pub commit_window: Span,
     /// How log lines look.
@@ -69,6 +75,17 @@ pub struct JournalSettings {
     pub size_max_bytes: u64,
     /// Entries older than this are dropped even when there is room; `None`: only the size counts.
     pub keep: Option<Span>,
+}
+
+/// `[backup]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupSettings {
+    /// The folder that backups are made in. It must be there: what is not mounted is not written to.
+    pub dir: PathBuf,
+    /// How often the running gateway makes one; `None`: only `fengsui backup` does.
+    pub every: Option<Span>,
+    /// How many are kept.
+    pub keep: usize,
 }
 
 /// `[broker]`: devices connect to the gateway itself.

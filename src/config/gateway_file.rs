@@ -1,7 +1,8 @@
 //! Reads `gateway.toml` into [`Gateway`]. Every limit and default is written here, with its reason.
 
 use super::gateway::{
-    BrokerSettings, Gateway, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
+    BackupSettings, BrokerSettings, Gateway, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
+    Secret,
 };
 use super::reader::{Page, Table};
 use super::{Env, Files};
@@ -25,6 +26,11 @@ const JOURNAL_MIB_MIN: i64 = 64;
 const JOURNAL_MIB_MAX: i64 = 1024 * 1024;
 /// Ten years.
 const KEEP_DAYS_MAX: i64 = 3650;
+/// A backup at most every hour (one of 2 GiB takes minutes) and at least every 31 days.
+const BACKUP_HOURS_MAX: i64 = 31 * 24;
+/// A week of daily backups; as many as a stick of 128 GB holds of the smallest.
+const BACKUP_KEEP_DEFAULT: i64 = 7;
+const BACKUP_KEEP_MAX: i64 = 1000;
 /// One Modbus answer, ms. A serial bus behind a gateway at 9600 baud needs about 270 ms for 125 registers.
 const MODBUS_TIMEOUT_MS_DEFAULT: i64 = 1000;
 const MODBUS_TIMEOUT_MS_MIN: i64 = 50;
@@ -56,8 +62,10 @@ pub(super) fn parse(
     problems: &mut Vec<Problem>,
 ) -> Option<Parsed> {
     let page = Page::new(file);
-    let parsed =
-        page.parse(text, |root| Reader { around, page: &page, names: RefCell::default() }.gateway(root));
+    let parsed = page.parse(text, |root| {
+        Reader { around, page: &page, names: RefCell::default(), secret_files: RefCell::default() }
+            .gateway(root)
+    });
     problems.extend(page.into_problems());
     parsed
 }
@@ -67,6 +75,8 @@ pub(super) struct Reader<'a> {
     pub(super) page: &'a Page,
     /// Link names and store names seen so far.
     names: RefCell<Vec<String>>,
+    /// Files of secrets named so far.
+    secret_files: RefCell<Vec<PathBuf>>,
 }
 
 impl Reader<'_> {
@@ -84,6 +94,7 @@ impl Reader<'_> {
         let modbus_tables = root.tables("modbus");
         let links_written = usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len();
         let gateway = Gateway {
+            file: PathBuf::from(&*self.page.file),
             plan_file: self.path(plan),
             profiles_dir,
             journal: self.journal(root.table("journal")),
@@ -95,6 +106,8 @@ impl Reader<'_> {
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
             folder: root.tables("folder").into_iter().filter_map(|table| self.folder(table)).collect(),
             name: self.gateway_name(root),
+            backup: root.table("backup").and_then(|table| self.backup(table)),
+            secret_files: self.secret_files.take(),
             commit_window: Span::from_millis(window),
             log: self.log(root.table("log")),
         };
@@ -134,6 +147,19 @@ impl Reader<'_> {
         let listen = self.listen(&table, default);
         table.finish();
         enabled.then_some(listen)
+    }
+
+    fn backup(&self, table: Table<'_>) -> Option<BackupSettings> {
+        let dir = table.required("dir", "/media/usb/fengsui").map(|dir| self.path(dir.get_ref()));
+        let every = table.integer("every_hours", 1..=BACKUP_HOURS_MAX);
+        let keep =
+            table.integer("keep", 1..=BACKUP_KEEP_MAX).map_or(BACKUP_KEEP_DEFAULT, Spanned::into_inner);
+        table.finish();
+        Some(BackupSettings {
+            dir: dir?,
+            every: every.map(|hours| Span::from_secs(hours.into_inner() * 3600)),
+            keep: usize::try_from(keep).unwrap_or(1),
+        })
     }
 
     fn listen(&self, table: &Table<'_>, default: SocketAddr) -> SocketAddr {
@@ -343,6 +369,7 @@ impl Reader<'_> {
 
     fn secret_text(&self, file: &Spanned<&str>) -> Option<String> {
         let path = self.path(file.get_ref());
+        self.secret_files.borrow_mut().push(path.clone());
         match self.around.files.text(&path) {
             Ok(text) => Some(text),
             Err(error) => {

@@ -16,8 +16,8 @@ pub mod series_table;
 mod sinks_file;
 
 pub use gateway::{
-    BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings, LinkKind, LogFormat,
-    Login, ModbusSettings, MqttSettings, Secret,
+    BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
+    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
 pub use series_table::{SeriesKeep, SeriesSettings};
@@ -101,6 +101,14 @@ impl Config {
         Self::read(Path::new(first), &files, env)
     }
 
+    /// What the gateway file says as far as it can be read, with everything wrong in it: for those who must go on when
+    /// something else is wrong (a backup, the doctor). `None`: it cannot be read at all.
+    pub fn gateway_alone(path: &Path, env: Env<'_>) -> (Option<Gateway>, Report) {
+        let mut report = Report::default();
+        let gateway = gateway_alone(path, &Disk, env, &mut report).map(|parsed| parsed.gateway);
+        (gateway, report)
+    }
+
     /// Reads the gateway file and everything it names from `files`.
     pub fn read(path: &Path, files: &dyn Files, env: Env<'_>) -> Result<(Self, Report), Report> {
         let mut report = Report::default();
@@ -113,12 +121,8 @@ impl Config {
 }
 
 fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -> Option<Config> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let text = read_text(path, files, report, "--config 指向它 / point --config at it")?;
-    let surroundings = gateway_file::Surroundings { folder, files, env };
-    let gateway = gateway_file::parse(&name_of(path), &text, &surroundings, &mut report.problems);
     // The plan is checked even when gateway.toml has errors, as far as its links are known: all errors at once.
-    let partial = gateway?;
+    let partial = gateway_alone(path, files, env, report)?;
     let library = library::read(partial.gateway.profiles_dir.as_deref(), files, report)?;
     report.problems.extend(series_table::check(&name_of(path), &partial.gateway.series, &library));
     let plan_file = &partial.gateway.plan_file;
@@ -140,6 +144,18 @@ fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -
         bindings: built.bindings,
         library: Arc::new(library),
     })
+}
+
+fn gateway_alone(
+    path: &Path,
+    files: &dyn Files,
+    env: Env<'_>,
+    report: &mut Report,
+) -> Option<gateway_file::Parsed> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let text = read_text(path, files, report, "--config 指向它 / point --config at it")?;
+    let surroundings = gateway_file::Surroundings { folder, files, env };
+    gateway_file::parse(&name_of(path), &text, &surroundings, &mut report.problems)
 }
 
 fn name_of(path: &Path) -> Arc<str> {

@@ -7,7 +7,7 @@ use super::audit_check::{self, AuditReport};
 use super::live::Names;
 use super::schema::STEPS;
 use super::store::{Place, connect_archive, is_damage};
-use super::{AuditHead, Entry, LogLine, Logged, Note, OpenError, ReadError, read};
+use super::{AuditHead, Entry, Limits, LogLine, Logged, Note, OpenError, ReadError, Room, forecast, read};
 use crate::metrics::Metrics;
 use crate::model::{Code, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension};
@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How many findings of the check of the file are told: a ruined file has thousands.
 const CHECK_LINES_MAX: u32 = 20;
+/// SQLite's own steps between two questions whether to go on: some thousand rows.
+const STEPS_PER_QUESTION: std::ffi::c_int = 10_000;
 /// Notes that a summary shows.
 const NOTES_SHOWN: usize = 20;
 
@@ -122,6 +124,39 @@ impl Archive {
         self.read(|conn| read::duty_log(conn, &self.metrics, before, limit))
     }
 
+    /// The times of the duty log's oldest and newest line, by the order they were written in.
+    pub fn log_span(&self) -> Result<Option<(Timestamp, Timestamp)>, ReadError> {
+        self.read(|conn| {
+            let edge = |order: &str| {
+                let question = format!(
+                    "SELECT at FROM (SELECT no, at FROM transition UNION ALL SELECT no, at FROM note) ORDER BY no {order} LIMIT 1"
+                );
+                conn.query_row(&question, [], |row| row.get(0).map(Timestamp::from_millis)).optional()
+            };
+            Ok(edge("ASC")?.zip(edge("DESC")?))
+        })
+    }
+
+    /// How much room there is and how long it lasts, under these limits.
+    pub fn room(&self, limits: &Limits) -> Result<Room, ReadError> {
+        self.read(|conn| Ok(forecast::look(conn, &self.place, limits)?))
+    }
+
+    /// One document.
+    pub fn document(&self, kind: &str, key: &str) -> Result<Option<String>, ReadError> {
+        let question = "SELECT json FROM document WHERE kind = ? AND key = ?";
+        self.read(|conn| Ok(conn.query_row(question, [kind, key], |row| row.get(0)).optional()?))
+    }
+
+    /// All documents of a kind, as key and JSON, by key.
+    pub fn documents(&self, kind: &str) -> Result<Vec<(String, String)>, ReadError> {
+        self.read(|conn| {
+            let mut statement = conn.prepare("SELECT key, json FROM document WHERE kind = ? ORDER BY key")?;
+            let rows = statement.query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// The number that stands for a point in the database.
     pub fn point_number(&self, point: &PointId) -> Result<Option<u32>, ReadError> {
         self.read(|conn| Ok(self.refreshed(conn)?.point_number(point)))
@@ -179,6 +214,13 @@ impl Archive {
             let _half = std::fs::remove_file(file);
         }
         copied
+    }
+
+    /// Everything that is asked of this archive from now on is given up when `go_on` says no; it is asked every few
+    /// milliseconds. For what may take minutes: a copy (while it is made, the journal's log cannot be used again and
+    /// grows), the check of a large file.
+    pub fn only_while(&mut self, mut go_on: impl FnMut() -> bool + Send + 'static) -> Result<(), ReadError> {
+        Ok(self.conn.progress_handler(STEPS_PER_QUESTION, Some(move || !go_on()))?)
     }
 
     /// What is in it.

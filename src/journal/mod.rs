@@ -15,6 +15,7 @@ mod entry;
 mod limits;
 mod schema;
 mod store;
+mod lock;
 mod salvage;
 mod readings_codec;
 mod wire;
@@ -38,6 +39,7 @@ pub use audit_check::{AuditReport, Compared, Finding};
 pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
 pub use forecast::{Room, Used};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
+pub use lock::DirectoryLock;
 pub use restamp::Restamp;
 pub(crate) use store::{from_sql, to_sql};
 
@@ -357,6 +359,16 @@ impl Journal {
                 Ok(rows.collect::<rusqlite::Result<_>>()?)
             })
             .await
+    }
+
+    /// Leaves a stretch of numbers out after the newest entry, in force at the next opening: for a file that was put back
+    /// from a backup. The numbers after its end were given to entries that it does not hold, and hazards are named by them.
+    pub async fn leave_numbers_out(&self) -> Result<(), AppendError> {
+        let begin_after = to_sql(self.0.live.health().head.saturating_add(salvage::GAP));
+        self.write(move |conn| {
+            conn.execute("INSERT OR REPLACE INTO meta VALUES ('begun_after', ?)", [begin_after]).map(|_| ())
+        })
+        .await
     }
 
     /// How the journal is.

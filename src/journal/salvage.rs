@@ -32,7 +32,7 @@ const BLOBS: [(&str, &str); 6] = [
 const BLOBS_COPIED_BYTES_MAX: u64 = 256 << 20;
 /// Numbers left free after the highest one found: the damaged part may have held newer entries, and a hazard's name
 /// must never be given twice. A hundred thousand is a day at one commit a second.
-const GAP: u64 = 100_000;
+pub(super) const GAP: u64 = 100_000;
 
 /// How much was saved.
 pub(super) struct Saved {

@@ -434,6 +434,7 @@ impl Pipeline {
         match request {
             Request::Command { command, reply } => self.command(command, reply),
             Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
+            Request::Own(own) => self.note(NoteKind::Journal, &own.subject, own.text),
         }
     }
 

@@ -279,6 +279,8 @@ const METRICS: &[(&str, &str)] = &[
     ("web_streams", "打开的监控页面"),
     ("web_sign_in_failures", "登录失败次数"),
     ("web_access_lost", "没能写进值班日志的登录和退出"),
+    ("backups", "定时备份完成的次数"),
+    ("backups_failed", "定时备份失败的次数"),
     ("clock_steps", "系统时钟被调整的次数"),
 ];
 

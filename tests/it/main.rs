@@ -15,6 +15,8 @@ mod scenarios;
 mod profiles;
 mod config;
 mod gateway;
+mod backup;
+mod doctor;
 mod pipeline;
 mod tidy;
 mod support;

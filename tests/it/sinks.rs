@@ -105,7 +105,8 @@ impl House {
         self.head += 1;
         let (no, at) = (self.head, self.entry_at);
         let entry = Entry { no, at, recorded: true, readings, transitions, notes };
-        let write = Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] };
+        let write =
+            Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
         self.journal.append(write).await.unwrap();
     }
 

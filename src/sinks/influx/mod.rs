@@ -257,7 +257,7 @@ impl Influx {
     /// The gateway's own line, once a minute, when its time can be believed.
     fn figures(&mut self, now: Instant) -> Option<Line> {
         let name = self.settings.gateway.as_deref()?;
-        if now < self.figures_due || !self.clock.is_believable() {
+        if now < self.figures_due || !self.clock.is_set() {
             return None;
         }
         self.figures_due = now + FIGURES_EVERY;
@@ -266,7 +266,7 @@ impl Influx {
 
     /// Sets aside what the store would drop in silence.
     async fn hold_back(&mut self, lines: Vec<Line>, entry: u64) -> Result<Vec<Line>, Trouble> {
-        if !self.clock.is_believable() {
+        if !self.clock.is_set() {
             return Ok(lines);
         }
         let now = self.clock.now();

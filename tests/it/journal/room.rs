@@ -118,7 +118,13 @@ async fn lines_and_hazards_go_when_they_are_too_old_or_too_many() {
         no += 1;
         let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
         journal
-            .append(Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] })
+            .append(Write {
+                entry: Arc::new(entry),
+                facts: vec![],
+                receipts: vec![],
+                strays: vec![],
+                restamp: None,
+            })
             .await
             .unwrap();
     };
@@ -149,7 +155,13 @@ async fn the_health_says_what_takes_the_room_and_how_long_it_lasts() {
         let readings = (0..100).map(|n| reading("m/noise", fastrand::f64() + f64::from(n), at)).collect();
         let entry = Entry { at, ..(*write(no, readings).entry).clone() };
         journal
-            .append(Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![] })
+            .append(Write {
+                entry: Arc::new(entry),
+                facts: vec![],
+                receipts: vec![],
+                strays: vec![],
+                restamp: None,
+            })
             .await
             .unwrap();
     }

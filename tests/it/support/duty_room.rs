@@ -143,6 +143,10 @@ impl Stage {
                     let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };
                     self.append(vec![], vec![], vec![note]).await;
                 }
+                Request::Own(own) => {
+                    let note = Note { kind: NoteKind::Journal, subject: own.subject, text: own.text };
+                    self.append(vec![], vec![], vec![note]).await;
+                }
             }
         }
     }

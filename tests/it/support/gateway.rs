@@ -65,6 +65,19 @@ impl House {
         Self { dir, password: Mutex::new(None) }
     }
 
+    /// Another box, with nothing on it yet; whoever could sign in here can sign in there once it has our accounts.
+    pub(crate) fn another_box(&self) -> Self {
+        let password = self.password.lock().unwrap().clone();
+        Self { dir: TempDir::new().unwrap(), password: Mutex::new(password) }
+    }
+
+    /// Runs another sub-command of the real program: its exit code, and all that it said.
+    pub(crate) fn tool(arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_fengsui")).args(arguments).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     pub(crate) fn config(&self) -> PathBuf {
         self.dir.path().join("gateway.toml")
     }

@@ -1,0 +1,482 @@
+//! The doctor finds what is wrong: each situation is made for real, and found under its lasting name.
+
+use crate::support::gateway::{BROKER, Gateway, House, Stuck, smoke, topic};
+use crate::support::ports::{free_port, soon, until};
+use fengsui::cli::doctor::{Finding, Grade, Patient, examine};
+use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Write};
+use fengsui::metrics::Metrics;
+use fengsui::model::{Span, Text, Timestamp};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fengsui");
+
+/// A house whose page is on a port that the doctor can know.
+fn house(more: &str) -> House {
+    let house = House::build(
+        &format!("{BROKER}{more}"),
+        &[smoke("sd-1", "broker"), smoke("sd-2", "broker")].concat(),
+    );
+    let text = std::fs::read_to_string(house.config()).unwrap();
+    let web = format!("[web]\nlisten = \"127.0.0.1:{}\"", free_port());
+    std::fs::write(house.config(), text.replace("[web]\nlisten = \"127.0.0.1:0\"", &web)).unwrap();
+    house
+}
+
+/// What the doctor's JSON says: the exit code and the findings.
+struct Told {
+    code: i32,
+    findings: Vec<Value>,
+}
+
+impl Told {
+    fn by(mut command: Command) -> Self {
+        let output = command.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let all: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"));
+        let code = output.status.code().unwrap();
+        assert_eq!(all["exit"], code);
+        for finding in all["findings"].as_array().unwrap() {
+            for text in ["zh", "en"] {
+                assert!(!finding["what"][text].as_str().unwrap().is_empty(), "{finding}");
+                assert!(
+                    finding["grade"] == "good"
+                        || !finding["todo"][text].as_str().unwrap().is_empty()
+                        || !finding["means"][text].as_str().unwrap().is_empty(),
+                    "what is to be done? {finding}"
+                );
+            }
+        }
+        Self { code, findings: all["findings"].as_array().unwrap().clone() }
+    }
+
+    fn of(house: &House) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["doctor", "--json", "--config"]).arg(house.config());
+        Self::by(command)
+    }
+
+    fn find(&self, id: &str) -> Option<&Value> {
+        self.findings.iter().find(|finding| finding["id"] == id)
+    }
+
+    /// The finding of that name and grade.
+    fn sees(&self, id: &str, grade: &str) -> &Value {
+        let found = self.find(id).unwrap_or_else(|| panic!("no {id}: {:#?}", self.findings));
+        assert_eq!(found["grade"], grade, "{found:#}");
+        let least = ["good", "warning", "serious"].iter().position(|name| *name == grade).unwrap();
+        assert!(self.code >= i32::try_from(least).unwrap(), "the exit code is {}", self.code);
+        found
+    }
+
+    fn sees_no(&self, id: &str) {
+        assert!(self.find(id).is_none(), "{:#?}", self.find(id));
+    }
+}
+
+/// One that ran and was stopped in good order.
+async fn stopped(house: &House) {
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
+    gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
+    gateway.stop().await;
+}
+
+fn find<'f>(found: &'f [Finding], id: &str) -> Option<&'f Finding> {
+    found.iter().find(|finding| finding.id == id)
+}
+
+fn now() -> Timestamp {
+    fengsui::clock::Clock::system().now()
+}
+
+#[tokio::test]
+async fn a_gateway_at_work_with_a_fresh_backup_is_well() {
+    let usb = tempfile::tempdir_in("/dev/shm").unwrap();
+    let house = house(&format!("[backup]\ndir = \"{}\"\nevery_hours = 24\n", usb.path().display()));
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
+    Told::of(&house).sees("backup-never", "warning");
+    let (code, said) = House::tool(&["backup", "--config", house.config().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let told = Told::of(&house);
+    for id in [
+        "config",
+        "clock",
+        "running",
+        "disk",
+        "database",
+        "audit",
+        "hazards",
+        "clean-stop",
+        "series",
+        "backup",
+    ] {
+        told.sees(id, "good");
+    }
+    assert!(
+        told.sees("running", "good")["what"]["zh"].as_str().unwrap().contains(&gateway.pid().to_string())
+    );
+    assert!(told.sees("hazards", "good")["what"]["zh"].as_str().unwrap().contains("未关闭的报警 1 条"));
+    assert_eq!(told.code, 0, "{:#?}", told.findings);
+    let (code, said) = House::tool(&["doctor", "--config", house.config().to_str().unwrap(), "--lang", "en"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("一切正常") && said.contains("the gateway runs"), "{said}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_is_told_and_the_rest_is_looked_at_all_the_same() {
+    let house = house("");
+    stopped(&house).await;
+    let text = std::fs::read_to_string(house.config()).unwrap();
+    std::fs::write(house.config(), text.replace("window_ms", "windw_ms")).unwrap();
+    let told = Told::of(&house);
+    assert!(told.sees("config-wrong", "serious")["what"]["zh"].as_str().unwrap().contains("windw_ms"));
+    told.sees("database", "good");
+    std::fs::remove_file(house.config()).unwrap();
+    let told = Told::of(&house);
+    assert_eq!((told.code, told.findings.len()), (2, 1), "{:#?}", told.findings);
+    told.sees("config-wrong", "serious");
+}
+
+#[tokio::test]
+async fn a_data_directory_that_is_gone_or_empty_or_forbidden_is_told() {
+    let house = house("");
+    Told::of(&house).sees("data-missing", "serious");
+    std::fs::create_dir(house.data()).unwrap();
+    Told::of(&house).sees("database-missing", "warning");
+    // Another account, under which the gateway could not run.
+    let program = house.config().with_file_name("fengsui");
+    std::fs::hard_link(PROGRAM, &program).or_else(|_| std::fs::copy(PROGRAM, &program).map(|_| ())).unwrap();
+    let folder = house.config().parent().unwrap().to_owned();
+    assert!(Command::new("chmod").args(["-R", "a+rX"]).arg(&folder).status().unwrap().success());
+    let by_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command.args(["doctor", "--json", "--config"]).arg(house.config());
+        Told::by(command)
+    };
+    by_nobody().sees("data-unwritable", "serious");
+    assert!(Command::new("chmod").arg("700").arg(house.data()).status().unwrap().success());
+    by_nobody().sees("data-unwritable", "serious");
+}
+
+/// In a name space of its own.
+#[tokio::test]
+async fn a_file_system_that_is_read_only_is_told() {
+    let house = house("");
+    stopped(&house).await;
+    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && shift && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]).arg(house.data());
+    command.args([PROGRAM, "doctor", "--json", "--config"]).arg(house.config());
+    let told = Told::by(command);
+    told.sees("read-only", "serious");
+    told.sees("database", "good");
+}
+
+#[tokio::test]
+async fn a_database_that_was_deleted_is_told_running_or_not() {
+    let house = house("");
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
+    std::fs::remove_file(house.data().join("journal.db")).unwrap();
+    let told = Told::of(&house);
+    told.sees("running", "good");
+    told.sees("database-deleted", "serious");
+    gateway.kill();
+    let told = Told::of(&house);
+    told.sees("not-running", "warning");
+    let gone = told.sees("database-deleted", "serious");
+    assert!(gone["todo"]["zh"].as_str().unwrap().contains("fengsui restore"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_told_and_after_the_next_start_that_it_was_set_aside() {
+    let house = house("");
+    stopped(&house).await;
+    let file = house.data().join("journal.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let length = bytes.len();
+    bytes[4096..length].chunks_mut(4096).step_by(3).for_each(|page| page[..64].fill(0xA5));
+    std::fs::write(&file, bytes).unwrap();
+    Told::of(&house).sees("database-damaged", "serious");
+    stopped(&house).await;
+    let told = Told::of(&house);
+    let aside = told.sees("damaged-set-aside", "warning");
+    assert_eq!(aside["about"], "journal.db.damaged-1");
+    assert!(
+        aside["since_ms"].is_number() && aside["means"]["zh"].as_str().unwrap().contains("已恢复"),
+        "{aside:#}"
+    );
+    told.sees("database", "good");
+    std::fs::write(&file, "no database at all, but long enough to be taken for one ".repeat(100)).unwrap();
+    Told::of(&house).sees("database-damaged", "serious");
+}
+
+#[tokio::test]
+async fn marks_and_formats_are_told() {
+    let house = house("");
+    stopped(&house).await;
+    std::fs::write(house.data().join("check-at-next-start"), "").unwrap();
+    std::fs::remove_file(house.data().join("ballast")).unwrap();
+    let told = Told::of(&house);
+    told.sees("check-pending", "warning");
+    told.sees("ballast-gone", "warning");
+    let format = |version: u32| {
+        let conn = rusqlite::Connection::open(house.data().join("journal.db")).unwrap();
+        conn.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
+    };
+    format(99);
+    Told::of(&house).sees("format-newer", "serious");
+    format(1);
+    Told::of(&house).sees("format-older", "warning");
+}
+
+/// A disk of 24 MiB in a name space of the gateway's own, into which the doctor is sent as well.
+#[tokio::test]
+async fn a_full_disk_is_told() {
+    let house = house("");
+    let program = house.command();
+    let mut command = Command::new("unshare");
+    let small = "mkdir -p \"$1\" && mount -t tmpfs -o size=48m none \"$1\" && shift && exec \"$@\"";
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", small, "sh"]).arg(house.data());
+    command.arg(program.get_program()).args(program.get_args());
+    let gateway = house.launch_by(command).await;
+    let doctor = || {
+        let mut command = Command::new("nsenter");
+        command.args(["--user", "--mount", "--preserve-credentials", "-t", &gateway.pid().to_string()]);
+        command.args([PROGRAM, "doctor", "--json", "--config"]).arg(house.config());
+        Told::by(command)
+    };
+    doctor().sees("disk-low", "warning");
+    let filler = PathBuf::from(format!("/proc/{}/root{}/filler", gateway.pid(), house.data().display()));
+    fill(&filler);
+    doctor().sees("disk-full", "serious");
+    std::fs::remove_file(filler).unwrap();
+    doctor().sees_no("disk-full");
+    gateway.stop().await;
+}
+
+fn fill(path: &Path) {
+    use std::io::Write as _;
+    let mut filler = std::fs::File::options().create(true).append(true).open(path).unwrap();
+    while filler.write_all(&vec![0x5A; 64 << 10]).is_ok() {}
+}
+
+#[tokio::test]
+async fn a_run_that_ended_without_a_word_is_told_until_the_next_orderly_stop() {
+    let house = house("");
+    stopped(&house).await;
+    Told::of(&house).sees("clean-stop", "good");
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"temperature":21}"#).await;
+    Told::of(&house).sees("clean-stop", "good");
+    let killed_at = now();
+    gateway.kill();
+    let told = Told::of(&house);
+    let unclean = told.sees("unclean-stop", "warning");
+    let at = unclean["since_ms"].as_i64().unwrap();
+    assert!((at - killed_at.as_millis()).abs() < 30_000, "{unclean}");
+    let gateway = house.launch().await;
+    assert_eq!(Told::of(&house).sees("unclean-stop", "warning")["since_ms"], at);
+    gateway.stop().await;
+    Told::of(&house).sees("clean-stop", "good");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_unset_or_behind_the_journal_is_told() {
+    let house = house("");
+    stopped(&house).await;
+    let patient = Patient::Config(house.config());
+    let found = examine(&patient, Timestamp::from_secs(86_400));
+    assert_eq!(find(&found, "clock-unset").map(|finding| finding.grade), Some(Grade::Serious));
+    assert_eq!(find(&found, "clock-behind-journal").map(|finding| finding.grade), Some(Grade::Serious));
+    let found = examine(&patient, now());
+    assert!(find(&found, "clock-behind-journal").is_none() && find(&found, "clock").is_some(), "{found:?}");
+}
+
+/// Writes notes into a journal that nobody has open, as the pipeline would.
+async fn write_notes(data: &Path, notes: Vec<Note>) {
+    let (journal, restored) = Journal::open(data, Limits::default(), Metrics::new()).unwrap();
+    let entry = Entry {
+        no: restored.head + 1,
+        at: now(),
+        recorded: true,
+        readings: vec![],
+        transitions: vec![],
+        notes,
+    };
+    let write =
+        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
+    journal.append(write).await.unwrap();
+    let refused = r#"{"number":1,"sink":"town","reason":"timestamp outside retention"}"#;
+    journal.put_document("influx-refused", "town:1", Some(refused), now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_of_the_clock_and_refused_points_are_told() {
+    let house = house("");
+    stopped(&house).await;
+    let text = Text::new("系统时钟调整了 2 h", "the wall clock was stepped by 2 h");
+    write_notes(&house.data(), vec![Note { kind: NoteKind::ClockStepped, subject: "clock".into(), text }])
+        .await;
+    let told = Told::of(&house);
+    assert!(told.sees("clock-stepped", "warning")["what"]["zh"].as_str().unwrap().contains("2 h"));
+    let refused = told.sees("points-refused", "warning");
+    assert!(refused["what"]["zh"].as_str().unwrap().contains("retention"), "{refused}");
+    let later = examine(&Patient::Data(house.data()), now() + Span::from_secs(8 * 86_400));
+    assert!(find(&later, "clock-stepped").is_none(), "a week later it is no news");
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_told_with_its_name_and_for_how_long() {
+    let closed = free_port();
+    let house = house(&format!(
+        "[[influx]]\nname = \"town\"\nurl = \"http://127.0.0.1:{closed}\"\norg = \"o\"\nbucket = \"b\"\n"
+    ));
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"temperature":21}"#).await;
+    let told = || async {
+        let (config, at) = (house.config(), now() + Span::from_secs(3 * 86_400));
+        tokio::task::spawn_blocking(move || examine(&Patient::Config(config), at)).await.unwrap()
+    };
+    let mut found = told().await;
+    // The cursor reaches the disk with a commit after the store was first asked.
+    until("the store is behind", || {
+        found = examine(&Patient::Data(house.data()), now() + Span::from_secs(3 * 86_400));
+        find(&found, "follower-behind").is_some()
+    })
+    .await;
+    let behind = find(&found, "follower-behind").unwrap();
+    assert_eq!((behind.about.as_deref(), behind.grade), (Some("influx:town"), Grade::Warning));
+    assert!(behind.what.zh.contains("3 天"), "{behind:?}");
+    assert!(find(&found, "series-behind").is_some(), "{found:?}");
+    let found = examine(&Patient::Data(house.data()), now());
+    assert!(find(&found, "follower-behind").is_none() && find(&found, "series").is_some(), "{found:?}");
+    gateway.stop().await;
+}
+
+/// Every write to a file beyond its first byte fails from now on, as on a disk that is full; or no longer.
+fn refuse_writes(gateway: &Gateway, refuse: bool) {
+    let size = if refuse { "--fsize=1:unlimited" } else { "--fsize=unlimited:unlimited" };
+    let pid = gateway.pid().to_string();
+    assert!(Command::new("prlimit").args(["--pid", &pid, size]).status().unwrap().success());
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_written_is_told_and_afterwards_that_it_could_not() {
+    let house = house("");
+    let program = house.command();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(program.get_program())
+        .args(program.get_args());
+    let gateway = house.launch_by(command).await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"temperature":20}"#).await;
+    Told::of(&house).sees_no("journal-unwritable");
+    refuse_writes(&gateway, true);
+    pen.send(&topic("sd-1"), br#"{"smoke":1}"#, 77, false).await.unwrap();
+    soon("the journal is known to be broken", async { while gateway.status("/readyz").await == 200 {} })
+        .await;
+    Told::of(&house).sees("journal-unwritable", "serious");
+    // After some seconds a message is let go unrecorded, so that a fire behind it gets through.
+    soon("the acknowledgement", pen.acknowledged()).await.unwrap();
+    Told::of(&house).sees("readings-unrecorded", "warning");
+    refuse_writes(&gateway, false);
+    gateway.hazard("gateway/journal", "gateway-fault", |fault| fault["phase"] == "returned").await;
+    let told = Told::of(&house);
+    told.sees_no("journal-unwritable");
+    let was = told.sees("journal-was-unwritable", "warning");
+    assert!(was["since_ms"].is_number() && was["what"]["zh"].as_str().unwrap().contains("恢复"), "{was:#}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_journal_that_another_program_holds_is_told_as_unwritable() {
+    let house = house("");
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"temperature":20}"#).await;
+    let stuck = Stuck::hold(&house.data());
+    pen.send(&topic("sd-1"), br#"{"smoke":1}"#, 77, false).await.unwrap();
+    soon("the journal is known to stand still", async { while gateway.status("/readyz").await == 200 {} })
+        .await;
+    Told::of(&house).sees("journal-unwritable", "serious");
+    stuck.release();
+    gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_is_told() {
+    let house = house("");
+    let gateway = house.launch().await;
+    let signal = |name: &str| {
+        let pid = gateway.pid().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    };
+    signal("STOP");
+    let told = Told::of(&house);
+    signal("CONT");
+    told.sees("running", "good");
+    told.sees("not-answering", "serious");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_duty_log_that_somebody_changed_is_told() {
+    let house = house("");
+    stopped(&house).await;
+    let conn = rusqlite::Connection::open(house.data().join("journal.db")).unwrap();
+    conn.execute("DELETE FROM note WHERE id = 1", []).unwrap();
+    drop(conn);
+    let told = Told::of(&house);
+    let broken = told.sees("audit-broken", "serious");
+    assert!(broken["what"]["zh"].as_str().unwrap().contains("被删除"), "{broken}");
+    told.sees("database", "good");
+}
+
+#[tokio::test]
+async fn backups_that_fail_are_missing_or_grow_old_are_told() {
+    let house_without = house("");
+    Told::of(&house_without).sees_no("backup");
+    stopped(&house_without).await;
+    Told::of(&house_without).sees("backup-none", "warning");
+
+    let usb = tempfile::tempdir_in("/dev/shm").unwrap();
+    let dir = usb.path().join("fengsui");
+    let house = house(&format!("[backup]\ndir = \"{}\"\nevery_hours = 24\n", dir.display()));
+    stopped(&house).await;
+    let told = Told::of(&house);
+    told.sees("backup-target-missing", "warning");
+    told.sees("backup-never", "warning");
+    let failed = r#"{"at":1800000000000,"ok":false,"file":null,"bytes":0,"error":"U 盘不在","error_en":"no stick","good_at":null,"good_file":null}"#;
+    let (journal, _) = Journal::open(&house.data(), Limits::default(), Metrics::new()).unwrap();
+    journal.put_document("backup", "last", Some(failed), now()).await.unwrap();
+    drop(journal);
+    let told = Told::of(&house);
+    assert!(told.sees("backup-failed", "warning")["what"]["zh"].as_str().unwrap().contains("U 盘不在"));
+    std::fs::create_dir(&dir).unwrap();
+    let (code, said) = House::tool(&["backup", "--config", house.config().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    Told::of(&house).sees("backup", "good");
+    let old = examine(&Patient::Config(house.config()), now() + Span::from_secs(5 * 86_400));
+    assert!(find(&old, "backup-old").is_some_and(|old| old.what.zh.contains('5')), "{old:?}");
+    // On the journal's own disk it is of little use.
+    let near = house.config().with_file_name("backups");
+    std::fs::create_dir(&near).unwrap();
+    let text = std::fs::read_to_string(house.config()).unwrap();
+    std::fs::write(house.config(), text.replace(dir.to_str().unwrap(), near.to_str().unwrap())).unwrap();
+    Told::of(&house).sees("backup-same-disk", "warning");
+}
