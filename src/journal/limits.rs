@@ -2,7 +2,7 @@
 
 use super::store::is_damage;
 use super::{AuditHead, Room};
-use crate::model::{Span, Timestamp};
+use crate::model::{Span, Text, Timestamp};
 
 /// What the journal may use. The defaults suit a box with an 8 GB card.
 #[derive(Debug, Clone)]
@@ -92,6 +92,8 @@ pub struct JournalHealth {
     pub head: u64,
     /// What the last failure said; kept after recovery.
     pub last_error: Option<String>,
+    /// The same for a person, and what to do; kept after recovery.
+    pub reason: Option<Text>,
     /// Whether the ballast file is in place. False: the disk was full.
     pub ballast: bool,
     /// Where the hash chain over the duty log stands.
@@ -176,6 +178,16 @@ pub enum AppendError {
     /// The disk or the file failed.
     #[error("the journal could not be written: {0}")]
     Failed(String),
+    /// The disk may not be written: systems set one so when it has failed.
+    #[error(
+        "the journal's disk is read-only: {0}: check the card and the system's log, then mount it writable again"
+    )]
+    ReadOnly(String),
+    /// The file was deleted or replaced under the open connection, and could not be put back.
+    #[error(
+        "the journal's file was deleted or replaced, and cannot be put back: {0}: nothing is written until it can"
+    )]
+    Lost(String),
     /// The entry's number is not the next one.
     #[error("entry {got} is out of order: the next one is {expected}")]
     OutOfOrder {
@@ -210,10 +222,28 @@ impl From<rusqlite::Error> for ReadError {
     }
 }
 
+impl AppendError {
+    /// In both languages, with what to do.
+    pub fn text(&self) -> Text {
+        let zh = match self {
+            Self::Full(_) => "存储空间已满：请清理磁盘，或调大容量上限".to_owned(),
+            Self::Failed(cause) => format!("磁盘或文件写入失败（{cause}）"),
+            Self::ReadOnly(_) => {
+                "磁盘变为只读，可能已损坏：请检查存储卡和系统日志，并重新挂载为可写".to_owned()
+            }
+            Self::Lost(cause) => format!("数据库文件被删除或替换，且无法恢复（{cause}）：恢复之前不写入"),
+            Self::OutOfOrder { expected, got } => format!("记录编号不连续：应为 {expected}，实为 {got}"),
+            Self::Closed => "日志已关闭".to_owned(),
+        };
+        Text::new(&zh, &self.to_string())
+    }
+}
+
 impl From<rusqlite::Error> for AppendError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => Self::Full(error.to_string()),
+            Some(rusqlite::ErrorCode::ReadOnly) => Self::ReadOnly(error.to_string()),
             _ => Self::Failed(error.to_string()),
         }
     }

@@ -27,6 +27,7 @@ mod audit;
 mod append;
 mod forecast;
 mod restamp;
+mod rescue;
 mod retention;
 mod readers;
 mod archive;
@@ -92,15 +93,16 @@ impl Journal {
         let (conn, recovered) = place.open(&limits)?;
         let path = place.database();
         let refused = |cause: String| OpenError::Database { path: path.display().to_string(), cause };
-        let (restored, live, writer) = Self::restore(conn, &place, limits, &metrics, recovered)
-            .map_err(|error| refused(error.to_string()))?;
+        let readers = Readers::new(place.clone());
+        let (restored, live, writer) =
+            Self::restore(conn, &place, limits, &metrics, recovered, readers.clone())
+                .map_err(|error| refused(error.to_string()))?;
         let queue = Arc::new(Queue::new());
         let jobs = queue.clone();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || writer.run(&jobs))
             .map_err(|error| refused(error.to_string()))?;
-        let readers = Readers::new(place);
         let writer = Mutex::new(Some(thread));
         Ok((Self(Arc::new(Inner { live, queue, readers, metrics, writer, lock })), restored))
     }
@@ -111,6 +113,7 @@ impl Journal {
         limits: Limits,
         metrics: &Metrics,
         mut recovered: Option<Text>,
+        readers: Arc<Readers>,
     ) -> Result<(Restored, Arc<live::Live>, writer::Writer), ReadError> {
         let head = read::head(&conn)?;
         let (facts, unreadable) = read::facts(&conn, metrics)?;
@@ -133,8 +136,16 @@ impl Journal {
             ..JournalHealth::default()
         };
         let live = Arc::new(live::Live::new(&limits, names, cursors, health));
-        let writer =
-            writer::Writer::new(conn, place.clone(), limits, metrics.clone(), live.clone(), interned)?;
+        let parts = writer::Parts {
+            conn,
+            place: place.clone(),
+            limits,
+            metrics: metrics.clone(),
+            live: live.clone(),
+            names: interned,
+            readers,
+        };
+        let writer = writer::Writer::new(parts)?;
         Ok((Restored { head, newest_at, facts, receipts, recovered }, live, writer))
     }
 
@@ -391,18 +402,18 @@ impl Journal {
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, AppendError> {
         let (answer, answered) = oneshot::channel();
-        let job = move |conn: &mut Connection| {
-            let result =
-                conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-                    let result = work(&transaction)?;
-                    transaction.commit()?;
-                    Ok(result)
-                });
+        let job = move |conn: Result<&mut Connection, AppendError>| {
+            let result = conn.and_then(|conn| {
+                let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let result = work(&transaction)?;
+                transaction.commit()?;
+                Ok(result)
+            });
             // A caller that has gone away does not want to know.
             let _unheard = answer.send(result);
         };
         self.0.queue.put(Job::Run(Box::new(job))).await?;
-        answered.await.map_err(|_| AppendError::Closed)?.map_err(AppendError::from)
+        answered.await.map_err(|_| AppendError::Closed)?
     }
 
     /// For the series: a question on a read connection, in one snapshot.

@@ -4,6 +4,7 @@ use super::{AppendError, Write};
 use rusqlite::Connection;
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 /// Jobs that may wait. The pipeline has one append under way, the series one step, the web a few documents:
@@ -14,8 +15,18 @@ const WAITING_MAX: usize = 64;
 pub(super) enum Job {
     /// An append, answered when it is durable.
     Append(Box<Write>, oneshot::Sender<Result<(), AppendError>>),
-    /// Anything else that writes.
-    Run(Box<dyn FnOnce(&mut Connection) + Send>),
+    /// Anything else that writes, or is told why it cannot.
+    Run(Box<dyn FnOnce(Result<&mut Connection, AppendError>) + Send>),
+}
+
+/// What the writer has to do next.
+pub(super) enum Taken {
+    /// This.
+    Job(Job),
+    /// Nothing now.
+    Idle,
+    /// Nothing any more.
+    Closed,
 }
 
 pub(super) struct Queue {
@@ -51,22 +62,28 @@ impl Queue {
         Ok(())
     }
 
-    /// The next job; `None` when the queue is closed and empty.
-    pub(super) fn take(&self) -> Option<Job> {
+    /// The next job, or that there was none for so long.
+    pub(super) fn take(&self, patience: Duration) -> Taken {
         let mut waiting = self.lock();
         loop {
-            if let Some(job) = waiting.appends.pop_front() {
+            let job = waiting.appends.pop_front().or_else(|| waiting.others.pop_front());
+            if let Some(job) = job {
                 self.room.add_permits(1);
-                return Some(job);
-            }
-            if let Some(job) = waiting.others.pop_front() {
-                self.room.add_permits(1);
-                return Some(job);
+                return Taken::Job(job);
             }
             if waiting.closed {
-                return None;
+                return Taken::Closed;
             }
-            waiting = self.ready.wait(waiting).expect("no holder of this lock panics");
+            let (woken, waited) =
+                self.ready.wait_timeout(waiting, patience).expect("no holder of this lock panics");
+            waiting = woken;
+            if waited.timed_out()
+                && waiting.appends.is_empty()
+                && waiting.others.is_empty()
+                && !waiting.closed
+            {
+                return Taken::Idle;
+            }
         }
     }
 

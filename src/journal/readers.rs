@@ -11,11 +11,26 @@ const READERS_MAX: usize = 4;
 
 pub(super) struct Readers {
     place: Place,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Idle>,
     room: Arc<Semaphore>,
 }
 
+/// Connections that wait for a question.
+#[derive(Default)]
+struct Idle {
+    connections: Vec<Connection>,
+    /// How often the database's file was changed for another: a connection of an earlier one is not kept.
+    file: u64,
+}
+
 impl Readers {
+    /// The database is another file now: connections to the old one are dropped.
+    pub(super) fn forget(&self) {
+        let mut idle = self.lock();
+        idle.file += 1;
+        idle.connections.clear();
+    }
+
     pub(super) fn new(place: Place) -> Arc<Self> {
         Arc::new(Self { place, idle: Mutex::default(), room: Arc::new(Semaphore::new(READERS_MAX)) })
     }
@@ -29,7 +44,10 @@ impl Readers {
         let readers = self.clone();
         let answer = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let idle = readers.lock().pop();
+            let (idle, file) = {
+                let mut idle = readers.lock();
+                (idle.connections.pop(), idle.file)
+            };
             let mut conn = match idle {
                 Some(conn) => conn,
                 None => store::connect_reader(&readers.place.database())?,
@@ -40,13 +58,16 @@ impl Readers {
                 }
             })?;
             // After an error the connection is dropped instead: the next question opens a new one.
-            readers.lock().push(conn);
+            let mut idle = readers.lock();
+            if idle.file == file {
+                idle.connections.push(conn);
+            }
             Ok(answer)
         });
         answer.await.map_err(|_| ReadError::Closed)?
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Idle> {
         self.idle.lock().expect("no holder of this lock panics")
     }
 }

@@ -46,6 +46,22 @@ impl Place {
     fn wal(&self) -> PathBuf {
         self.dir.join("journal.db-wal")
     }
+    /// The database, its log and the log's index.
+    pub(super) fn files(&self) -> [PathBuf; 3] {
+        [self.database(), self.wal(), self.dir.join("journal.db-shm")]
+    }
+    /// A file beside the database.
+    pub(super) fn beside(&self, what: &str) -> PathBuf {
+        self.dir.join(format!("journal.db.{what}"))
+    }
+    /// A name beside the database that nothing has yet.
+    pub(super) fn free_name(&self, what: &str) -> PathBuf {
+        let name = |n: u32| self.beside(&format!("{what}-{n}"));
+        (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0))
+    }
+    pub(super) fn lock_file(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
     fn ballast(&self) -> PathBuf {
         self.dir.join("ballast")
     }
@@ -84,7 +100,7 @@ impl Place {
         };
         let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.dir);
         made.map_err(|error| refused(&self.dir, error))?;
-        let path = self.dir.join("lock");
+        let path = self.lock_file();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -135,6 +151,9 @@ impl Place {
     /// Opens the database: checked, migrated, or begun afresh with what could be saved of a damaged one.
     pub(super) fn open(&self, limits: &Limits) -> Result<(Connection, Option<Text>), OpenError> {
         let path = self.database().display().to_string();
+        if let Err(error) = super::rescue::finish(self) {
+            return Err(OpenError::Directory { path, cause: error.to_string() });
+        }
         let opened = match self.open_checked(limits) {
             // A disk that is full to the last page: the ballast was laid for this.
             Err(Refused::Full(_)) if self.drop_ballast() => self.open_checked(limits),
@@ -190,8 +209,7 @@ impl Place {
     }
 
     fn set_aside(&self) -> Result<PathBuf, OpenError> {
-        let name = |n: u32| self.dir.join(format!("journal.db.damaged-{n}"));
-        let free = (1..u32::MAX).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
+        let free = self.free_name("damaged");
         fs::rename(self.database(), &free).map_err(|error| OpenError::Directory {
             path: self.database().display().to_string(),
             cause: error.to_string(),
@@ -249,7 +267,9 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// The one connection that writes.
 pub(super) fn connect_writer(path: &Path, limits: &Limits) -> rusqlite::Result<Connection> {
-    let conn = Connection::open(path)?;
+    // The file is made beforehand, with the right rights: a connection that is opened anew must never begin an empty one.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_MAX)?;
     conn.pragma_update(None, "page_size", PAGE_BYTES.cast_signed())?;
     // Before the first table: it cannot be changed later without rewriting the file.

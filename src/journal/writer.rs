@@ -1,13 +1,16 @@
 //! The one thread that writes. An append is one transaction, durable when it is answered.
 
 use super::live::Live;
-use super::queue::{Job, Queue};
+use super::queue::{Job, Queue, Taken};
+use super::readers::Readers;
+use super::rescue::{self, Identity, LOOK_EVERY, Lost};
 use super::retention::Retention;
 use super::store::{Place, is_damage, to_sql};
-use super::{AppendError, Limits, Write, append, audit, forecast, read, store};
+use super::{AppendError, Limits, NoteKind, Write, append, audit, forecast, read, store};
 use crate::metrics::Metrics;
-use crate::model::{Span, Timestamp};
+use crate::model::{Span, Text, Timestamp};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -33,17 +36,30 @@ pub(super) struct Writer {
     /// The entry whose commit failed in a way that may yet have reached the disk.
     in_doubt: Option<u64>,
     reconnect: bool,
+    readers: Arc<Readers>,
+    /// The files that the connection has open, and when they were looked at last.
+    files: Identity,
+    looked_at: Instant,
+    /// They are gone and could not be put back yet: why, and how long it took to find out.
+    lost: Option<(Lost, String, Duration)>,
+    /// The lock of a folder that had to be made anew; held as long as the writer runs.
+    lock: Option<File>,
+}
+
+/// What a writer is made of.
+pub(super) struct Parts {
+    pub(super) conn: Connection,
+    pub(super) place: Place,
+    pub(super) limits: Limits,
+    pub(super) metrics: Metrics,
+    pub(super) live: Arc<Live>,
+    pub(super) names: append::Interned,
+    pub(super) readers: Arc<Readers>,
 }
 
 impl Writer {
-    pub(super) fn new(
-        conn: Connection,
-        place: Place,
-        limits: Limits,
-        metrics: Metrics,
-        live: Arc<Live>,
-        names: append::Interned,
-    ) -> rusqlite::Result<Self> {
+    pub(super) fn new(parts: Parts) -> rusqlite::Result<Self> {
+        let Parts { conn, place, limits, metrics, live, names, readers } = parts;
         let retention = Retention::new(&conn, &limits)?;
         let laid = place.lay_ballast(limits.ballast_bytes);
         {
@@ -54,6 +70,11 @@ impl Writer {
         }
         let ballast_gone_since = (!laid).then(Instant::now);
         let writer = Self {
+            files: Identity::of(&place),
+            looked_at: Instant::now(),
+            lost: None,
+            lock: None,
+            readers,
             conn,
             place,
             limits,
@@ -74,7 +95,16 @@ impl Writer {
     /// Works until the queue is closed and empty, then writes what only memory knows and tidies the log away.
     pub(super) fn run(mut self, queue: &Queue) {
         let _nobody_waits = Abandon(queue);
-        while let Some(job) = queue.take() {
+        loop {
+            let job = match queue.take(LOOK_EVERY) {
+                Taken::Job(job) => job,
+                Taken::Idle => {
+                    // What is wrong with them is in the health, and the next append's answer.
+                    let _told = self.keep_files();
+                    continue;
+                }
+                Taken::Closed => break,
+            };
             match job {
                 Job::Append(write, answer) => {
                     let result = self.append(&write);
@@ -82,8 +112,14 @@ impl Writer {
                     let _unheard = answer.send(result);
                 }
                 Job::Run(job) => {
-                    self.reconnect_if_needed();
-                    job(&mut self.conn);
+                    if let Err(cause) = self.keep_files() {
+                        job(Err(AppendError::Lost(cause)));
+                        continue;
+                    }
+                    match self.reconnect_if_needed() {
+                        Ok(()) => job(Ok(&mut self.conn)),
+                        Err(error) => job(Err(error.into())),
+                    }
                     self.roll_back();
                 }
             }
@@ -106,7 +142,10 @@ impl Writer {
             return Err(AppendError::OutOfOrder { expected: head + 1, got: no });
         }
         let started = Instant::now();
-        self.reconnect_if_needed();
+        if let Err(cause) = self.keep_files() {
+            self.metrics.journal_failures.inc();
+            return Err(self.failing(write.entry.at, AppendError::Lost(cause)));
+        }
         let mut result = self.try_append(write);
         if let Err(error) = &result
             && error.sqlite_error_code() == Some(ErrorCode::DiskFull)
@@ -126,13 +165,17 @@ impl Writer {
             }
             Err(error) => {
                 self.metrics.journal_failures.inc();
-                Err(self.failed(write, error))
+                if is_damage(&error) {
+                    self.place.mark_suspect();
+                }
+                Err(self.failing(write.entry.at, error.into()))
             }
         }
     }
 
     fn try_append(&mut self, write: &Write) -> rusqlite::Result<()> {
         let no = write.entry.no;
+        self.reconnect_if_needed()?;
         if self.in_doubt == Some(no) && read::head(&self.conn)? == no {
             return Ok(()); // It had reached the disk after all.
         }
@@ -209,33 +252,101 @@ impl Writer {
         self.count();
     }
 
-    fn failed(&mut self, write: &Write, error: rusqlite::Error) -> AppendError {
-        if is_damage(&error) {
-            self.place.mark_suspect();
-        }
-        let error = AppendError::from(error);
+    /// Tells the health, and the log once.
+    fn failing(&self, at: Timestamp, error: AppendError) -> AppendError {
         let mut health = self.live.health();
         if health.writable {
-            tracing::error!(no = write.entry.no, %error, "the journal cannot be written");
+            tracing::error!(%at, %error, "the journal cannot be written");
         }
         health.writable = false;
-        health.failing_since.get_or_insert(write.entry.at);
+        health.failing_since.get_or_insert(at);
         health.last_error = Some(error.to_string());
+        health.reason = Some(error.text());
         error
     }
 
-    /// After an I/O error a connection may hold on to a broken file: begin anew.
-    fn reconnect_if_needed(&mut self) {
-        if !self.reconnect {
-            return;
+    /// Looks now and then whether the open files are still where they were, and puts them back if not. An error: they are
+    /// gone, and nothing may be written, because the next start would not find it.
+    fn keep_files(&mut self) -> Result<(), String> {
+        // A copy that failed after minutes, on a full disk say, is not begun again at once.
+        let pause = self.lost.as_ref().map_or(LOOK_EVERY, |(.., took)| LOOK_EVERY.max(*took * 4));
+        // Before a new connection is opened they are looked at in any case: it must not open somebody else's file.
+        if self.looked_at.elapsed() < pause && (self.lost.is_some() || !self.reconnect) {
+            return self.lost.as_ref().map_or(Ok(()), |(_, cause, _)| Err(cause.clone()));
         }
-        match store::connect_writer(&self.place.database(), &self.limits) {
-            Ok(conn) => {
-                self.conn = conn;
-                self.reconnect = false;
+        self.looked_at = Instant::now();
+        // Once lost, always lost: a file that somebody put there meanwhile is not ours.
+        let known = self.lost.as_ref().map(|(lost, ..)| *lost);
+        let Some(lost) = known.or_else(|| self.files.lost(&self.place)) else { return Ok(()) };
+        if known.is_none() {
+            tracing::error!(?lost, "the journal's file is not the one that is open: it is put back");
+        }
+        let started = Instant::now();
+        if lost == Lost::Remounted && self.adopt() {
+            tracing::warn!("the journal's file is the same one, on a disk that was mounted anew");
+            self.lost = None;
+            return Ok(());
+        }
+        let back = rescue::rescue(&self.conn, &self.place).and_then(|lock| {
+            self.lock = lock.or(self.lock.take());
+            self.connect().and_then(|()| self.note(&lost.told())).map_err(|error| error.to_string())
+        });
+        match &back {
+            Ok(()) => {
+                self.lost = None;
+                tracing::warn!("the journal's file is in its place again; nothing was lost");
             }
-            Err(error) => tracing::debug!(%error, "the journal cannot be opened again yet"),
+            Err(cause) => {
+                self.lost = Some((lost, cause.clone(), started.elapsed()));
+                self.failing(self.newest_at(), AppendError::Lost(cause.clone()));
+            }
         }
+        back
+    }
+
+    /// A card that was pulled and put back, or mounted anew after a fault: the file in its place holds every commit that was
+    /// confirmed, and the open connection is dead. False: it is another file.
+    fn adopt(&mut self) -> bool {
+        let known = (*self.live.recorded().borrow(), self.live.health().audit);
+        let there = store::connect_archive(&self.place.database())
+            .and_then(|conn| Ok((read::head(&conn)?, audit::head(&conn)?)));
+        // The chain also moves when lines are deleted by age, which the health learns with the next line.
+        let same = there.is_ok_and(|(head, chain)| head == known.0 && chain.count >= known.1.count);
+        same && known.0 > 0 && self.connect().is_ok()
+    }
+
+    fn newest_at(&self) -> Timestamp {
+        let newest = "SELECT ifnull(max(at), 0) FROM (SELECT at FROM entry ORDER BY no DESC LIMIT 1)";
+        let at = self.conn.query_row(newest, [], |row| row.get(0));
+        Timestamp::from_millis(at.unwrap_or(0))
+    }
+
+    /// A line in the duty log that belongs to no entry of its own: it stands with the newest one.
+    fn note(&mut self, text: &Text) -> rusqlite::Result<()> {
+        let (no, at) = (to_sql(read::head(&self.conn)?), self.newest_at());
+        let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let words = [NoteKind::Journal.name(), "journal", &text.zh, &text.en];
+        audit::Chain::at_its_end(&transaction)?.note(no, at.as_millis(), words)?;
+        transaction.commit()?;
+        self.live.health().audit = audit::head(&self.conn)?;
+        Ok(())
+    }
+
+    /// Opens the file that is there now, and forgets what was known of the one before.
+    fn connect(&mut self) -> rusqlite::Result<()> {
+        let conn = store::connect_writer(&self.place.database(), &self.limits)?;
+        self.retention = Retention::new(&conn, &self.limits)?;
+        self.conn = conn;
+        self.readers.forget();
+        self.files = Identity::of(&self.place);
+        self.reconnect = false;
+        Ok(())
+    }
+
+    /// After an I/O error a connection may hold on to a broken file: begin anew. Nothing that was read before the error is
+    /// trusted, and while there is no new connection the old one writes nothing.
+    fn reconnect_if_needed(&mut self) -> rusqlite::Result<()> {
+        if self.reconnect { self.connect() } else { Ok(()) }
     }
 
     /// Whatever a job left open is undone.

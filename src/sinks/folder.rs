@@ -90,7 +90,7 @@ impl Folder {
         clock: Clock,
         metrics: Metrics,
     ) -> Self {
-        let (recorded, sink) = (journal.recorded(), Sink::named(&settings.name));
+        let (recorded, sink) = (journal.settled(), Sink::named(&settings.name));
         let settings = Arc::new(settings);
         Self {
             settings,
@@ -156,7 +156,7 @@ impl Folder {
         let mut through = first.no - 1;
         let mut taken = 0;
         while through < head && part.bytes() < self.settings.file_max_bytes {
-            let entries = self.journal.read_recorded_after(through, ENTRIES_AT_ONCE).await;
+            let entries = self.journal.read_settled_after(through, ENTRIES_AT_ONCE).await;
             let entries = entries.map_err(|error| of_journal(&error))?;
             let Some(last) = entries.last() else { break };
             (through, taken) = (last.no, taken + entries.len());
@@ -188,7 +188,7 @@ impl Folder {
     }
 
     async fn entry_after(&self, no: u64) -> Result<Option<Arc<Entry>>, String> {
-        let entries = self.journal.read_recorded_after(no, 1).await;
+        let entries = self.journal.read_settled_after(no, 1).await;
         Ok(entries.map_err(|error| of_journal(&error))?.into_iter().next())
     }
 

@@ -6,7 +6,7 @@
 //!
 //! # A new sink
 //! 1. One file here with a struct that implements [`Worker`]. [`folder`] is the shorter example. `step()` reads
-//!    [`Journal::read_recorded_after`] from its cursor, gives the entries to the far side, waits for its confirmation, and
+//!    [`Journal::read_settled_after`] from its cursor, gives the entries to the far side, waits for its confirmation, and
 //!    only then calls [`Journal::move_cursor`]. What cannot be delivered now is [`Progress::BackOff`] with words for a
 //!    person, Chinese first; what never can be is counted and kept where a person sees it, before it is given up. A step
 //!    that is repeated must do no harm: after a crash the newest entries come once more.
@@ -18,7 +18,7 @@
 //!    its name.
 //! 5. A test with the real far side, down and up again, that counts what arrived.
 //!
-//! [`Journal::read_recorded_after`]: crate::journal::Journal::read_recorded_after
+//! [`Journal::read_settled_after`]: crate::journal::Journal::read_settled_after
 //! [`Journal::move_cursor`]: crate::journal::Journal::move_cursor
 
 pub mod influx;

@@ -3,6 +3,7 @@
 mod archive;
 mod damage;
 mod formats;
+mod lost;
 mod room;
 
 use fengsui::journal::{

@@ -131,7 +131,7 @@ impl Influx {
         clock: Clock,
         metrics: Metrics,
     ) -> Result<Self, reqwest::Error> {
-        let recorded = journal.recorded();
+        let recorded = journal.settled();
         Ok(Self {
             delivery: Delivery::new(&settings)?,
             sizing: Sizing::new(settings.batch_lines_max),
@@ -232,7 +232,7 @@ impl Influx {
         let plan = self.plan.borrow().clone();
         let (mut through, mut taken, mut lines) = (left.after, 0, Vec::new());
         while taken < ENTRIES_MAX && lines.len() < lines_max && through < left.through {
-            let read = self.journal.read_recorded_after(through, ENTRIES_AT_ONCE).await;
+            let read = self.journal.read_settled_after(through, ENTRIES_AT_ONCE).await;
             let mut entries = read.map_err(|error| Trouble::journal(&error))?;
             let Some(last) = entries.last() else { break };
             // Beyond the end: between there and here nothing is held any more.
