@@ -204,13 +204,6 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         Ok(())
     });
 
-    let (dated, times) = (series.clone(), journal.clone());
-    let cancel = rest.cancel.clone();
-    rest.spawn("times of the series", async move {
-        cancel.run_until_cancelled(keep_times(times, dated)).await;
-        Ok(())
-    });
-
     let (plan_sender, plan) = watch::channel(config.plan.clone());
     let name = config.gateway.name.clone().unwrap_or_else(outlets::host_name);
     let mut sinks = Vec::new();
@@ -370,32 +363,6 @@ async fn watch_health(
             changed
         });
         tokio::time::sleep(HEALTH_EVERY).await;
-    }
-}
-
-/// How long a tail that could not be read anew waits before it is tried again.
-const REBUILD_AGAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// While the clock is unset the series keeps its samples in the tail; once it is set they are read anew, for the journal
-/// dates them anew. Never ends.
-async fn keep_times(journal: Journal, series: Series) {
-    let mut held_back = journal.held_back_after();
-    let mut was_held = false;
-    loop {
-        let held = held_back.borrow_and_update().is_some();
-        if held {
-            series.hold_sealing(true);
-        } else if was_held {
-            while let Err(error) = series.rebuild_tail().await {
-                tracing::error!(%error, "the series could not take the right times over; it will try again");
-                tokio::time::sleep(REBUILD_AGAIN_AFTER).await;
-            }
-            series.hold_sealing(false);
-        }
-        was_held = held;
-        if held_back.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 
