@@ -21,6 +21,7 @@ use crate::web;
 use anyhow::Context;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -231,9 +232,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let first_password = web::accounts::ensure_first_account(&journal, &clock).await?;
     if let Some(listener) = listener {
         let (health_sender, health) = watch::channel(web::Health::default());
-        let (watched, cancel) = (journal.clone(), rest.cancel.clone());
+        let (watched, dir, cancel) = (journal.clone(), settings.dir.clone(), rest.cancel.clone());
         rest.spawn("health", async move {
-            cancel.run_until_cancelled(watch_health(watched, links, sinks, health_sender)).await;
+            cancel.run_until_cancelled(watch_health(watched, dir, links, sinks, health_sender)).await;
             Ok(())
         });
         let room =
@@ -424,6 +425,7 @@ const HEALTH_EVERY: Duration = Duration::from_secs(2);
 /// Tells the health page how links and sinks are. Never ends.
 async fn watch_health(
     journal: Journal,
+    dir: PathBuf,
     links: watch::Receiver<BTreeMap<LinkId, LinkState>>,
     sinks: Vec<Sink>,
     health: watch::Sender<web::Health>,
@@ -436,16 +438,22 @@ async fn watch_health(
             since,
             reason,
         });
-        let mut now = web::Health { links: links.collect(), sinks: Vec::new() };
-        let head = journal.health().head;
+        let mut now = web::Health {
+            links: links.collect(),
+            backup: web::Backup::last(&journal).await,
+            set_aside: set_aside(&dir).await,
+            sinks: Vec::new(),
+        };
+        let held = journal.health();
         for sink in &sinks {
             let last_error = sink.trouble.borrow().clone();
             // A cursor that cannot be read is shown as the whole journal behind: the journal's own fault says why.
             let at = journal.cursor(&sink.cursor).await.unwrap_or(0);
             now.sinks.push(web::SinkHealth {
                 name: sink.name.clone(),
-                lag: head.saturating_sub(at),
+                lag: held.head.saturating_sub(at),
                 last_error,
+                hours_left: held.room.hours_of_buffer(at),
             });
         }
         health.send_if_modified(|shown| {
@@ -481,6 +489,21 @@ async fn keep_times(journal: Journal, series: Series) {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Damaged files of the journal that wait for a person, with their bytes. A folder that cannot be read is the journal's
+/// own fault, and that is shown.
+async fn set_aside(dir: &Path) -> Vec<(String, u64)> {
+    let mut found = Vec::new();
+    let Ok(mut files) = tokio::fs::read_dir(dir).await else { return found };
+    while let Ok(Some(file)) = files.next_entry().await {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name.contains(".damaged-") && !name.ends_with("-wal") {
+            found.push((name, file.metadata().await.map_or(0, |file| file.len())));
+        }
+    }
+    found.sort();
+    found
 }
 
 /// What must be subscribed on a link: each topic of each profile that is used on it, once.

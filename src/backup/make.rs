@@ -41,6 +41,8 @@ pub struct Order {
     pub keep: Option<usize>,
     /// The time that it is named after.
     pub now: Timestamp,
+    /// The largest write-ahead log that the copy may lead to; [`WAL_BYTES_MAX`] but for tests.
+    pub log_max: u64,
 }
 
 /// What was made.
@@ -65,6 +67,7 @@ pub type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
 /// read back, or `go_on` said no. Nothing but whole backups is left behind, and no older one is deleted.
 pub fn make(order: &Order, go_on: &GoOn) -> Result<Made, BackupError> {
     let to = usable(&order.to, &Mounts::read())?;
+    prune::sweep_all(&to, &Whence::of(&order.household));
     fits(&to, estimate(&order.household))?;
     let (dir, part) = Half::begin(&to, &order.household.name, order.now)?;
     let manifest = fill(order, &part, go_on)?;
@@ -85,7 +88,7 @@ fn estimate(household: &Household) -> u64 {
 
 fn fill(order: &Order, half: &Half, go_on: &GoOn) -> Result<Manifest, BackupError> {
     let household = &order.household;
-    copy_journal(&household.journal_dir, &half.dir.join(JOURNAL), go_on)?;
+    copy_journal(&household.journal_dir, &half.dir.join(JOURNAL), order.log_max, go_on)?;
     let journal = Part { role: Role::Journal, path: household.journal_dir.join(JOURNAL) };
     let mut files = vec![stored(half, JOURNAL.to_owned(), &journal, go_on)?];
     let mut left_out = Vec::new();
@@ -111,14 +114,14 @@ fn fill(order: &Order, half: &Half, go_on: &GoOn) -> Result<Manifest, BackupErro
     Ok(manifest)
 }
 
-fn copy_journal(from: &Path, to: &Path, go_on: &GoOn) -> Result<(), BackupError> {
+fn copy_journal(from: &Path, to: &Path, log_max: u64, go_on: &GoOn) -> Result<(), BackupError> {
     let mut archive = Archive::open(from).map_err(|error| BackupError::failed(from, &error))?;
     let (log, own) = (from.join("journal.db-wal"), from.to_owned());
     let asked = go_on.clone();
     let enough = Arc::new(std::sync::OnceLock::new());
     let told = enough.clone();
     let watch = move || {
-        if fs::metadata(&log).is_ok_and(|found| found.len() > WAL_BYTES_MAX) {
+        if fs::metadata(&log).is_ok_and(|found| found.len() > log_max) {
             told.get_or_init(|| {
                 (
                     "目标盘太慢，日志的写前日志涨得太大",

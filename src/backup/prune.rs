@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 /// Deletes the oldest backups of `of` in `dir` until `keep` are left; `newest` is never deleted. Which went. A backup that
 /// somebody put a file of his own into loses ours and stays as a folder.
 pub(super) fn prune(dir: &Path, of: &Whence, keep: usize, newest: &Path) -> Vec<PathBuf> {
-    folders(dir, of).filter(|path| is_left_over(path)).for_each(|path| sweep(&path));
     let mut own = own(dir, of);
     own.retain(|(path, _)| path != newest);
     let surplus = (own.len() + 1).saturating_sub(keep.max(1));
@@ -65,6 +64,11 @@ fn remove(path: &Path, manifest: &Manifest) -> Option<PathBuf> {
     let names = manifest.files.iter().map(|file| file.path.as_str());
     remove_files(&old, names);
     Some(path.to_owned())
+}
+
+/// Removes what interrupted backups and deletions left of this gateway's.
+pub(super) fn sweep_all(dir: &Path, of: &Whence) {
+    folders(dir, of).filter(|path| is_left_over(path)).for_each(|path| sweep(&path));
 }
 
 /// Removes what is left of a backup that was interrupted, unless somebody may be writing it now.
@@ -166,6 +170,7 @@ mod tests {
         let held = File::create(writing.join(MANIFEST)).unwrap();
         held.lock().unwrap();
 
+        sweep_all(dir, &whence("box"));
         let gone = prune(dir, &whence("box"), 2, &newest);
         assert_eq!(gone, [oldest.clone(), old.clone()]);
         let left: std::collections::BTreeSet<String> = fs::read_dir(dir)

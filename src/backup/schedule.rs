@@ -3,7 +3,7 @@
 //! It reads the journal on a connection of its own and on a thread where blocking is allowed; the pipeline and the
 //! journal's writer never wait for it, and whatever becomes of it, the gateway runs on.
 
-use super::{BackupError, GoOn, Household, Made, Order, make};
+use super::{BackupError, GoOn, Household, Made, Order, WAL_BYTES_MAX, make};
 use crate::clock::Clock;
 use crate::commands::{Door, Own};
 use crate::journal::Journal;
@@ -139,6 +139,7 @@ impl Schedule {
             with_secrets: false,
             keep: Some(self.keep),
             now,
+            log_max: WAL_BYTES_MAX,
         };
         let asked = cancel.clone();
         let go_on: GoOn = Arc::new(move || !asked.is_cancelled());

@@ -46,6 +46,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         with_secrets: arguments.with_secrets,
         keep: arguments.keep.map(usize::from).or(usual),
         now: Clock::system().now(),
+        log_max: backup::WAL_BYTES_MAX,
     };
     let go_on: backup::GoOn = Arc::new(|| true);
     match backup::make(&order, &go_on) {

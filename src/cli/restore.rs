@@ -4,6 +4,7 @@ use super::check::EXIT_CONFIG;
 use super::known::{Known, refuse, say, tell};
 use crate::backup::{self, BackupError, Into, Manifest, Placed, Restored, Trouble, local, local_or_unknown};
 use crate::clock::Clock;
+use crate::model::Timestamp;
 use std::path::{Path, PathBuf};
 
 /// What can be chosen.
@@ -60,7 +61,12 @@ fn steps(arguments: &Arguments) -> Result<(), Stopped> {
         (Some(config), None) => Known::insist(config).map_err(Stopped::Told)?.gateway.journal.dir,
         (None, None) => return Err(Stopped::Told(EXIT_CONFIG)),
     };
-    let into = Into { data: data.clone(), replace: arguments.replace, now: Clock::system().now() };
+    // A box whose clock is not set yet goes on from where the backup ends, as the gateway itself does.
+    let clock = Clock::system();
+    if let Some(newest) = Manifest::read(&arguments.backup)?.journal.newest_ms {
+        clock.not_before(Timestamp::from_millis(newest));
+    }
+    let into = Into { data: data.clone(), replace: arguments.replace, now: clock.now() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         tell(&format!("✘ {error}\n"));

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// How many findings of the check of the file are told: a ruined file has thousands.
 const CHECK_LINES_MAX: u32 = 20;
-/// SQLite's own steps between two questions whether to go on: some thousand rows.
-const STEPS_PER_QUESTION: std::ffi::c_int = 10_000;
+/// SQLite's own steps between two questions whether to go on: some thirty rows of a copy, each of a few kB.
+const STEPS_PER_QUESTION: std::ffi::c_int = 100;
 /// Notes that a summary shows.
 const NOTES_SHOWN: usize = 20;
 
@@ -217,7 +217,7 @@ impl Archive {
     }
 
     /// Everything that is asked of this archive from now on is given up when `go_on` says no; it is asked every few
-    /// milliseconds. For what may take minutes: a copy (while it is made, the journal's log cannot be used again and
+    /// milliseconds at most. For what may take minutes: a copy (while it is made, the journal's log cannot be used again and
     /// grows), the check of a large file.
     pub fn only_while(&mut self, mut go_on: impl FnMut() -> bool + Send + 'static) -> Result<(), ReadError> {
         Ok(self.conn.progress_handler(STEPS_PER_QUESTION, Some(move || !go_on()))?)

@@ -266,14 +266,25 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
     let sinks: Vec<_> = health
         .sinks
         .iter()
-        .map(|sink| json!({ "name": &sink.name, "lag": sink.lag, "last_error": &sink.last_error }))
+        .map(|sink| json!({ "name": &sink.name, "lag": sink.lag, "last_error": &sink.last_error, "hours_left": sink.hours_left }))
         .collect();
+    let kinds = super::upkeep::kinds(&journal.room.used);
+    let kinds: Vec<_> =
+        kinds.iter().map(|(name, bytes)| json!({ "name": wire::text(name), "bytes": bytes })).collect();
+    let backup = health.backup.as_ref().map(|backup| {
+        json!({ "at": backup.at.as_millis(), "ok": backup.error.is_none(), "file": &backup.file, "bytes": backup.bytes,
+            "error": backup.error.as_ref().map(wire::text), "good_at": backup.good_at.map(Timestamp::as_millis) })
+    });
     Json(json!({
         "now": room.clock.now().as_millis(),
         "clock_believable": room.clock.is_set(),
+        "troubles": super::upkeep::troubles(&shared).iter().map(wire::text).collect::<Vec<_>>(),
         "journal": { "writable": journal.writable, "head": journal.head, "bytes": journal.bytes,
-            "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error },
-        "links": links, "sinks": sinks,
+            "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error,
+            "ballast": journal.ballast, "bytes_max": journal.room.bytes_allowed(), "days_until_full": journal.room.days_until_full(),
+            "kinds": kinds, "set_aside": health.set_aside.iter().map(|(name, _)| name).collect::<Vec<_>>() },
+        "audit": journal.audit.to_string(),
+        "backup": backup, "links": links, "sinks": sinks,
     }))
 }
 

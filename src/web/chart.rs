@@ -1,7 +1,7 @@
 //! WEB · what a chart is drawn from: the buckets of a point, its limits, and when it was in alarm.
 
 use super::api::{Answer, Problem, unreadable};
-use super::{Shared, wire};
+use super::{Shared, rows, wire};
 use crate::model::{Condition, Point, PointId, Priority, Quantity, Span, Text, Timestamp};
 use crate::series::{Bucket, Series};
 use axum::extract::{Json, Path, Query, State};
@@ -52,8 +52,8 @@ pub async fn series(
     };
     let mut states = States::of(point);
     // Empty buckets say nothing: a gap is where there is no row.
-    let rows = filled.map_err(unreadable)?;
-    let rows: Vec<_> = rows
+    let filled = filled.map_err(unreadable)?;
+    let drawn: Vec<_> = filled
         .iter()
         .filter(|bucket| bucket.count > 0 || bucket.bad > 0)
         .map(|bucket| row(bucket, point, &mut states, series))
@@ -77,10 +77,10 @@ pub async fn series(
     Ok(Json(json!({
         "point": id.as_str(), "name": wire::text(&point.name), "unit": point.unit(), "decimals": point.decimals,
         "numeric": point.quantity.is_numeric(), "states": states.json(),
-        "silent_after_ms": device.silent_after.map(Span::as_millis),
+        "silent_after_ms": rows::old_after(device).as_millis(),
         "from": from.as_millis(), "to": to.as_millis(), "now": now.as_millis(),
         "columns": ["start", "end", "count", "bad", "min", "max", "mean", "last", "states"],
-        "rows": rows, "limits": limits, "hazards": open, "closed_hazards": closed,
+        "rows": drawn, "limits": limits, "hazards": open, "closed_hazards": closed,
     })))
 }
 

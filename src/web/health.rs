@@ -3,7 +3,8 @@
 use super::Shared;
 use super::auth::{self, From};
 use super::sessions::COOKIE;
-use crate::model::{LinkId, Timestamp};
+use crate::journal::Journal;
+use crate::model::{LinkId, Text, Timestamp};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,6 +16,10 @@ pub struct Health {
     pub links: Vec<LinkHealth>,
     /// Every reader of the journal that sends something on.
     pub sinks: Vec<SinkHealth>,
+    /// Damaged files of the journal that were set aside and wait for a person, with their sizes in bytes.
+    pub set_aside: Vec<(String, u64)>,
+    /// The last backup that was tried.
+    pub backup: Option<Backup>,
 }
 
 /// One link.
@@ -39,6 +44,61 @@ pub struct SinkHealth {
     pub lag: u64,
     /// What went wrong last, if it has not worked since.
     pub last_error: Option<String>,
+    /// How many hours more can be kept for it until what it has not got is deleted; `None`: nobody can say yet.
+    pub hours_left: Option<u32>,
+}
+
+/// The kind and the key of the journal's document that says how the last backup went.
+const BACKUP: (&str, &str) = ("backup", "last");
+
+/// How the last backup went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backup {
+    /// When it was tried.
+    pub at: Timestamp,
+    /// Where it is; empty when it failed.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Why it failed.
+    pub error: Option<Text>,
+    /// When the last good one was made.
+    pub good_at: Option<Timestamp>,
+}
+
+impl Backup {
+    /// What the journal holds of it. A document that cannot be read is a backup that failed: somebody has to look.
+    pub async fn last(journal: &Journal) -> Option<Self> {
+        let (kind, key) = BACKUP;
+        journal.document(kind, key).await.ok()?.map(|json| Self::parse(&json))
+    }
+
+    fn parse(json: &str) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            at: i64,
+            ok: bool,
+            file: Option<String>,
+            #[serde(default)]
+            bytes: u64,
+            error: Option<String>,
+            error_en: Option<String>,
+            good_at: Option<i64>,
+        }
+        let unknown = || Text::new("原因不明", "nobody knows why");
+        let Ok(kept) = serde_json::from_str::<Kept>(json) else {
+            let at = Timestamp::from_millis(0);
+            return Self { at, file: String::new(), bytes: 0, error: Some(unknown()), good_at: None };
+        };
+        let error = kept.error.map(|zh| Text::new(&zh, kept.error_en.as_deref().unwrap_or(&zh)));
+        Self {
+            at: Timestamp::from_millis(kept.at),
+            file: kept.file.unwrap_or_default(),
+            bytes: kept.bytes,
+            error: (!kept.ok).then(|| error.unwrap_or_else(unknown)),
+            good_at: kept.good_at.map(Timestamp::from_millis),
+        }
+    }
 }
 
 /// `GET /healthz`: the process answers.
@@ -75,4 +135,18 @@ pub async fn metrics(State(shared): State<Shared>, From(address): From, headers:
     }
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], room.metrics.render()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_nobody_can_read_about_has_failed() {
+        let failed = |json: &str| Backup::parse(json).error.map(|error| error.zh.to_string());
+        assert_eq!(failed(r#"{"at":5,"ok":true,"file":"/mnt/usb/1","bytes":7}"#), None);
+        assert_eq!(failed(r#"{"at":5,"ok":false,"error":"写不进"}"#), Some("写不进".to_owned()));
+        assert_eq!(failed(r#"{"at":5,"ok":false}"#), Some("原因不明".to_owned()));
+        assert_eq!(failed("nothing"), Some("原因不明".to_owned()));
+    }
 }

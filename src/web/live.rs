@@ -166,13 +166,11 @@ fn reload() -> Event {
 /// The sign of life, with the time of the gateway and what is wrong with the gateway itself.
 fn beat(shared: &Shared) -> Event {
     let room = &shared.room;
-    let links_down = room.health.borrow().links.iter().filter(|link| !link.up).count();
+    let troubles: Vec<_> = super::upkeep::troubles(shared).iter().map(super::wire::text).collect();
     let body = json!({
         "now": room.clock.now().as_millis(),
         "no": shared.board.snapshot().no,
-        "journal": room.journal.health().writable,
-        "clock": room.clock.is_set(),
-        "links_down": links_down,
+        "troubles": troubles,
         "sound": shared.board.snapshot().sound().name(),
     });
     Event::default().event("beat").data(body.to_string())

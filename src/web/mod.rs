@@ -20,6 +20,7 @@ mod csv;
 mod refusal;
 mod rows;
 mod strays;
+mod upkeep;
 mod wire;
 
 use crate::clock::Clock;
@@ -35,7 +36,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::routing::{get, post};
 use board::Board;
-pub use health::{Health, LinkHealth, SinkHealth};
+pub use health::{Backup, Health, LinkHealth, SinkHealth};
 use sessions::Sessions;
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use crate::journal::{LogLine, Logged, NoteKind};
 use crate::model::{Cause, HazardId, Plan, PointId, Span, Timestamp};
 use askama::Template;
 use axum::Router;
-use axum::extract::{Extension, FromRequestParts, Path, Query, State};
+use axum::extract::{Extension, FromRequestParts, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{Html, IntoResponse, Response};
@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/history", get(history))
         .route("/hazards/{id}", get(hazard))
         .route("/strays", get(super::strays::page).post(super::strays::forget))
-        .route("/health", get(health))
+        .route("/health", get(super::upkeep::page))
 }
 
 /// What every page shows around its own part.
@@ -41,6 +41,8 @@ pub(super) struct Chrome {
     pub(super) no: u64,
     pub(super) lamps: Vec<Lamp>,
     pub(super) sound: &'static str,
+    /// What is wrong with the gateway itself; empty: nothing.
+    pub(super) troubles: String,
     pub(super) demo: bool,
 }
 
@@ -74,6 +76,10 @@ impl FromRequestParts<Shared> for Visit {
 }
 
 impl Visit {
+    pub(super) fn lang(&self) -> Lang {
+        self.lang
+    }
+
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
     }
@@ -88,8 +94,14 @@ impl Visit {
             no: self.board.no,
             lamps: rows::lamps(&self.board, self.lang),
             sound: self.board.sound().name(),
+            troubles: self.troubles(),
             demo: self.shared.room.demo,
         }
+    }
+
+    fn troubles(&self) -> String {
+        let troubles = super::upkeep::troubles(&self.shared);
+        troubles.iter().map(|text| self.lang.pick(text)).collect::<Vec<_>>().join(" · ")
     }
 
     fn cards(&self) -> Cards {
@@ -380,71 +392,4 @@ async fn hazard(visit: Visit, Path(id): Path<String>) -> Response {
         place: Place::of(&visit.plan, &hazard.point),
         lines: lines.collect(),
     })
-}
-
-#[derive(Template)]
-#[template(path = "health.html")]
-struct HealthPage {
-    c: Chrome,
-    links: Vec<(super::LinkHealth, Moment)>,
-    sinks: Vec<super::SinkHealth>,
-    writable: bool,
-    journal_error: String,
-    head: u64,
-    megabytes: String,
-    /// The oldest record, and how far back that is, in words.
-    oldest: Option<(Moment, String)>,
-    clock: bool,
-    uptime: String,
-    counters: Vec<(String, String)>,
-}
-
-async fn health(State(shared): State<Shared>, visit: Visit) -> Response {
-    let room = &shared.room;
-    let health = room.health.borrow().clone();
-    let journal = room.journal.health();
-    render(&HealthPage {
-        c: visit.chrome(),
-        links: health
-            .links
-            .into_iter()
-            .map(|link| {
-                let since = link.since.into();
-                (link, since)
-            })
-            .collect(),
-        sinks: health.sinks,
-        writable: journal.writable,
-        journal_error: journal.last_error.map(|error| error.to_string()).unwrap_or_default(),
-        head: journal.head,
-        megabytes: format!(
-            "{:.1} MB",
-            f64::from(u32::try_from(journal.bytes / 1024).unwrap_or(u32::MAX)) / 1024.0
-        ),
-        oldest: journal.oldest.map(|at| (at.into(), rows::span_text(visit.now.since(at), visit.lang))),
-        clock: room.clock.is_set(),
-        uptime: rows::span_text(visit.now.since(shared.started_at), visit.lang),
-        counters: counters(&room.metrics.render(), visit.lang),
-    })
-}
-
-/// Each counter of the Prometheus text in words, without the histograms.
-fn counters(text: &str, lang: Lang) -> Vec<(String, String)> {
-    let mut counters = Vec::new();
-    let (mut described, mut help) = (String::new(), String::new());
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            let (name, words) = rest.split_once(' ').unwrap_or((rest, ""));
-            (described, help) = (name.to_owned(), words.to_owned());
-        } else if let Some((name, value)) = line.split_once(' ')
-            && (name == described || name.strip_suffix("_total") == Some(&described))
-        {
-            let zh = described
-                .strip_prefix("fengsui_")
-                .and_then(super::texts::metric)
-                .filter(|_| lang == Lang::Zh);
-            counters.push((zh.unwrap_or(help.trim_end_matches('.')).to_owned(), value.to_owned()));
-        }
-    }
-    counters
 }

@@ -433,29 +433,31 @@ fn every_device_id_of_the_plan_is_found_again() {
     assert!(shown.contains("the gateway's own"), "{shown}");
 }
 
-/// A dashboard that asks for a measurement nobody writes shows an empty panel for ever.
 #[test]
-fn the_dashboards_ask_for_classes_that_exist() {
-    let mut report = Report::default();
-    let library =
-        fengsui::config::library::shipped_library(&mut report).expect("the shipped profiles are right");
-    let (mut boards, mut asked) = (0, 0);
-    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboards")).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "json") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).unwrap();
-        let board: serde_json::Value = serde_json::from_str(&text).expect("a dashboard is JSON");
-        boards += 1;
-        for panel in board["panels"].as_array().expect("it has panels") {
-            let flux = panel["targets"][0]["query"].as_str().expect("every panel asks something");
-            for part in flux.split("_measurement == \"").skip(1) {
-                let class = part.split('"').next().unwrap();
-                asked += 1;
-                assert!(class == "hazard" || library.vocabulary.class(class).is_some(), "{path:?}: {class}");
-            }
-        }
+fn where_backups_go_and_which_files_are_secret_is_known() {
+    let gateway = format!("{GATEWAY}\n[backup]\ndir = \"/media/usb/fengsui\"\nevery_hours = 24\n");
+    let gateway =
+        gateway.replace("anonymous = true", "anonymous = true\ncredentials_file = \"broker.users\"");
+    let plan = format!("{SITE}{SMOKE}");
+    let texts = [("gateway.toml", gateway.as_str()), ("plan.toml", &plan), ("broker.users", "a:b\n")];
+    let (config, _) =
+        Config::from_texts(&texts, &|_| None).map_err(|report| report.render(Colour::No)).unwrap();
+    let backup = config.gateway.backup.unwrap();
+    assert_eq!((backup.dir.as_path(), backup.keep), (Path::new("/media/usb/fengsui"), 7));
+    assert_eq!(backup.every, Some(Span::from_secs(86_400)));
+    assert_eq!(config.gateway.secret_files, [Path::new("broker.users")]);
+    assert_eq!(config.gateway.file, Path::new("gateway.toml"));
+    for (wrong, expected) in
+        [("every_hours = 0", "every_hours"), ("keep = 0", "keep"), ("kep = 3", "keep"), ("", "dir")]
+    {
+        let table = if wrong.is_empty() {
+            "[backup]\n".to_owned()
+        } else {
+            format!("[backup]\ndir = \"/x\"\n{wrong}\n")
+        };
+        let gateway = format!("{GATEWAY}\n{table}");
+        let texts = [("gateway.toml", gateway.as_str()), ("plan.toml", &plan)];
+        let report = Config::from_texts(&texts, &|_| None).unwrap_err();
+        assert!(report.render(Colour::No).contains(expected), "{wrong}: {}", report.render(Colour::No));
     }
-    assert!(boards >= 2 && asked >= 10, "{boards} dashboards with {asked} measurements");
 }

@@ -28,19 +28,19 @@
     } catch (_) { if (mine === serial) say(box.dataset.failed); }
   }
 
-  // Two neighbouring rows are joined unless the device was silent for longer than it may be.
+  // Two neighbouring rows are joined unless the device was silent between them for longer than it may be. A row may be
+  // as long as an hour where samples were rolled up: what counts is from its end to the next one's beginning.
   function columns(s, width) {
-    const bucket = (s.to - s.from) / width;
-    const gap = s.silent_after_ms ? Math.max(s.silent_after_ms, bucket * 2) : Infinity;
+    const gap = Math.max(s.silent_after_ms, (s.to - s.from) / width);
     const x = [], mean = [], min = [], max = [];
+    const nothing = (at) => { x.push(at); mean.push(null); min.push(null); max.push(null); };
     let last = null;
     for (const [start, end, count, , lo, hi, avg] of s.rows) {
-      const at = (start + end) / 2000;
-      // Bad values only: the line must not run through them.
-      if (!count || avg === null) { x.push(at); mean.push(null); min.push(null); max.push(null); last = null; continue; }
-      if (last !== null && (at - last) * 1000 > gap) { x.push(last + 0.001); mean.push(null); min.push(null); max.push(null); }
-      x.push(at); mean.push(avg); min.push(lo); max.push(hi);
-      last = at;
+      // No sample had a value: the line must not run through them.
+      if (!count || avg === null) { nothing((start + end) / 2000); last = null; continue; }
+      if (last !== null && start - last > gap) nothing((last + start) / 2000);
+      x.push((start + end) / 2000); mean.push(avg); min.push(lo); max.push(hi);
+      last = end;
     }
     return [x, mean, min, max];
   }
@@ -75,7 +75,7 @@
         { label: s.name[lang], stroke: 'transparent', points: { show: false }, value: (_, v, __, i) => i === null || i === undefined || !seen[i] ? '—' : seen[i].map(word).join('、') },
       ],
       bands: s.numeric ? [{ series: [3, 2], fill: '#3ddc8430' }] : [],
-      hooks: { drawClear: [(u) => hazards(u, s)], draw: [(u) => s.numeric ? limits(u, s) : lanes(u, s)] },
+      hooks: { drawClear: [(u) => hazards(u, s)], draw: [(u) => s.numeric ? limits(u, s) : lanes(u, s), (u) => untrusted(u, s)] },
     };
     if (plot) plot.destroy();
     box.replaceChildren();
@@ -85,8 +85,7 @@
   // A state stands until the next one is heard, unless the device was silent for longer than it may be.
   function lanes(u, s) {
     const ctx = u.ctx, right = u.bbox.left + u.bbox.width;
-    const bucket = s.rows.length ? s.rows[0][1] - s.rows[0][0] : 0;
-    const keep = s.silent_after_ms ? Math.max(s.silent_after_ms, bucket * 2) : Infinity;
+    const keep = Math.max(s.silent_after_ms, s.rows.length ? s.rows[0][1] - s.rows[0][0] : 0);
     const tall = Math.max(4, Math.min(34 * devicePixelRatio, u.bbox.height / (s.states.length + 0.2) * 0.62));
     const x = (ms) => Math.min(right, Math.max(u.bbox.left, u.valToPos(ms / 1000, 'x', true)));
     const mark = (place, from, to, colour, share) => {
@@ -104,6 +103,17 @@
     // What is urgent lies on top of what is wide.
     for (const row of s.rows) for (const place of row[8]) if (s.states[place].priority) mark(place, x(row[0]), x(row[1]), colour(place), 1);
     ctx.restore();
+  }
+  // Yellow along the foot wherever a value is not to be trusted: the line above it is what the device said all the same.
+  function untrusted(u, s) {
+    const tall = 7 * devicePixelRatio, foot = u.bbox.top + u.bbox.height - tall;
+    u.ctx.fillStyle = PRIORITY.yellow;
+    for (const [start, end, , bad] of s.rows) {
+      if (!bad) continue;
+      const from = Math.max(u.bbox.left, u.valToPos(start / 1000, 'x', true));
+      const to = Math.min(u.bbox.left + u.bbox.width, u.valToPos(end / 1000, 'x', true));
+      u.ctx.fillRect(from, foot, Math.max(to - from, 4 * devicePixelRatio), tall);
+    }
   }
   function hazards(u, s) {
     for (const h of s.closed_hazards.concat(s.hazards)) {

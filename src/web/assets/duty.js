@@ -102,13 +102,9 @@
     offset = b.now - performance.now();
     sound.wanted = b.sound;
     sound.apply();
-    const troubles = [];
-    if (!b.journal) troubles.push(say.journalOff);
-    if (!b.clock) troubles.push(say.clockOff);
-    if (b.links_down) troubles.push(`${b.links_down} ${say.linksOff}`);
     const bar = $('#trouble');
-    bar.hidden = troubles.length === 0;
-    put(bar, troubles.join(' · '));
+    bar.hidden = b.troubles.length === 0;
+    put(bar, b.troubles.map((trouble) => trouble[lang]).join(' · '));
     document.dispatchEvent(new CustomEvent('beat', { detail: b }));
   }
   function change(frame) {

@@ -1,12 +1,15 @@
 //! Backups by the clock: when they are made, what is kept of the result, what the duty log is told.
 
 use super::*;
-use fengsui::backup::{DOCUMENT, Household, Last, Rhythm, Schedule};
+use fengsui::backup::{
+    DOCUMENT, GoOn, Household, Last, Order, Rhythm, Schedule, Trouble, WAL_BYTES_MAX, make,
+};
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Request, Requests};
 use fengsui::journal::{Journal, Limits};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Span, Timestamp};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -151,6 +154,66 @@ async fn under_an_unset_clock_backups_are_counted_from_the_start() {
     assert!(next.ok);
     cancel.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_makes_the_journals_log_too_large_is_given_up_and_leaves_nothing() {
+    let stage = Stage::new(Timestamp::from_secs(1_800_000_000));
+    // Somebody reads for long, so that the log grows; as it would under a copy to a target that stands still.
+    let reader = rusqlite::Connection::open(stage.data.path().join("journal.db")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM document").unwrap();
+    let filler = json!({ "filler": "x".repeat(8 << 10) }).to_string();
+    for n in 0..300_u32 {
+        stage.journal.put_document("filler", &n.to_string(), Some(&filler), stage.clock.now()).await.unwrap();
+    }
+    let order = |log_max| Order {
+        household: Household::of_data(stage.data.path()),
+        to: stage.usb.path().to_owned(),
+        with_secrets: false,
+        keep: None,
+        now: stage.clock.now(),
+        log_max,
+    };
+    let go_on: GoOn = Arc::new(|| true);
+    let error = make(&order(1 << 20), &go_on).unwrap_err();
+    assert!(error.text.zh.contains("备份已放弃") && error.text.en.contains("given up"), "{error:?}");
+    assert_eq!(std::fs::read_dir(stage.usb.path()).unwrap().count(), 0);
+    make(&order(WAL_BYTES_MAX), &go_on).unwrap();
+    drop(reader);
+}
+
+#[tokio::test]
+async fn a_backup_that_is_asked_to_stop_stops_soon_and_leaves_nothing() {
+    let stage = Stage::new(Timestamp::from_secs(1_800_000_000));
+    let filler = json!({ "filler": "x".repeat(1 << 20) }).to_string();
+    for n in 0..8_u32 {
+        stage.journal.put_document("filler", &n.to_string(), Some(&filler), stage.clock.now()).await.unwrap();
+    }
+    let order = Order {
+        household: Household::of_data(stage.data.path()),
+        to: stage.usb.path().to_owned(),
+        with_secrets: false,
+        keep: Some(1),
+        now: stage.clock.now(),
+        log_max: WAL_BYTES_MAX,
+    };
+    // How often it asks when it is let go on; then at moments all over it.
+    let attempt = |patience: usize| {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let go_on: GoOn = Arc::new(move || counted.fetch_add(1, Ordering::Relaxed) < patience);
+        (make(&order, &go_on), asked.load(Ordering::Relaxed))
+    };
+    let (made, moments) = attempt(usize::MAX);
+    let dir = made.unwrap().dir;
+    fengsui::backup::verify(&dir).unwrap();
+    std::fs::remove_dir_all(dir).unwrap();
+    assert!(moments > 20, "it asked only {moments} times");
+    for patience in (0..moments).step_by((moments / 20).max(1)) {
+        let error = attempt(patience).0.unwrap_err();
+        assert_eq!(error.kind, Trouble::Stopped, "moment {patience}: {error:?}");
+        assert_eq!(std::fs::read_dir(stage.usb.path()).unwrap().count(), 0, "moment {patience}");
+    }
 }
 
 #[tokio::test]

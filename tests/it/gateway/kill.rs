@@ -3,6 +3,9 @@
 use crate::support::gateway::{BROKER, Gateway, House, Pen, Running, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::ports::{free_port, soon};
+use crate::support::victoria::Victoria;
+use crate::support::witness::{self, Witness, spawn};
+use crate::torture::by_hand;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -12,7 +15,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Rounds; each kills a gateway at work and one that is still starting.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 4;
 
 /// Messages of the writer under way.
 const IN_FLIGHT: usize = 10;
@@ -190,4 +193,111 @@ async fn kill_9_of_the_gateway_with_its_broker_loses_and_repeats_nothing() {
     let house =
         House::build(&BROKER.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")), &devices("broker"));
     the_story(house, ([127, 0, 0, 1], port).into(), async |_: &Gateway| {}).await;
+}
+
+/// Kills in the test command, over all lanes; `FENGSUI_KILLS` for more.
+const KILLS: u64 = 320;
+/// Gateways that are killed at the same time.
+const LANES: u64 = 4;
+/// The store goes away and comes back every so many kills.
+const STORE_TURNS_EVERY: u64 = 12;
+
+/// Kills a gateway again and again, at random moments of its start and of its work, in quick succession.
+async fn lane(name: &str, kills: u64, links: &str, link: &str, to: SocketAddr, mut store: Option<Victoria>) {
+    let links = match &store {
+        Some(store) => {
+            let url = store.url();
+            format!("{links}[[influx]]\nurl = \"{url}\"\norg = \"o\"\nbucket = \"b\"\n")
+        }
+        None => links.to_owned(),
+    };
+    let house = House::build(&links, &witness::devices(link));
+    let gateway = house.launch().await;
+    if link != "broker" {
+        // From now on mosquitto keeps for it what is published while it is away.
+        gateway.wait("the link is up", "/api/v1/health", |h| h["links"][0]["up"] == true).await;
+    }
+    gateway.kill();
+    let witness = Witness::start(to);
+    let mut at_work = 0;
+    for kill in 0..kills {
+        let running = spawn(&house);
+        if fastrand::bool() {
+            moment(250).await;
+        } else {
+            at_work += 1;
+            witness.progress().await;
+            moment(250).await;
+        }
+        drop(running);
+        if let Some(store) = &mut store {
+            match kill % (2 * STORE_TURNS_EVERY) {
+                0 => store.start().await,
+                STORE_TURNS_EVERY => store.stop().await,
+                _ => {}
+            }
+        }
+    }
+    let gateway = house.launch().await;
+    let testimony = witness.end().await;
+    println!("{name}: {kills} kills, {at_work} of them at work; {} acknowledged", testimony.acknowledged());
+    if let Some(store) = &mut store {
+        if (kills - 1) % (2 * STORE_TURNS_EVERY) >= STORE_TURNS_EVERY {
+            store.start().await;
+        }
+        in_the_store_once(store, &testimony.temperatures()).await;
+    }
+    let mut pen = Pen::connect(to, "last").await.unwrap();
+    pen.publish(&topic("writer"), r#"{"battery":55}"#).await;
+    gateway.last("writer/battery", |last| last["value"] == 55.0).await;
+    gateway.stop().await;
+    let (entries, facts) = house.journal().await;
+    testimony.compare(&entries, &facts);
+    assert!(!house.log().contains("set aside"), "a kill damages nothing");
+    assert!(testimony.acknowledged() as u64 > at_work, "hardly anything was acknowledged");
+}
+
+/// Every temperature under exactly one time: what was sent twice went to the same place.
+async fn in_the_store_once(store: &Victoria, expected: &std::collections::BTreeSet<u64>) {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let mut times: BTreeMap<u64, std::collections::BTreeSet<i64>> = BTreeMap::new();
+        for (time, value, _) in store.samples("heat_temperature_value").await {
+            times.entry(value.to_bits()).or_default().insert(time);
+        }
+        if expected.iter().all(|value| times.contains_key(value)) {
+            let twice = times.values().filter(|times| times.len() > 1).count();
+            assert_eq!(twice, 0, "readings stand in the store at two times");
+            return;
+        }
+        let missing = expected.iter().filter(|value| !times.contains_key(value)).count();
+        assert!(begun.elapsed() < Duration::from_secs(60), "{missing} readings never came to the store");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_kills_in_quick_succession_lose_and_repeat_nothing() {
+    let mosquitto = Mosquitto::with("allow_anonymous true\npersistence false\nmax_queued_messages 0\n").await;
+    let begun = tokio::time::Instant::now();
+    let kills = by_hand("FENGSUI_KILLS", KILLS).div_ceil(LANES);
+    let own = |store| {
+        let port = free_port();
+        let links = BROKER.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+        async move { lane("own broker", kills, &links, "broker", ([127, 0, 0, 1], port).into(), store).await }
+    };
+    // A broker of its own for each: the devices of two houses have the same topics.
+    let other = Mosquitto::with("allow_anonymous true\npersistence false\nmax_queued_messages 0\n").await;
+    let behind = |mosquitto: &Mosquitto, store| {
+        let port = mosquitto.port;
+        let links = format!("[[mqtt]]\nname = \"hall\"\nurl = \"mqtt://127.0.0.1:{port}\"\n");
+        async move { lane("mosquitto", kills, &links, "hall", ([127, 0, 0, 1], port).into(), store).await }
+    };
+    tokio::join!(
+        own(None),
+        own(Some(Victoria::new())),
+        behind(&mosquitto, None),
+        behind(&other, Some(Victoria::new())),
+    );
+    println!("{} kills in {:?}", kills * LANES, begun.elapsed());
 }

@@ -91,6 +91,11 @@ impl House {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Where its runs log to.
+    pub(crate) fn log_file(&self) -> std::fs::File {
+        std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap()
+    }
+
     /// Starts it in this process.
     pub(crate) async fn open(&self) -> Gateway {
         self.open_at(Clock::system()).await
@@ -129,8 +134,7 @@ impl House {
 
     /// The same by another command line.
     pub(crate) async fn launch_by(&self, mut command: Command) -> Gateway {
-        let log =
-            std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let log = self.log_file();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::<String>::new()));
         let (lines, stdout) = (said.clone(), child.stdout.take().unwrap());

@@ -1,5 +1,6 @@
 //! What several tests share.
 
+pub(crate) mod bad_disk;
 pub(crate) mod browser;
 pub(crate) mod duty_room;
 pub(crate) mod gateway;
@@ -8,3 +9,4 @@ pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;
 pub(crate) mod victoria;
+pub(crate) mod witness;
