@@ -118,7 +118,7 @@ fn write(no: u64) -> Write {
         notes: vec![note],
     };
     let facts = facts.into_iter().collect();
-    Write { entry: Arc::new(entry), facts, receipts: (0..20).map(|n| no * 100 + n).collect(), strays: vec![] }
+    Write { entry: Arc::new(entry), facts, receipts: (0..20).map(|n| no * 100 + n).collect(), strays: vec![], restamp: None }
 }
 
 fn document(no: u64) -> String {
