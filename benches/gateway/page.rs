@@ -38,6 +38,15 @@ impl Page {
     }
 
     pub(crate) fn counter(&self, name: &str) -> u64 {
+        self.figure(name) as u64
+    }
+
+    /// The mean of a histogram so far, in milliseconds.
+    pub(crate) fn mean_millis(&self, name: &str) -> f64 {
+        self.figure(&format!("{name}_sum")) / self.figure(&format!("{name}_count")) * 1000.0
+    }
+
+    fn figure(&self, name: &str) -> f64 {
         let request = format!(
             "GET /metrics HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\nConnection: close\r\n\r\n",
             self.address, self.cookie
@@ -46,7 +55,7 @@ impl Page {
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok());
-        value.map_or(0, |value| value as u64)
+        value.unwrap_or(0.0)
     }
 
     /// Waits until a counter has reached a figure.

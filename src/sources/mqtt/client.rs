@@ -289,29 +289,24 @@ impl Client {
 
     /// PUBACK for all that waits in the channel, with one flush.
     async fn acknowledge(&mut self, event_loop: &mut EventLoop, first: Vec<Delivery>) -> Result<(), Lost> {
-        let mut packets = Vec::with_capacity(first.len());
-        let mut next = Some(first);
-        while let Some(batch) = next {
-            for delivery in batch {
-                packets.extend(self.answer(delivery));
-            }
-            next = self.acks.try_recv().ok();
+        let mut deliveries = first;
+        while let Ok(more) = self.acks.try_recv() {
+            deliveries.extend(more);
         }
-        self.outstanding = self.outstanding.saturating_sub(packets.len());
-        write(event_loop, packets).await
-    }
-
-    fn answer(&self, delivery: Delivery) -> Option<Packet> {
-        let packet_id = u16::try_from(delivery.key & !QOS2).ok().filter(|_| delivery.epoch == self.epoch);
-        let Some(packet_id) = packet_id else {
-            self.metrics.mqtt_stale_acks.inc();
-            return None;
-        };
-        Some(if delivery.key & QOS2 == 0 {
-            Packet::PubAck(PubAck::new(packet_id))
-        } else {
-            Packet::PubRec(PubRec::new(packet_id))
-        })
+        let (epoch, stale, mut answered) = (self.epoch, &self.metrics.mqtt_stale_acks, 0);
+        // Made one by one: ten thousand packets side by side were a megabyte.
+        let packets = deliveries.into_iter().filter_map(|delivery| {
+            let packet = answer(epoch, delivery);
+            if packet.is_some() {
+                answered += 1
+            } else {
+                _ = stale.inc()
+            }
+            packet
+        });
+        let written = write(event_loop, packets).await;
+        self.outstanding = self.outstanding.saturating_sub(answered);
+        written
     }
 
     /// Does something else while there is no connection: hands frames over, drops acknowledgements (all are stale).
@@ -379,6 +374,16 @@ impl Client {
             }
         }
     }
+}
+
+/// `None` for a delivery of an earlier connection.
+fn answer(epoch: u32, delivery: Delivery) -> Option<Packet> {
+    let packet_id = u16::try_from(delivery.key & !QOS2).ok().filter(|_| delivery.epoch == epoch)?;
+    Some(if delivery.key & QOS2 == 0 {
+        Packet::PubAck(PubAck::new(packet_id))
+    } else {
+        Packet::PubRec(PubRec::new(packet_id))
+    })
 }
 
 /// Writes packets past rumqttc's request channel, with one flush.

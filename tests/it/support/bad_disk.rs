@@ -1,6 +1,8 @@
 //! A disk that fails as disks do, mounted by FUSE from this process: a power cut takes what was not synced, writes find
 //! no room or an I/O error, syncs stall, the whole of it is suddenly read-only. What a cut leaves is in [`platter`].
 
+#![expect(clippy::cast_possible_truncation, reason = "a block's size, and offsets on a 64-bit machine")]
+
 mod platter;
 
 pub(crate) use fuser::Errno;
@@ -16,7 +18,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
