@@ -25,8 +25,8 @@
 //! | unset | not stepped, not before 2025 | it is synchronised | **believed** |
 //! | unset | not stepped, not before 2025 | it is not | unset |
 //!
-//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back. Nothing is
-//! lost by it (see the journal's retention), and the last two rows of the start keep it from lasting for ever.
+//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back; retention waits
+//! for an hour after such a jump before it deletes by age. The rows of the start keep it from lasting for ever.
 
 use crate::model::{Span, Timestamp};
 use std::path::Path;
