@@ -14,8 +14,8 @@
 //! | our clock | the wall clock says | and | then |
 //! |---|---|---|---|
 //! | at start | before 2025 | | unset, from the later of the two |
-//! | at start | not before the floor | | **believed** |
-//! | at start | before the floor | it is synchronised (NTP) | **believed**: the journal was written in a wrong future |
+//! | at start | not before the floor, or by less than [`STEP_MIN`] | | **believed**: ours may have been ahead by so much |
+//! | at start | further before the floor | it is synchronised (NTP) | **believed**: the journal was written in a wrong future |
 //! | at start | more than [`FLOOR_AHEAD_MAX`] before the floor | | **believed**: no box was off for so long |
 //! | at start | a little before the floor | | unset, from the floor |
 //! | set | stepped, before 2025 | | unset, runs on as if nothing had happened |
@@ -25,8 +25,8 @@
 //! | unset | not stepped, not before 2025 | it is synchronised | **believed** |
 //! | unset | not stepped, not before 2025 | it is not | unset |
 //!
-//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back. Nothing is
-//! lost by it (see the journal's retention), and the last two rows of the start keep it from lasting for ever.
+//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back; retention waits
+//! for an hour after such a jump before it deletes by age. The rows of the start keep it from lasting for ever.
 
 use crate::model::{Span, Timestamp};
 use std::path::Path;
@@ -105,7 +105,8 @@ fn believed(Seen { wall, synchronised, our }: Seen) -> bool {
     match our {
         Our::Starting { floor: None } | Our::Set => true,
         Our::Starting { floor: Some(floor) } => {
-            wall >= floor || synchronised || floor.since(wall) > FLOOR_AHEAD_MAX
+            let ahead = floor.since(wall);
+            ahead < STEP_MIN || synchronised || ahead > FLOOR_AHEAD_MAX
         }
         Our::Unset { stepped } => stepped || synchronised,
     }
@@ -270,7 +271,8 @@ mod tests {
             (NOW, true, start(Some(NOW + YEAR)), true),
             (NOW, false, start(Some(WRONG_FUTURE)), true),
             (FIRMWARE, false, start(Some(NOW)), false),
-            (NOW, false, start(Some(NOW + Span::from_millis(1))), false),
+            (NOW, false, start(Some(NOW + Span::from_millis(1999))), true),
+            (NOW, false, start(Some(NOW + STEP_MIN)), false),
             (Timestamp::EPOCH, false, Our::Set, false),
             (NOW, false, Our::Set, true),
             (WRONG_FUTURE, false, Our::Set, true),
