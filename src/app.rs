@@ -5,6 +5,8 @@
 //! then everybody else. A task that ends otherwise stops the whole gateway with an exit code, and the service manager
 //! starts it again: one recovery path, the journal.
 
+mod outlets;
+
 use crate::backup;
 use crate::clock::Clock;
 use crate::commands;
@@ -150,8 +152,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let series =
         Series::open_with(&journal, retention(&config)).await.context("cannot open the time series")?;
     // Entries are held back for every follower that ever was; a store that left the configuration is none any more.
-    let stores = config.gateway.influx.iter().map(|influx| influx_cursor(&influx.name));
-    let folders = config.gateway.folder.iter().map(|folder| folder_cursor(&folder.name));
+    let stores = config.gateway.influx.iter().map(|influx| outlets::influx_cursor(&influx.name));
+    let folders = config.gateway.folder.iter().map(|folder| outlets::folder_cursor(&folder.name));
     let stores: Vec<String> = stores.chain(folders).collect();
     let followers: Vec<&str> = stores.iter().map(String::as_str).chain([crate::series::CURSOR]).collect();
     for forgotten in journal.keep_only_cursors(&followers).await.context("cannot forget removed stores")? {
@@ -202,30 +204,29 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         Ok(())
     });
 
-    let (dated, times) = (series.clone(), journal.clone());
-    let cancel = rest.cancel.clone();
-    rest.spawn("times of the series", async move {
-        cancel.run_until_cancelled(keep_times(times, dated)).await;
-        Ok(())
-    });
-
     let (plan_sender, plan) = watch::channel(config.plan.clone());
-    let name = config.gateway.name.clone().unwrap_or_else(host_name);
+    let name = config.gateway.name.clone().unwrap_or_else(outlets::host_name);
     let mut sinks = Vec::new();
     for from in &config.gateway.influx {
-        let settings = influx_settings(from, &name);
+        let settings = outlets::influx_settings(from, &name);
         let (journal, metrics) = (journal.clone(), metrics.clone());
         let worker = sinks::influx::Influx::new(settings, journal, plan.clone(), clock.clone(), metrics)?;
-        sinks.push(start_sink(&mut rest, &from.name, influx_cursor(&from.name), worker));
+        sinks.push(outlets::start_sink(&mut rest, &from.name, outlets::influx_cursor(&from.name), worker));
     }
     for from in &config.gateway.folder {
-        let settings = folder_settings(from, &name);
+        let settings = outlets::folder_settings(from, &name);
         let (journal, metrics) = (journal.clone(), metrics.clone());
         let worker = sinks::folder::Folder::new(settings, journal, plan.clone(), clock.clone(), metrics);
-        sinks.push(start_sink(&mut rest, &from.name, folder_cursor(&from.name), worker));
+        sinks.push(outlets::start_sink(&mut rest, &from.name, outlets::folder_cursor(&from.name), worker));
     }
 
-    start_backups(&config, &mut rest, &journal, &door, &clock, &metrics);
+    if let Some(backups) = backup::Schedule::of(&config, &journal, &door, &clock, &metrics) {
+        let cancel = rest.cancel.clone();
+        rest.spawn("backup", async move {
+            backups.run(cancel).await;
+            Ok(())
+        });
+    }
 
     let web_address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
     // After everything that can fail: a first password is made only when it can be shown.
@@ -312,106 +313,6 @@ fn binding(from: &config::Binding) -> Binding {
     }
 }
 
-/// Each store has its own cursor, so that a new one starts at the oldest entry and an old one goes on.
-fn influx_cursor(name: &str) -> String {
-    format!("{}:{name}", sinks::influx::CURSOR)
-}
-
-fn folder_cursor(name: &str) -> String {
-    format!("{}:{name}", sinks::folder::CURSOR)
-}
-
-/// The machine's name, of letters that may stand in a file name and a tag.
-fn host_name() -> String {
-    let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
-    let fit = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' };
-    let name: String = name.chars().take(64).map(fit).collect();
-    if name.is_empty() { "fengsui".to_owned() } else { name }
-}
-
-fn influx_settings(from: &config::InfluxSettings, gateway: &str) -> sinks::influx::InfluxSettings {
-    let way = match &from.way {
-        config::InfluxWay::V1 { database, retention_policy, login } => sinks::influx::Way::V1 {
-            database: database.clone(),
-            retention_policy: retention_policy.clone(),
-            login: login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned())),
-        },
-        config::InfluxWay::V2 { org, bucket, token } => sinks::influx::Way::V2 {
-            org: org.clone(),
-            bucket: bucket.clone(),
-            token: token.as_ref().map(|token| token.reveal().to_owned()),
-        },
-    };
-    let settings = sinks::influx::InfluxSettings::new(&from.name, &from.url, way);
-    sinks::influx::InfluxSettings {
-        cursor: influx_cursor(&from.name),
-        batch_lines_max: from.batch_lines_max.unwrap_or(settings.batch_lines_max),
-        backfill_lines_per_second: from
-            .backfill_lines_per_second
-            .unwrap_or(settings.backfill_lines_per_second),
-        retention: from.retention,
-        future_max: from.future_max,
-        gateway: Some(gateway.to_owned()),
-        ..settings
-    }
-}
-
-fn folder_settings(from: &config::FolderSettings, gateway: &str) -> sinks::folder::FolderSettings {
-    sinks::folder::FolderSettings {
-        name: from.name.clone(),
-        cursor: folder_cursor(&from.name),
-        gateway: gateway.to_owned(),
-        dir: from.dir.clone(),
-        require: from.require.clone(),
-        file_max_bytes: from.file_max_bytes,
-        file_every: from.file_every,
-        keep_free_bytes: from.keep_free_bytes,
-    }
-}
-
-/// Starts a follower of the journal that delivers to somebody.
-fn start_sink(tasks: &mut Group, name: &str, cursor: String, worker: impl sinks::Worker + 'static) -> Sink {
-    let (trouble, told) = watch::channel(None);
-    let cancel = tasks.cancel.clone();
-    tasks.spawn("sink", async move {
-        sinks::run(worker, trouble, cancel).await;
-        Ok(())
-    });
-    Sink { name: name.to_owned(), cursor, trouble: told }
-}
-
-/// Backups by the clock, when the configuration wants them.
-fn start_backups(
-    config: &Config,
-    tasks: &mut Group,
-    journal: &Journal,
-    door: &commands::Door,
-    clock: &Clock,
-    metrics: &Metrics,
-) {
-    let Some((settings, every)) =
-        config.gateway.backup.as_ref().and_then(|settings| Some((settings, settings.every?)))
-    else {
-        return;
-    };
-    let schedule = backup::Schedule {
-        household: backup::Household::of(&config.gateway, Some(&config.plan)),
-        dir: settings.dir.clone(),
-        every,
-        keep: settings.keep,
-        journal: journal.clone(),
-        door: door.clone(),
-        clock: clock.clone(),
-        metrics: metrics.clone(),
-        rhythm: backup::Rhythm::default(),
-    };
-    let cancel = tasks.cancel.clone();
-    tasks.spawn("backup", async move {
-        schedule.run(cancel).await;
-        Ok(())
-    });
-}
-
 /// What the health page is told of a sink.
 struct Sink {
     name: String,
@@ -462,32 +363,6 @@ async fn watch_health(
             changed
         });
         tokio::time::sleep(HEALTH_EVERY).await;
-    }
-}
-
-/// How long a tail that could not be read anew waits before it is tried again.
-const REBUILD_AGAIN_AFTER: Duration = Duration::from_secs(2);
-
-/// While the clock is unset the series keeps its samples in the tail; once it is set they are read anew, for the journal
-/// dates them anew. Never ends.
-async fn keep_times(journal: Journal, series: Series) {
-    let mut held_back = journal.held_back_after();
-    let mut was_held = false;
-    loop {
-        let held = held_back.borrow_and_update().is_some();
-        if held {
-            series.hold_sealing(true);
-        } else if was_held {
-            while let Err(error) = series.rebuild_tail().await {
-                tracing::error!(%error, "the series could not take the right times over; it will try again");
-                tokio::time::sleep(REBUILD_AGAIN_AFTER).await;
-            }
-            series.hold_sealing(false);
-        }
-        was_held = held;
-        if held_back.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
     }
 }
 

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// Where the journal is made ready, in the data directory: a rename within one file system is all or nothing.
 const READY: &str = "restoring";
 
+/// A whole copy that the journal made of a deleted database and had no time to put in its place; see journal/rescue.rs.
+const RESCUED: &str = "journal.db.rescued";
+
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
@@ -87,7 +90,7 @@ fn taken(data: &Path, zh: &str, en: &str) -> BackupError {
 fn holds_something(data: &Path) -> bool {
     let file = data.join(JOURNAL);
     match fs::metadata(&file) {
-        Err(_) => false,
+        Err(_) => data.join(RESCUED).exists(),
         Ok(found) if found.len() == 0 => false,
         Ok(_) => Archive::open(data)
             .ok()
@@ -168,13 +171,18 @@ fn put_in_force(data: &Path, ready: &Path, now: Timestamp) -> io::Result<Option<
         name.push(end);
         PathBuf::from(name)
     };
+    let name = |n: u32| data.join(format!("{JOURNAL}.before-restore-{}-{n}", super::make::stamp(now)));
+    let free = || (1..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
     let mut aside = None;
+    let rescued = data.join(RESCUED);
+    if rescued.exists() {
+        aside = Some(free());
+        fs::rename(&rescued, free())?;
+    }
     if file.exists() {
-        let name = |n: u32| data.join(format!("{JOURNAL}.replaced-{}-{n}", super::make::stamp(now)));
-        let free = (1..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
         // The log belongs to the file; the index beside it is made anew.
-        fs::rename(&file, &free)?;
-        aside = Some(free);
+        aside = Some(free());
+        fs::rename(&file, free())?;
     }
     let log = beside(&file, "-wal");
     match &aside {

@@ -6,6 +6,7 @@
 use super::{BackupError, GoOn, Household, Made, Order, WAL_BYTES_MAX, make};
 use crate::clock::Clock;
 use crate::commands::{Door, Own};
+use crate::config::Config;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::model::{Span, Text, Timestamp};
@@ -89,6 +90,28 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// As the configuration wants it; `None`: it wants none.
+    pub fn of(
+        config: &Config,
+        journal: &Journal,
+        door: &Door,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> Option<Self> {
+        let settings = config.gateway.backup.as_ref()?;
+        Some(Self {
+            household: Household::of(&config.gateway, Some(&config.plan)),
+            dir: settings.dir.clone(),
+            every: settings.every?,
+            keep: settings.keep,
+            journal: journal.clone(),
+            door: door.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            rhythm: Rhythm::default(),
+        })
+    }
+
     /// Makes backups until it is cancelled.
     pub async fn run(self, cancel: CancellationToken) {
         let work = async {

@@ -7,6 +7,9 @@ mod demo;
 pub mod doctor;
 mod known;
 mod restore;
+pub mod exchange;
+pub mod export;
+pub mod import;
 mod run;
 
 use crate::config::LogFormat;
@@ -41,6 +44,10 @@ enum Sub {
     Audit(audit::Arguments),
     /// Say what is wrong with a gateway, what it means and what to do.
     Doctor(doctor::Arguments),
+    /// Write the time series of any range as CSV, NDJSON or line protocol. Beside a running gateway too.
+    Export(export::Export),
+    /// Take such files in again, while the gateway is stopped: a replaced box gets its history back.
+    Import(import::Import),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -54,6 +61,8 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Restore(arguments) }) => ExitCode::from(restore::run(&arguments)),
         Ok(Arguments { command: Sub::Audit(arguments) }) => ExitCode::from(audit::run(&arguments)),
         Ok(Arguments { command: Sub::Doctor(arguments) }) => ExitCode::from(doctor::run(&arguments)),
+        Ok(Arguments { command: Sub::Export(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Import(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.

@@ -10,6 +10,31 @@
 //! follower that has seen number 7 unrecorded has seen entry 7. [`Journal::head`] counts both kinds;
 //! [`Journal::recorded`] and [`Journal::read_recorded_after`] are for followers whose cursor must survive a crash.
 //! Numbers are missing only at the old end, where retention deletes, and once after a damaged file was replaced.
+//!
+//! # How durable, and what it costs
+//! Every commit is flushed (`synchronous = FULL`): who gets an answer, a broker or a person, may forget. Written bytes
+//! are what wears a card, so a commit of readings changes one page: fingerprints lie in the entry's row, cursors are
+//! written every half minute, rows go in lots when they are old, and pages are small. Measured with the series and a
+//! store following, one commit a second, 200 points, `write_bytes` of `/proc/self/io` on ext4, GB a day:
+//!
+//! | readings/s | 1 | 10 | 100 | 500 |
+//! |---|---|---|---|---|
+//! | before: cursors and fingerprints with every commit, pages of 4096 | 2.3 | 1.7 | 1.9 | 2.9 |
+//! | cursors every 30 s, fingerprints in the entry, 4096 | 1.6 | 1.0 | 1.1 | 2.5 |
+//! | **the same, pages of 2048: as it is** | **1.1** | **0.76** | **0.95** | **1.8** |
+//! | pages of 1024 | 0.8 | 0.6 | 1.0 | 1.5 |
+//! | 2048, `synchronous = NORMAL` | 0.6 | 0.4 | 0.6 | 1.4 |
+//! | 2048, one commit in five seconds | 0.3 | 0.3 | 0.5 | 1.1 |
+//!
+//! (The rows of other page sizes with 60, 100 and 1000 points.) NORMAL would save 0.4 GB a day and lose, in a power
+//! cut, up to 4 MB of commits that were acknowledged: a fire among them. Five seconds would keep a publisher with one
+//! message in flight waiting as long. Who has a card to spare sets `commit_window`; what carries a hazard or a command
+//! never waits for it.
+//!
+//! After a failed write or flush nothing of it was answered, and a new connection is opened before the next: SQLite
+//! takes the frames of a commit into its index only after their flush succeeded, and writes the same frames again, so
+//! what the system's cache believes to be clean does not matter; a log is put into the database again until its flush
+//! succeeds.
 
 mod entry;
 mod limits;

@@ -16,8 +16,11 @@ pub(super) enum Job {
     /// An append, answered when it is durable.
     Append(Box<Write>, oneshot::Sender<Result<(), AppendError>>),
     /// Anything else that writes, or is told why it cannot.
-    Run(Box<dyn FnOnce(Result<&mut Connection, AppendError>) + Send>),
+    Run(Box<Work>),
 }
+
+/// What is done on the writer's connection, or told why it cannot be.
+pub(super) type Work = dyn FnOnce(Result<&mut Connection, AppendError>) + Send;
 
 /// What the writer has to do next.
 pub(super) enum Taken {

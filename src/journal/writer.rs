@@ -239,7 +239,7 @@ impl Writer {
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
         }
-        if write.entry.no % forecast::EVERY_COMMITS == 0 {
+        if write.entry.no.is_multiple_of(forecast::EVERY_COMMITS) {
             match forecast::look(&self.conn, &self.place, &self.limits) {
                 Ok(room) => self.live.health().room = room,
                 Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),

@@ -108,7 +108,7 @@ impl Pipeline {
             self.retry_after = Span::from_millis(self.retry_after.as_millis() * 2).min(RETRY_MAX);
             if !self.degraded {
                 self.degrade(
-                    &format!("日志无法写入：{error}"),
+                    &format!("日志无法写入：{}", error.text().zh),
                     &format!("the journal cannot be written: {error}"),
                 );
             }

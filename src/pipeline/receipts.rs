@@ -80,8 +80,9 @@ fn mix(hash: u64, bytes: &[u8]) -> u64 {
 fn fold(word: u64) -> u64 {
     // Zero would stay zero.
     let product = u128::from(word ^ 0x9e37_79b9_7f4a_7c15) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
-    let [low, high] = [product as u64, (product >> 64) as u64];
-    low ^ high
+    let bytes = product.to_le_bytes();
+    let (halves, _) = bytes.as_chunks::<8>();
+    halves.iter().fold(0, |folded, half| folded ^ u64::from_le_bytes(*half))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod sample;
 mod column;
 mod chunk;
 mod tail;
+mod times;
 mod rollup;
 mod ageing;
 mod range;
@@ -185,7 +186,7 @@ impl Series {
                 }
             }
         };
-        cancel.run_until_cancelled(work).await;
+        cancel.run_until_cancelled(async { tokio::join!(work, self.keep_times()) }).await;
     }
 
     /// The newest reading of a point: by the time it was taken, not by when it arrived.

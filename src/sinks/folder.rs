@@ -4,7 +4,7 @@
 //! `ndjson.rs` documents the lines.
 //!
 //! - A file is written under a name that ends in `.part`, forced to the disk, renamed to
-//!   `fengsui-<gateway>-<first entry>-<last entry>.ndjson.gz`, and the folder forced to the disk. Only then does the cursor
+//!   `fengsui-<gateway>-<first entry>-<last entry>.ndjson.gz` (ten digits each, so that names stand in order), and the folder forced to the disk. Only then does the cursor
 //!   move. So a file that has its name is whole.
 //! - The folder must exist already, and a marker file in it if one is asked for: an empty mount point is not filled.
 //! - A missing stick, a full one, a broken one: it waits and tries again. Nothing is deleted, nothing is lost.
@@ -286,7 +286,7 @@ impl FolderSettings {
     /// The files that begin with this entry, by their names, and whose first and last lines can be read.
     fn files_from(&self, first: u64) -> Result<Vec<Found>, String> {
         let mut found = Vec::new();
-        let begin = format!("fengsui-{}-{first}-", self.gateway);
+        let begin = format!("fengsui-{}-{first:010}-", self.gateway);
         for entry in std::fs::read_dir(&self.dir).map_err(|error| self.failed(&error))? {
             let entry = entry.map_err(|error| self.failed(&error))?;
             let name = entry.file_name();
@@ -378,7 +378,7 @@ impl Part {
             if lines == 0 {
                 return std::fs::remove_file(&part);
             }
-            let name = format!("fengsui-{}-{first}-{last}", settings.gateway);
+            let name = format!("fengsui-{}-{first:010}-{last:010}", settings.gateway);
             let namesakes = (2..NAMESAKES_MAX).map(|n| format!("{name}-{n}.ndjson.gz"));
             let free = std::iter::once(format!("{name}.ndjson.gz"))
                 .chain(namesakes)

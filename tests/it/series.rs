@@ -1,5 +1,6 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
+mod exchange;
 mod rollup;
 mod settings;
 

@@ -1,7 +1,11 @@
 //! Torture: a disk whose power is cut, that is full, broken, slow or read-only; more load than planned; a month without
 //! the store. Bounded in the test command, longer by hand: see docs/torture.md.
 
+#![expect(clippy::print_stdout, reason = "the seed and the figures, for whoever looks")]
+
 mod every_operation;
+mod faults;
+mod overload;
 mod power;
 mod simulator;
 mod story;

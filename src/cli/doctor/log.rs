@@ -3,7 +3,7 @@
 use super::{Finding, Grade};
 use crate::backup::local;
 use crate::journal::{Archive, LogLine, Logged, Note, NoteKind, Summary};
-use crate::model::{Span, Timestamp};
+use crate::model::{Span, Text, Timestamp};
 
 /// Lines that are read back: years of a quiet site, weeks of a noisy one.
 const LINES_MAX: usize = 5000;
@@ -38,7 +38,9 @@ pub(super) fn look(
     found: &mut Vec<Finding>,
 ) {
     stops(archive, lines, summary, running, found);
+    unset(lines, running, found);
     steps(lines, now, found);
+    rescued(lines, now, found);
     faults(lines, now, found);
 }
 
@@ -48,7 +50,8 @@ fn stops(archive: &Archive, lines: &[LogLine], summary: &Summary, running: bool,
         note(line)
             .is_some_and(|note| matches!(note.kind, NoteKind::Started | NoteKind::Stopped) || restored(note))
     });
-    let is_start = |line: &LogLine| note(line).is_some_and(|note| note.kind == NoteKind::Started);
+    let is_start =
+        |line: &LogLine| note(line).is_some_and(|note| is_life(note) && note.kind == NoteKind::Started);
     let Some(newest) = lives.next() else { return };
     let ended = match (is_start(newest), running) {
         // Nobody runs, and nobody said goodbye.
@@ -86,6 +89,11 @@ fn stops(archive: &Archive, lines: &[LogLine], summary: &Summary, running: bool,
     }
 }
 
+/// The gateway's own start or stop; what else belongs to a start bears another subject.
+fn is_life(note: &Note) -> bool {
+    matches!(note.kind, NoteKind::Started | NoteKind::Stopped) && &*note.subject == "gateway"
+}
+
 /// A start on a restored journal follows the middle of another run, and that is no accident.
 fn restored(note: &Note) -> bool {
     note.kind == NoteKind::Journal
@@ -100,6 +108,66 @@ fn last_before(archive: &Archive, start: &LogLine, before: &LogLine) -> Timestam
         .ok()
         .and_then(|entries| entries.first().cloned());
     entry.filter(|entry| entry.no < start.no).map_or(before.at, |entry| entry.at)
+}
+
+/// The words with which the pipeline begins to run without a clock that can be believed.
+const UNSET: [&str; 2] = ["the time is not set", "the wall clock fell to before 2025"];
+
+/// Whether the run that goes on has no time of its own, although the system's may look right.
+fn unset(lines: &[LogLine], running: bool, found: &mut Vec<Finding>) {
+    if !running || found.iter().any(|finding| finding.id == "clock-unset") {
+        return;
+    }
+    // What this run said of its clock last. Its first line is its start, and stands in the same entry.
+    let start = lines
+        .iter()
+        .find(|line| note(line).is_some_and(|note| is_life(note) && note.kind == NoteKind::Started));
+    let first = start.map_or(0, |line| line.no);
+    let told = lines.iter().take_while(|line| line.no >= first);
+    let mut told = told.filter_map(|line| Some((line, note(line).filter(|note| &*note.subject == "clock")?)));
+    let Some((line, _)) =
+        told.next().filter(|(_, note)| UNSET.iter().any(|words| note.text.en.starts_with(words)))
+    else {
+        return;
+    };
+    found.push(
+        Finding::new(
+            Grade::Serious,
+            "clock-unset",
+            "网关的时间未校准：开机后系统时钟还没有被校过",
+            "the gateway's time is not set: nobody has set the system's clock since it started",
+        )
+        .since(Some(line.at))
+        .means(
+            "记录的时间接着上一条走，校时后会自动更正；报警不受影响",
+            "records are dated on from the newest one and are corrected once it is set; alarms are not affected",
+        )
+        .todo(
+            "检查网络和 NTP（timedatectl），或换主板上的时钟电池",
+            "check the network and NTP (timedatectl), or the battery of the board's clock",
+        ),
+    );
+}
+
+/// The journal's file was deleted or replaced while the gateway ran, which put it back.
+fn rescued(lines: &[LogLine], now: Timestamp, found: &mut Vec<Finding>) {
+    const WORDS: [&str; 2] = ["the database's file was deleted", "the database's file was replaced"];
+    let told = |note: &&Note| WORDS.iter().any(|words| note.text.en.starts_with(words));
+    let mut told = lines.iter().filter_map(|line| Some((line.at, note(line).filter(told)?)));
+    let Some((at, newest)) = told.next().filter(|(at, _)| *at > now - NEWS) else { return };
+    if found.iter().any(|finding| finding.id == "database-deleted") {
+        return;
+    }
+    let Text { zh, en } = &newest.text;
+    found.push(
+        Finding::new(Grade::Warning, "database-deleted", zh, en)
+            .since(Some(at))
+            .means("没有丢记录", "nothing was lost")
+            .todo(
+                "查清是谁或哪个程序动了数据目录",
+                "find out who or which program touched the data directory",
+            ),
+    );
 }
 
 fn steps(lines: &[LogLine], now: Timestamp, found: &mut Vec<Finding>) {

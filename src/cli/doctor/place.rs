@@ -299,8 +299,21 @@ pub(super) fn set_aside(place: &Place, lines: &[LogLine], found: &mut Vec<Findin
         } else if name.starts_with("journal.db.replaced-") {
             found.push(
                 Finding::new(
+                    Grade::Warning,
+                    "foreign-set-aside",
+                    &format!("网关运行时有人换过数据库文件，换上来的那个另存为 {name}（{mib} MiB）"),
+                    &format!("somebody replaced the database while the gateway ran; the foreign file was kept as {name} ({mib} MiB)"),
+                )
+                .about(name)
+                .since(at)
+                .means("网关继续用原来的数据", "the gateway went on with its own")
+                .todo("恢复备份要先停网关，用 fengsui restore；不要直接换文件", "stop the gateway and use fengsui restore; never put a file in its place"),
+            );
+        } else if name.starts_with("journal.db.before-restore-") {
+            found.push(
+                Finding::new(
                     Grade::Good,
-                    "replaced-set-aside",
+                    "restore-set-aside",
                     &format!("恢复备份时换下的日志还在：{name}（{mib} MiB）"),
                     &format!("a journal that a restore replaced is still there: {name} ({mib} MiB)"),
                 )

@@ -1,7 +1,7 @@
 //! JOURNAL → WORLD: one post of line protocol, and what its answer means.
 
 use super::line::Line;
-use super::{InfluxSettings, Way};
+use super::{InfluxSettings, Way, refusal};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -142,6 +142,8 @@ fn classify(status: u16, retry_after: Option<&str>, reason: &str, url: &str) -> 
     };
     match status {
         400 | 422 => Verdict::Refused(reason.to_owned()),
+        // InfluxDB 2.0 answers 500 when it stored all but some lines.
+        _ if refusal::is_partial(reason) => Verdict::Refused(reason.to_owned()),
         413 => Verdict::TooLarge(reason.to_owned()),
         401 | 403 => later(
             "登录被拒：请检查令牌或用户密码及其写入权限 / it refuses the sign-in; check the token, or the user and the password, and that they may write here",
@@ -171,6 +173,8 @@ mod tests {
         for status in [400, 422] {
             assert_eq!(classify(status, None), Verdict::Refused("why".to_owned()));
         }
+        let some = "partial write: points beyond retention policy dropped=1";
+        assert!(matches!(super::classify(500, None, some, "http://db"), Verdict::Refused(_)));
         assert_eq!(classify(413, None), Verdict::TooLarge("why".to_owned()));
         for (status, expected) in [
             (301, false),

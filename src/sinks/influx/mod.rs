@@ -4,7 +4,8 @@
 //! also documents the schema); delivery is ours (`delivery.rs`), for that crate has no time-out and loses Retry-After.
 //!
 //! - The cursor moves only when the server has confirmed. A post that is repeated changes nothing: the same series at
-//!   the same millisecond is the same point.
+//!   the same millisecond is the same point. (VictoriaMetrics: when it is started with `-dedup.minScrapeInterval=1ms`;
+//!   otherwise it counts twice what is sent again after a crash: the cursor is on the disk every half minute.)
 //! - After an outage the newest entries go first and history behind them at a bounded rate (`ahead.rs`, `pace.rs`).
 //! - The far side's answers size the posts (`pace.rs`).
 //! - Only a yes counts. Of a refused post the bad lines are set aside, by what the server says (`refusal.rs`) or by
@@ -94,6 +95,8 @@ pub struct Influx {
     pause: Duration,
     /// The number of the next refused line; `None`: not yet read from the journal.
     refused_next: Option<u64>,
+    /// Lines given up since the start.
+    refused: u64,
     notice: Option<(Instant, String)>,
 }
 
@@ -150,6 +153,7 @@ impl Influx {
             figures_due: Instant::now(),
             pause: PAUSE_MIN,
             refused_next: None,
+            refused: 0,
             notice: None,
         })
     }
@@ -390,12 +394,12 @@ impl Influx {
         }
         let count = lines.len() as u64;
         self.metrics.influx_refused.inc_by(count);
+        self.refused += count;
         self.notice = Some((
             Instant::now() + NOTICE_FOR,
             format!(
-                "有 {} 个数据点未被数据库保存（网关的曲线里仍有）/ {} points were not stored there, the gateway's own charts have them: {}",
-                self.metrics.influx_refused.get(),
-                self.metrics.influx_refused.get(),
+                "有 {0} 个数据点未被数据库保存（网关的曲线里仍有）/ {0} points were not stored there, the gateway's own charts have them: {1}",
+                self.refused,
                 cut(reason)
             ),
         ));

@@ -1,11 +1,16 @@
 //! JOURNAL → WORLD, pure: which lines of a post a server means when it refuses some of them.
 //!
-//! InfluxDB stores the good lines of a post and answers 400 (version 1) or 422 (version 2) all the same: "partial write: …
-//! dropped=N". It does not say which lines those were. Where the reason and the number leave no doubt they are set aside
+//! InfluxDB stores the good lines of a post and answers 400 (version 1), 422 (version 2) or 500 (2.0) all the same:
+//! "partial write: … dropped=N". It does not say which lines those were. Where the reason and the number leave no doubt they are set aside
 //! at once; otherwise the caller cuts the post in halves. In both cases the other lines are posted again until the
 //! server says yes to them, so a wrong guess cannot lose a line in silence.
 
 use super::line::Line;
+
+/// Whether an answer, whatever its status, is about single lines.
+pub(super) fn is_partial(reason: &str) -> bool {
+    reason.split_once("partial write: ").and_then(|(_, reason)| dropped(reason)).is_some()
+}
 
 /// Whether each line was refused; `None`: it cannot be told, or all of them were for a reason nobody knows.
 pub(super) fn refused(reason: &str, lines: &[Line]) -> Option<Vec<bool>> {
@@ -16,7 +21,7 @@ pub(super) fn refused(reason: &str, lines: &[Line]) -> Option<Vec<bool>> {
     }
     let marks: Vec<bool> = if let Some((field, measurement)) = conflict(reason) {
         lines.iter().map(|line| line.measurement() == measurement && line.has_field(field)).collect()
-    } else if reason.starts_with("points beyond retention policy") {
+    } else if is_too_old(reason) {
         let mut times: Vec<_> = lines.iter().map(|line| line.at).collect();
         times.sort_unstable();
         let newest_dropped = *times.get(dropped - 1)?;
@@ -25,6 +30,16 @@ pub(super) fn refused(reason: &str, lines: &[Line]) -> Option<Vec<bool>> {
         return None;
     };
     (marks.iter().filter(|refused| **refused).count() == dropped).then_some(marks)
+}
+
+/// Whether every dropped line was older than the retention. The second wording is that of 1.12 and 2.7.12 and later, which
+/// name the bound of the oldest and the newest dropped point: with another bound among them it cannot be told.
+fn is_too_old(reason: &str) -> bool {
+    let words = |text: &str| reason.contains(text);
+    reason.starts_with("points beyond retention policy")
+        || (words("outside retention policy")
+            && words("Retention Policy Lower Bound")
+            && !["Upper Bound", "Write Window", "write window"].into_iter().any(words))
 }
 
 /// The number behind the last `dropped=`.
@@ -76,6 +91,19 @@ mod tests {
         assert_eq!(of(&format!("{old}2")), None, "two lines have the same time");
         assert_eq!(of(&format!("{old}3")), Some(vec![false, true, true, true]));
         assert_eq!(of(&format!("{old}4")), Some(vec![true; 4]));
+        let new = |bound: &str| {
+            format!(
+                "failure writing points to database: partial write: dropped 1 points outside retention policy of duration 24h0m0s - \
+             oldest point b,device=x at 1970-01-01T00:00:00.01Z dropped because it violates a Retention Policy Lower Bound at \
+             2025-05-20T19:06:17.6Z, newest point b,device=x at 1970-01-01T00:00:00.01Z dropped because it violates a {bound} at \
+             2025-05-20T19:06:17.6Z dropped=1 for database: 9f282d63c7d3a5c0 for retention policy: autogen"
+            )
+        };
+        assert_eq!(of(&new("Retention Policy Lower Bound")), Some(vec![false, true, false, false]));
+        assert_eq!(of(&new("Write Window Upper Bound")), None);
+        assert!(
+            is_partial(&new("x")) && !is_partial("partial write") && !is_partial("partial write: timeout")
+        );
         for unknown in [
             "",
             "dropped=1",

@@ -104,8 +104,9 @@ async fn a_running_gateways_journal_is_not_replaced_and_another_one_only_when_as
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("没有删除"), "{said}");
     let aside = std::fs::read_dir(house.data()).unwrap().map(|entry| entry.unwrap().path());
-    let aside: Vec<PathBuf> =
-        aside.filter(|path| text(path).contains(".replaced-") && !text(path).contains("-wal")).collect();
+    let aside: Vec<PathBuf> = aside
+        .filter(|path| text(path).contains(".before-restore-") && !text(path).contains("-wal"))
+        .collect();
     assert_eq!(aside.len(), 1, "{aside:?}");
     let old = tempfile::tempdir().unwrap();
     std::fs::copy(&aside[0], old.path().join("journal.db")).unwrap();

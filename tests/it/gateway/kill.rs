@@ -1,5 +1,7 @@
 //! `kill -9` at random moments: what was acknowledged is there once, and every hazard stands as it stood.
 
+#![expect(clippy::print_stdout, reason = "the figures, for whoever looks")]
+
 use crate::support::gateway::{BROKER, Gateway, House, Pen, Running, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::ports::{free_port, soon};

@@ -53,36 +53,33 @@ async fn a_file_of_a_later_version_is_left_alone() {
     assert!(!dir.path().join("journal.db.damaged-1").exists());
 }
 
-/// A file as version 1 wrote it. When the format moves on, this text stays as it is.
-const VERSION_1: &str = r#"
-    INSERT INTO entry VALUES (41, 1800000041000, NULL), (42, 1800000042000, NULL);
-    INSERT INTO hazard VALUES ('42.sd-01.smoke.fire', 'sd-01/smoke', 'fire', 1800000042000, NULL,
-      '{"id":"42.sd-01.smoke.fire","point":"sd-01/smoke","rule":"fire","signal":"fire","priority":"red","latching":true,
-        "title":{"zh":"火警","en":"fire"},"evidence":{"value":{"number":"0.14"},"unit":"%/m","point_name":{"zh":"烟","en":"smoke"},
-        "condition":{"at_least":{"limit":"0.1","deadband":"0"}},"on_delay":0,"basis":"本系统默认值"},
-        "raised_at":1800000042000,"occurrences":1,"last_raised_at":1800000042000}');
-    INSERT INTO fact VALUES ('sd-01/smoke', 'fire', 'clearing', 1800000050000, '42.sd-01.smoke.fire');
-    INSERT INTO cursor VALUES ('influx', 41);
-    INSERT INTO receipt (fingerprint) VALUES (-1);
-"#;
-
+/// Damage in the middle of the entries: what lies before and behind it is saved, the newest above all.
 #[tokio::test]
-async fn a_file_of_version_1_is_understood() {
+async fn what_lies_around_the_damage_is_saved_with_its_cursors_and_fingerprints() {
     let dir = tempfile::tempdir().unwrap();
-    {
-        let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
-        conn.execute_batch(include_str!("../../../src/journal/schema.sql")).unwrap();
-        conn.execute_batch(VERSION_1).unwrap();
-        conn.execute_batch("PRAGMA user_version = 1").unwrap();
+    let (journal, _) = open(dir.path());
+    journal.cursor("influx").await.unwrap();
+    for no in 1..=400 {
+        let readings =
+            (0..100).map(|n| reading("m-1/noise", fastrand::f64() + f64::from(n), at(no))).collect();
+        journal.append(write(no, readings)).await.unwrap();
+        journal.move_cursor("influx", no / 2).await.unwrap();
     }
+    drop(journal);
+    let file = dir.path().join("journal.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 20_000].fill(0x5A);
+    std::fs::write(&file, bytes).unwrap();
     let (journal, restored) = open(dir.path());
-    assert_eq!((restored.head, restored.recovered), (42, None));
-    assert_eq!(restored.receipts, [u64::MAX].into());
-    let fact = &restored.facts[0];
-    assert_eq!(fact.phase, Phase::Clearing { due: Timestamp::from_secs(1_800_000_050) });
-    assert_eq!(fact.hazard.as_ref().unwrap().evidence.value, Value::Number(Number::new(0.14).unwrap()));
-    assert_eq!(journal.cursor("influx").await.unwrap(), 41);
-    journal.append(write(43, vec![])).await.unwrap();
+    assert!(restored.recovered.unwrap().zh.contains("校验链重新开始"));
+    let entries = journal.read_after(0, 1000).await.unwrap();
+    let numbers: Vec<_> = entries.iter().map(|entry| entry.no).collect();
+    assert!(numbers.len() > 350 && numbers[0] == 1 && numbers.ends_with(&[398, 399, 400]), "{numbers:?}");
+    assert!((300..=400).all(|no| restored.receipts.contains(&no)));
+    assert_eq!(journal.cursor("influx").await.unwrap(), 200);
+    let archive = fengsui::journal::Archive::open(dir.path()).unwrap();
+    assert!(archive.audit(None).unwrap().sound());
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ fn fill(dir: &Path, now: i64) {
     let conn = Connection::open(dir.join("journal.db")).unwrap();
     let filled = format!(
         "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 60)
-         INSERT INTO chunk SELECT i, 0, {now} - (CASE WHEN i <= 30 THEN 500 ELSE 300 END) * {DAY}, 1, 1, 0, 1, 1, 1, 1,
+         INSERT INTO chunk (point, t0, t1, n, valued, bad, min, max, sum, last, blob) SELECT i, 0, {now} - (CASE WHEN i <= 30 THEN 500 ELSE 300 END) * {DAY}, 1, 1, 0, 1, 1, 1, 1,
            randomblob(1000) FROM n;
          WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 768)
          INSERT INTO note (no, at, kind, subject, zh, en)

@@ -103,7 +103,7 @@ async fn a_line_says_everything_by_itself() {
         .await;
     let mut sink = folder(&house, stick.path(), |_| {});
     assert_eq!(sink.step().await, Progress::Delivered { entries: 1, lines: 6 });
-    assert_eq!(names(stick.path()), ["fengsui-gw-1-1-1.ndjson.gz"]);
+    assert_eq!(names(stick.path()), ["fengsui-gw-1-0000000001-0000000001.ndjson.gz"]);
     let lines = lines(stick.path());
     let at = "2026-01-15T02:30:05.000Z";
     assert_eq!(
@@ -161,7 +161,7 @@ async fn files_end_at_their_size_and_a_file_waits_until_its_oldest_entry_is_old_
     tokio::time::resume();
     write_all(&mut sink).await;
     let names = names(stick.path());
-    assert!(names.len() > 1 && names[0].starts_with("fengsui-gw-1-1-"), "{names:?}");
+    assert!(names.len() > 1 && names[0].starts_with("fengsui-gw-1-0000000001-"), "{names:?}");
     assert_eq!(numbers(stick.path()), (0..6400).collect::<Vec<_>>());
     let lag = house.metrics.sink_lag.get_or_create(&fengsui::metrics::Sink::named("stick")).get();
     assert_eq!((house.journal.cursor(FOLDER_CURSOR).await.unwrap(), lag), (640, 0));
@@ -221,7 +221,7 @@ async fn its_own_files_are_found_again_after_a_crash_and_another_journals_are_le
     new_box.entry_at = START + Span::from_secs(7);
     new_box.append_numbers(1000, 10).await;
     write_all(&mut folder(&new_box, stick.path(), |_| {})).await;
-    assert!(names(stick.path()).contains(&"fengsui-gw-1-1-1-2.ndjson.gz".to_owned()));
+    assert!(names(stick.path()).contains(&"fengsui-gw-1-0000000001-0000000001-2.ndjson.gz".to_owned()));
     assert_eq!(numbers(stick.path()).len(), 50);
     // And are found again after its own crash.
     new_box.journal.forget_cursor(FOLDER_CURSOR).await.unwrap();

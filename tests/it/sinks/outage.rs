@@ -178,3 +178,25 @@ async fn killed_while_history_is_caught_up_it_sends_live_ones_again_and_loses_no
     assert_eq!(influxd.count("site", "residual_current", "value").await, 2000);
     assert!(house.metrics.influx_points.get() >= 2100, "some went twice");
 }
+
+/// Where entries come faster than posts are answered, there is something new with every step.
+#[tokio::test]
+async fn history_has_its_turn_although_new_entries_never_stop() {
+    let server = Scripted::start(|_| (204, None)).await;
+    let mut house = House::new();
+    for entry in 0..100 {
+        house.append_numbers(entry * 10, 10).await;
+    }
+    let mut sink = house.sink_with(&server.url, |settings| settings.backfill_lines_per_second = 1_000_000);
+    let mut steps = 0;
+    while house.cursor().await < 100 {
+        house.append_numbers(house.head.cast_signed() * 10, 10).await;
+        assert!(matches!(sink.step().await, Progress::Delivered { .. }));
+        steps += 1;
+        assert!(steps < 60, "history starves at {}", house.cursor().await);
+    }
+    drain(&mut sink).await;
+    let mut accepted: Vec<i64> = server.accepted().iter().map(|line| value(line)).collect();
+    accepted.sort_unstable();
+    assert_eq!(accepted, (0..(100 + steps) * 10).collect::<Vec<_>>(), "each once");
+}

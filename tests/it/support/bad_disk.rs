@@ -1,6 +1,8 @@
 //! A disk that fails as disks do, mounted by FUSE from this process: a power cut takes what was not synced, writes find
 //! no room or an I/O error, syncs stall, the whole of it is suddenly read-only. What a cut leaves is in [`platter`].
 
+#![expect(clippy::cast_possible_truncation, reason = "a block's size, and offsets on a 64-bit machine")]
+
 mod platter;
 
 pub(crate) use fuser::Errno;

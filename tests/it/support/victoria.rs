@@ -28,7 +28,8 @@ impl Victoria {
         let child = Command::new("victoria-metrics")
             .arg(format!("-httpListenAddr=127.0.0.1:{}", self.port))
             .arg(format!("-storageDataPath={}", self.storage.path().display()))
-            .args(["-retentionPeriod=10y", "-memory.allowedPercent=5"])
+            // Without the last one it keeps a point that is posted twice as two.
+            .args(["-retentionPeriod=10y", "-memory.allowedPercent=5", "-dedup.minScrapeInterval=1ms"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -11,8 +11,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Messages under way.
-const IN_FLIGHT: u32 = 10;
+/// How a witness writes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Messages under way.
+    pub(crate) in_flight: usize,
+    /// How long it rests after each acknowledgement.
+    pub(crate) rest: Duration,
+}
+
+/// About two hundred a second.
+const USUAL: Pace = Pace { in_flight: 10, rest: Duration::from_millis(5) };
+/// The device of a witness that speaks of fires as well.
+const WRITER: &str = "writer";
 /// Each so manieth message is a fire, as long as there are detectors that have not burnt.
 const FIRE_EVERY: u32 = 100;
 /// Detectors, `fire-1` and on.
@@ -25,6 +36,7 @@ pub(crate) fn devices(link: &str) -> String {
 }
 
 pub(crate) struct Witness {
+    device: String,
     acknowledged: Arc<Mutex<Vec<u32>>>,
     enough: CancellationToken,
     writing: tokio::task::JoinHandle<u32>,
@@ -32,6 +44,7 @@ pub(crate) struct Witness {
 
 /// What it saw.
 pub(crate) struct Testimony {
+    device: String,
     acknowledged: Vec<u32>,
     sent: u32,
 }
@@ -41,9 +54,9 @@ enum Message {
     Fire(u32),
 }
 
-fn message(n: u32) -> Message {
+fn message(device: &str, n: u32) -> Message {
     let fire = n / FIRE_EVERY;
-    if n.is_multiple_of(FIRE_EVERY) && fire <= DETECTORS {
+    if device == WRITER && n.is_multiple_of(FIRE_EVERY) && fire <= DETECTORS {
         Message::Fire(fire)
     } else {
         Message::Temperature(20.0 + f64::from(n) / 1024.0)
@@ -52,9 +65,14 @@ fn message(n: u32) -> Message {
 
 impl Witness {
     pub(crate) fn start(to: SocketAddr) -> Self {
+        Self::at_a_pace(to, WRITER, USUAL)
+    }
+
+    pub(crate) fn at_a_pace(to: SocketAddr, device: &str, pace: Pace) -> Self {
         let (acknowledged, enough) = (Arc::<Mutex<Vec<u32>>>::default(), CancellationToken::new());
-        let writing = tokio::spawn(write(to, acknowledged.clone(), enough.clone()));
-        Self { acknowledged, enough, writing }
+        let device = device.to_owned();
+        let writing = tokio::spawn(write(to, device.clone(), pace, acknowledged.clone(), enough.clone()));
+        Self { device, acknowledged, enough, writing }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -72,27 +90,33 @@ impl Witness {
         self.enough.cancel();
         let sent = soon("the last acknowledgement", self.writing).await.unwrap();
         let acknowledged = self.acknowledged.lock().unwrap().clone();
-        Testimony { acknowledged, sent }
+        Testimony { device: self.device, acknowledged, sent }
     }
 }
 
-async fn write(to: SocketAddr, acknowledged: Arc<Mutex<Vec<u32>>>, enough: CancellationToken) -> u32 {
+async fn write(
+    to: SocketAddr,
+    device: String,
+    pace: Pace,
+    acknowledged: Arc<Mutex<Vec<u32>>>,
+    enough: CancellationToken,
+) -> u32 {
     let mut under_way: VecDeque<u32> = VecDeque::new();
     let mut sent = 0;
     let id = |n: u32| u16::try_from(n % 60_000 + 1).unwrap();
-    let what = |n: u32| match message(n) {
-        Message::Temperature(value) => (topic("writer"), format!(r#"{{"temperature":{value}}}"#)),
+    let what = |n: u32| match message(&device, n) {
+        Message::Temperature(value) => (topic(&device), format!(r#"{{"temperature":{value}}}"#)),
         Message::Fire(detector) => (topic(&format!("fire-{detector}")), r#"{"smoke":1}"#.to_owned()),
     };
     while !(enough.is_cancelled() && under_way.is_empty()) {
         let work = async {
-            let mut pen = Pen::connect(to, "writer").await?;
+            let mut pen = Pen::connect(to, &device).await?;
             for n in &under_way {
                 let (topic, payload) = what(*n);
                 pen.send(&topic, payload.as_bytes(), id(*n), true).await?;
             }
             while !(enough.is_cancelled() && under_way.is_empty()) {
-                while under_way.len() < IN_FLIGHT as usize && !enough.is_cancelled() {
+                while under_way.len() < pace.in_flight && !enough.is_cancelled() {
                     sent += 1;
                     under_way.push_back(sent);
                     let (topic, payload) = what(sent);
@@ -106,8 +130,9 @@ async fn write(to: SocketAddr, acknowledged: Arc<Mutex<Vec<u32>>>, enough: Cance
                     }
                     !now
                 });
-                // About two hundred a second.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                if !pace.rest.is_zero() {
+                    tokio::time::sleep(pace.rest).await;
+                }
             }
             std::io::Result::Ok(())
         };
@@ -125,7 +150,7 @@ impl Testimony {
 
     /// The temperatures that were acknowledged.
     pub(crate) fn temperatures(&self) -> BTreeSet<u64> {
-        let known = self.acknowledged.iter().filter_map(|n| match message(*n) {
+        let known = self.acknowledged.iter().filter_map(|n| match message(&self.device, *n) {
             Message::Temperature(value) => Some(value.to_bits()),
             Message::Fire(_) => None,
         });
@@ -138,7 +163,7 @@ impl Testimony {
         let numbers: Vec<u64> = entries.iter().map(|entry| entry.no).collect();
         assert_eq!(numbers, (1..=entries.len() as u64).collect::<Vec<_>>(), "the journal has a gap");
         let mut times: BTreeMap<u32, usize> = BTreeMap::new();
-        let values = numbers_of(entries, "writer/temperature");
+        let values = numbers_of(entries, &format!("{}/temperature", self.device));
         assert!(values.is_sorted(), "the readings of one point are out of order");
         for value in values {
             #[expect(
@@ -152,7 +177,10 @@ impl Testimony {
         }
         for moved in entries.iter().flat_map(|entry| &entry.transitions) {
             let device = moved.hazard.point.as_str().split('/').next().unwrap();
-            if let Some(detector) = device.strip_prefix("fire-").filter(|_| moved.change == Change::Raised) {
+            if self.device != WRITER || moved.change != Change::Raised {
+                continue;
+            }
+            if let Some(detector) = device.strip_prefix("fire-") {
                 *times.entry(detector.parse::<u32>().unwrap() * FIRE_EVERY).or_default() += 1;
             }
         }
@@ -162,7 +190,7 @@ impl Testimony {
         assert_eq!(wrong, [], "of {} acknowledged, these are not there exactly once", self.acknowledged());
         assert!(times.values().all(|times| *times <= 1), "something is there twice");
         for n in &self.acknowledged {
-            if let Message::Fire(detector) = message(*n) {
+            if let Message::Fire(detector) = message(&self.device, *n) {
                 let point = format!("fire-{detector}/smoke");
                 let mut hazards = facts.iter().filter_map(|fact| fact.hazard.as_ref());
                 assert!(hazards.any(|hazard| hazard.point.as_str() == point), "the fire at {point} is gone");

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
-const CUTS: u64 = 20;
+const CUTS: usize = 20;
 
 /// Writes `records` of 100 bytes, each synced or not, and says how many are whole after a cut.
 fn records_after_a_cut(seed: u64, synced: bool) -> usize {
@@ -35,7 +35,7 @@ fn records_after_a_cut(seed: u64, synced: bool) -> usize {
 #[test]
 fn what_was_synced_survives_a_cut_and_a_writer_that_does_not_sync_loses() {
     let mut lost = 0;
-    for seed in 0..CUTS {
+    for seed in 0..CUTS as u64 {
         assert_eq!(records_after_a_cut(seed, true), 100, "seed {seed}");
         lost += usize::from(records_after_a_cut(seed, false) < 100);
     }
@@ -65,7 +65,7 @@ fn sqlite_that_does_not_sync_loses_or_breaks_and_with_full_sync_it_does_not() {
         conn.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
     };
     let mut lost = 0;
-    for seed in 0..CUTS {
+    for seed in 0..CUTS as u64 {
         assert_eq!(rows_after_a_cut(seed, "FULL").unwrap(), 50, "seed {seed}");
         let unsynced = std::panic::catch_unwind(|| rows_after_a_cut(seed, "OFF"));
         lost += usize::from(!matches!(unsynced, Ok(Ok(50))));
@@ -76,7 +76,7 @@ fn sqlite_that_does_not_sync_loses_or_breaks_and_with_full_sync_it_does_not() {
 #[test]
 fn a_name_is_safe_only_when_its_folder_was_synced() {
     let mut gone = 0;
-    for seed in 0..CUTS {
+    for seed in 0..CUTS as u64 {
         let disk = BadDisk::new();
         let (sure, unsure) = (disk.path().join("sure"), disk.path().join("unsure"));
         File::create(&sure).unwrap().sync_all().unwrap();
@@ -87,7 +87,7 @@ fn a_name_is_safe_only_when_its_folder_was_synced() {
         assert!(sure.exists(), "seed {seed}");
         gone += usize::from(!unsure.exists());
     }
-    assert!((1..CUTS as usize).contains(&gone), "gone in {gone} of {CUTS} cuts");
+    assert!((1..CUTS).contains(&gone), "gone in {gone} of {CUTS} cuts");
 }
 
 #[test]
