@@ -21,6 +21,9 @@ pub(crate) struct Own {
     no: u64,
 }
 
+/// A tail is surely sealed after so many milliseconds without a sample.
+pub(crate) const SEAL_MS: i64 = 12 * 3_600_000;
+
 /// What one commit carries beside its readings.
 #[derive(Default)]
 pub(crate) struct Beside {
@@ -69,9 +72,9 @@ impl Own {
         }
     }
 
-    /// Half an hour without a word: every tail is old enough to be sealed.
+    /// Half a day in which only a clock speaks: every tail is old enough to be sealed.
     pub(crate) fn seal_all(&mut self, after: i64) {
-        [31, 62].into_iter().for_each(|minutes| self.tick(after + minutes * 60_000));
+        (1..=4).for_each(|turn| self.tick(after + turn * SEAL_MS / 4));
     }
 
     /// Half a day in which only a clock speaks: whatever the retention says is rolled up.

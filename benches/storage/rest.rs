@@ -93,7 +93,7 @@ fn one(place: &Path, mut plant: Plant, rounds: usize) -> [Option<f64>; 7] {
 
     // Nothing may stay raw any more: what is left of it are minutes.
     let mut store = Own::open_with(&place.join("own"), Limits::default(), own::keep_raw(Span::from_secs(1)));
-    store.age_all(plant.now() + 62 * 60_000);
+    store.age_all(plant.now() + own::SEAL_MS);
     tally.same(store.tally(&plant.signals, BEGIN - DAY, end), "fengsui, rolled up");
     drop(store);
     let raw = own::figure(&file, "SELECT ifnull(sum(n), 0) FROM chunk");

@@ -1,4 +1,4 @@
-//! What is written to the disk: an hour of simulated time at each rate, by the kernel's count of the process and by the
+//! What is written to the disk: hours of simulated time at each rate, by the kernel's count of the process and by the
 //! block device's own count.
 //!
 //! Each subject is a process of its own with a file system of its own, so nobody's bytes are counted twice. The journal
@@ -13,6 +13,7 @@ use crate::table::{Table, human};
 use fengsui::config::Config;
 use fengsui::hazard::Engine;
 use fengsui::model::{Event, Outcome, Plan, Timestamp};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -27,8 +28,11 @@ const WINDOW: i64 = 1000;
 /// A device speaks this often, with four readings a message.
 const DEVICE_EVERY: i64 = 10_000;
 
-/// Simulated time before the count begins: names are known and the first tails were sealed.
-const WARM_UP: i64 = 40 * 60_000;
+/// Minutes of warm-up and minutes that count. A device that speaks every ten seconds fills a tail of 1024 samples in 171
+/// minutes: the count has one sealing of every tail in it, not more and not fewer. Rows have no such rhythm, and at
+/// eight kilobytes a row an hour of them would wear out the disk under the bench.
+const OWN_MINUTES: [i64; 2] = [171, 171];
+const ROWS_MINUTES: [i64; 2] = [5, 10];
 
 /// A detector alarms this often, and a minute later it is quiet again.
 const HAZARD_EVERY: i64 = 10 * 60_000;
@@ -168,30 +172,31 @@ impl Counts<'_> {
     }
 }
 
-/// The child process: `wear-child <own|rows> <rate> <minutes> <device or -> <folder>`.
+/// The child process: `wear-child <own|rows> <rate> <minutes of warm-up> <minutes> <device or -> <folder>`.
 pub(crate) fn child(arguments: &[String]) {
-    let [subject, rate, minutes, device, dir] = arguments else { panic!("{arguments:?}") };
-    let (rate, minutes): (usize, i64) = (rate.parse().unwrap(), minutes.parse().unwrap());
+    let [subject, rate, warm_up, minutes, device, dir] = arguments else { panic!("{arguments:?}") };
+    let millis = |minutes: &String| minutes.parse::<i64>().unwrap() * 60_000;
     let dir = Path::new(dir);
     let counts = Counts { id: None, dir, device };
-    let end = BEGIN + WARM_UP + minutes * 60_000;
+    let begin = BEGIN + millis(warm_up);
+    let end = begin + millis(minutes);
     let run = if subject == "own" { own } else { rows };
-    run(World::new(rate), &dir.join("data"), end, &counts).print();
+    run(World::new(rate.parse().unwrap()), &dir.join("data"), begin..end, &counts).print();
 }
 
 /// The pipeline's rhythm: a batch opens with its first message and is written when the window is over, or at once when
 /// a hazard changes. Then the followers come.
-fn own(mut world: World, dir: &Path, end: i64, counts: &Counts) -> Written {
+fn own(mut world: World, dir: &Path, counted: Range<i64>, counts: &Counts) -> Written {
     let plan = plan(world.devices());
     let mut engine = Engine::restore(plan, Vec::new(), &[], Timestamp::from_millis(BEGIN));
     let mut out = Outcome::default();
     let mut own = Own::open(dir);
     let (mut batch, mut beside, mut opened) = (Vec::new(), Beside::default(), None);
     let (mut before, mut commits_before, mut readings) = (None, 0, 0);
-    while world.due() < end || opened.is_some() {
+    while world.due() < counted.end || opened.is_some() {
         let now = world.due();
         let due = opened.map_or(i64::MAX, |opened| opened + WINDOW);
-        if before.is_none() && now >= BEGIN + WARM_UP && opened.is_none() {
+        if before.is_none() && now >= counted.start && opened.is_none() {
             // Everything before is in the database itself.
             drop(own);
             own = Own::open(dir);
@@ -228,7 +233,7 @@ fn own(mut world: World, dir: &Path, end: i64, counts: &Counts) -> Written {
     let (before, after) = (before.unwrap(), counts.read());
     Written {
         readings,
-        seconds: (end - BEGIN - WARM_UP) as f64 / 1000.0,
+        seconds: (counted.end - counted.start) as f64 / 1000.0,
         commits,
         process: after.0 - before.0,
         device: after.1 - before.1,
@@ -239,13 +244,13 @@ fn batch_time(batch: &[fengsui::model::Reading]) -> i64 {
     batch.last().map_or(BEGIN, |reading| reading.received_at.as_millis())
 }
 
-fn rows(mut world: World, dir: &Path, end: i64, counts: &Counts) -> Written {
+fn rows(mut world: World, dir: &Path, counted: Range<i64>, counts: &Counts) -> Written {
     let mut rows = Rows::open(dir);
     let (mut batch, mut opened) = (Vec::new(), None);
     let (mut before, mut commits, mut readings) = (None, 0, 0);
-    while world.due() < end || opened.is_some() {
+    while world.due() < counted.end || opened.is_some() {
         let now = world.due();
-        if before.is_none() && now >= BEGIN + WARM_UP && opened.is_none() {
+        if before.is_none() && now >= counted.start && opened.is_none() {
             rows.checkpoint();
             before = Some(counts.read());
             (commits, readings) = (0, 0);
@@ -265,7 +270,7 @@ fn rows(mut world: World, dir: &Path, end: i64, counts: &Counts) -> Written {
     let (before, after) = (before.unwrap(), counts.read());
     Written {
         readings,
-        seconds: (end - BEGIN - WARM_UP) as f64 / 1000.0,
+        seconds: (counted.end - counted.start) as f64 / 1000.0,
         commits,
         process: after.0 - before.0,
         device: after.1 - before.1,
@@ -311,7 +316,6 @@ struct Subject {
 }
 
 pub(crate) fn run(folder: &Path, quick: bool) {
-    let minutes = if quick { 2 } else { 60 };
     let secs = if quick { 10 } else { 60 };
     let rates: &[usize] = if quick { &[100] } else { &RATES };
     let mut subjects = Vec::new();
@@ -327,13 +331,16 @@ pub(crate) fn run(folder: &Path, quick: bool) {
     // All at once: bytes do not depend on who else is running.
     let results: Vec<Option<Written>> = std::thread::scope(|scope| {
         let running: Vec<_> =
-            subjects.iter().map(|subject| scope.spawn(move || measure(subject, minutes, secs))).collect();
+            subjects.iter().map(|subject| scope.spawn(move || measure(subject, quick, secs))).collect();
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     let mut table = Table::new(
         &format!(
-            "Written to the disk. fengsui, rows: {minutes} simulated minutes after {} of warm-up; servers: {secs} s of real time",
-            WARM_UP / 60_000
+            "Written to the disk. fengsui: {0} simulated minutes after {0}; rows: {1} after {2}; servers: {secs} s of real time{3}",
+            OWN_MINUTES[1],
+            ROWS_MINUTES[1],
+            ROWS_MINUTES[0],
+            if quick { " (quick: 2 after 5, and 10 s)" } else { "" }
         ),
         &[
             "readings a second",
@@ -367,14 +374,16 @@ pub(crate) fn run(folder: &Path, quick: bool) {
     println!("The block device's count has the file system's own journal and tables in it.");
 }
 
-fn measure(subject: &Subject, minutes: i64, secs: u64) -> Option<Written> {
+fn measure(subject: &Subject, quick: bool, secs: u64) -> Option<Written> {
     let device = subject.disk.as_ref().map_or("-", Disk::device);
     if let Some(kind) = subject.kind {
         return server(kind, subject.rate, secs, &subject.dir, device);
     }
-    let who = if subject.name == "fengsui" { "own" } else { "rows" };
+    let (who, minutes) =
+        if subject.name == "fengsui" { ("own", OWN_MINUTES) } else { ("rows", ROWS_MINUTES) };
+    let [warm_up, minutes] = if quick { [5, 2] } else { minutes }.map(|minutes: i64| minutes.to_string());
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["wear-child", who, &subject.rate.to_string(), &minutes.to_string(), device])
+        .args(["wear-child", who, &subject.rate.to_string(), &warm_up, &minutes, device])
         .arg(&subject.dir)
         .stderr(Stdio::inherit())
         .output()
