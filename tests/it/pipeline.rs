@@ -439,6 +439,31 @@ async fn at_once(stage: &Stage, payloads: &[&str]) {
 }
 
 #[tokio::test]
+async fn a_burst_of_one_device_has_a_millisecond_for_each_message() {
+    let dir = TempDir::new().unwrap();
+    let window = Window { messages: 1000, of_many: false };
+    let clock = Clock::simulated(Timestamp::from_secs(1_800_000_000));
+    let setting = Setting { windows: vec![window], clock, ..Setting::default() };
+    let mut stage = Stage::set(dir.path(), setting);
+    at_once(&stage, &[r#"{"temperature":20,"humidity":50}"#; 300]).await;
+    stage.acked(0, 300).await;
+    // Another batch of the same moment goes on where the first one ended.
+    at_once(&stage, &[r#"{"temperature":21,"humidity":50}"#; 300]).await;
+    stage.acked(0, 300).await;
+    let entries = stage.end().await;
+    let readings = entries.iter().flat_map(|entry| &entry.readings);
+    let times: Vec<Timestamp> = readings
+        .filter(|reading| reading.point.name() == "temperature")
+        .map(|reading| reading.time())
+        .collect();
+    assert_eq!(times.len(), 600);
+    assert!(
+        times.is_sorted_by(|earlier, later| earlier < later),
+        "a store would keep one reading of several"
+    );
+}
+
+#[tokio::test]
 async fn what_comes_behind_a_fire_does_not_ride_in_its_commit() {
     let dir = TempDir::new().unwrap();
     let window = Window { messages: 1000, of_many: false };
