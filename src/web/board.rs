@@ -1,23 +1,31 @@
 //! WEB · THE BOARD: what is true now, as every screen sees it. Follows the journal like any other reader.
 //!
-//! One snapshot is shared by all requests; each batch of journal entries becomes one numbered [`Frame`] for the
-//! live streams. The number is the journal's, so a browser that was asleep says where it stopped.
+//! One snapshot is shared by all requests. A hazard's change is told to the live streams at once, in a [`Frame`] of its
+//! own; readings are gathered and told a few times a second, in frames that are numbered by the journal, so that a browser
+//! that was asleep says where it stopped.
 
 use super::wire;
 use crate::journal::{Entry, Journal, ReadError};
 use crate::model::{Fact, Hazard, HazardId, Phase, Plan, PointId, Reading, SignalClass, Timestamp};
 use crate::series::Series;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, RwLock};
+use futures::FutureExt;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 /// Entries taken from the journal at once. An entry is one commit (about one a second); 64 is a minute of backlog.
 const BATCH_MAX: usize = 64;
 
-/// Frames a live stream may fall behind before it is dropped and has to resume: 256 batches are minutes of work.
+/// Frames a live stream may fall behind before it is dropped and has to resume: 256 are a minute of readings at
+/// [`READINGS_EVERY`], or as many batches with hazards.
 const FRAMES_WAITING_MAX: usize = 256;
+
+/// Between two frames of readings: a person cannot read figures that change more than four times a second, and a frame
+/// for every commit cost more than all the rest of the gateway. Hazards do not wait for it.
+const READINGS_EVERY: Duration = Duration::from_millis(250);
 
 /// Entries before the head that are read again at start: the time series may be a few commits behind the journal.
 const OVERLAP: u64 = 64;
@@ -133,11 +141,14 @@ pub fn urgency(hazard: &Hazard) -> (bool, crate::model::Priority, std::cmp::Reve
     (not_fire, hazard.priority, std::cmp::Reverse(hazard.last_raised_at), hazard.id.clone())
 }
 
-/// One numbered live event: what changed up to this journal number.
+/// One live event: what changed up to this journal number.
 #[derive(Debug)]
 pub struct Frame {
     /// The newest journal number in it.
     pub no: u64,
+    /// With it everything up to `no` has been told, and a page may resume there. A hazard's own frame goes ahead of the
+    /// readings that were committed with it, so it does not count as a place to resume from.
+    pub whole: bool,
     /// Its JSON, made once for all streams.
     pub json: String,
 }
@@ -147,6 +158,8 @@ pub struct Frame {
 pub struct Board {
     now: RwLock<Arc<Snapshot>>,
     frames: broadcast::Sender<Arc<Frame>>,
+    /// The points whose newest value the live streams were not told; `None` once they know every entry.
+    owed: Mutex<Option<HashSet<PointId>>>,
     plan: watch::Receiver<Arc<Plan>>,
 }
 
@@ -161,7 +174,7 @@ impl Board {
             .map(|(phase, hazard)| (hazard.id.clone(), Open { hazard, phase, no, recorded: true }))
             .collect();
         let now = RwLock::new(Arc::new(Snapshot { no, last, open }));
-        Self { now, frames: broadcast::channel(FRAMES_WAITING_MAX).0, plan }
+        Self { now, frames: broadcast::channel(FRAMES_WAITING_MAX).0, owed: Mutex::default(), plan }
     }
 
     /// Builds it from what is stored.
@@ -194,7 +207,9 @@ impl Board {
         self.frames.subscribe()
     }
 
-    /// Takes new journal entries over and tells the live streams.
+    /// Takes new journal entries over. Tells the live streams of hazards at once; readings are owed to them until
+    /// [`Board::tell`]. While nobody looks nothing is rendered or gathered: a stream that opens now takes the snapshot
+    /// after it has subscribed, so it misses nothing.
     pub fn take(&self, entries: &[Arc<Entry>]) {
         let snapshot = {
             let mut now = self.now.write().expect("no holder of this lock panics");
@@ -203,15 +218,49 @@ impl Board {
             entries.iter().for_each(|entry| snapshot.take(entry));
             now.clone()
         };
-        self.tell(entries, &snapshot);
+        if self.frames.receiver_count() == 0 {
+            *self.owed() = None;
+            return;
+        }
+        if entries.iter().any(|entry| !entry.transitions.is_empty()) {
+            let transitions = entries.iter().flat_map(|entry| &entry.transitions);
+            let points: HashSet<_> = transitions.map(|transition| &transition.hazard.point).collect();
+            self.send(false, &snapshot, |plan| wire::frame(plan, &snapshot, points, entries, false));
+        }
+        let mut owed = self.owed();
+        let owed = owed.get_or_insert_default();
+        for reading in entries.iter().flat_map(|entry| &entry.readings) {
+            if !owed.contains(&reading.point) {
+                owed.insert(reading.point.clone());
+            }
+        }
     }
 
-    /// Makes the frame only for somebody: under load it costs more than all the rest. A stream that opens now takes
-    /// the snapshot after it has subscribed, so it misses nothing.
-    fn tell(&self, entries: &[Arc<Entry>], snapshot: &Snapshot) {
+    /// Whether a live stream waits for readings.
+    pub fn owes(&self) -> bool {
+        self.frames.receiver_count() > 0 && self.owed().is_some()
+    }
+
+    /// Tells the live streams what they are owed: each point once with its newest value.
+    pub fn tell(&self) {
+        // Bound by itself, so that the lock is not held while the frame is rendered.
+        let owed = self.owed().take();
+        if let Some(points) = owed {
+            let snapshot = self.snapshot();
+            self.send(true, &snapshot, |plan| wire::frame(plan, &snapshot, &points, &[], false));
+        }
+    }
+
+    fn owed(&self) -> MutexGuard<'_, Option<HashSet<PointId>>> {
+        self.owed.lock().expect("no holder of this lock panics")
+    }
+
+    /// Renders only for somebody.
+    fn send(&self, whole: bool, snapshot: &Snapshot, json: impl FnOnce(&Plan) -> String) {
         if self.frames.receiver_count() > 0 {
+            let plan = self.plan.borrow().clone();
             // An error only says that the last stream was just closed.
-            self.frames.send(Arc::new(self.frame(entries, snapshot))).ok();
+            self.frames.send(Arc::new(Frame { no: snapshot.no, whole, json: json(&plan) })).ok();
         }
     }
 
@@ -226,30 +275,46 @@ impl Board {
             Arc::make_mut(&mut now).open.values_mut().for_each(|open| open.recorded |= open.no <= recorded);
             now.clone()
         };
-        self.tell(&[], &snapshot);
+        // Readings may still be owed up to this number: not a place to resume from.
+        self.send(false, &snapshot, |plan| wire::frame(plan, &snapshot, None, &[], true));
     }
 
-    /// The frame that tells of these entries; lamps and sound are as they are now.
+    /// The frame that tells a page of all these entries; lamps and sound are as they are now.
     pub fn frame(&self, entries: &[Arc<Entry>], snapshot: &Snapshot) -> Frame {
         let plan = self.plan.borrow().clone();
-        Frame { no: snapshot.no, json: wire::frame(&plan, entries, snapshot) }
+        let readings = entries.iter().flat_map(|entry| &entry.readings);
+        let points: HashSet<_> = readings.map(|reading| &reading.point).collect();
+        let json = wire::frame(&plan, snapshot, points, entries, false);
+        Frame { no: snapshot.no, whole: true, json }
     }
 
     /// Follows the journal until cancelled. A journal that cannot be read is tried again; screens keep what they have.
+    /// Readings are told at once after a pause, and then every [`READINGS_EVERY`].
     pub async fn follow(&self, journal: &Journal, cancel: &CancellationToken) {
         let (mut head, recorded) = (journal.head(), journal.recorded());
+        let mut pace = tokio::time::interval(READINGS_EVERY);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // The head is sent for every commit, also when its number was shown before.
             head.borrow_and_update();
             self.settle(*recorded.borrow());
+            // Looked at here as well, because a flood never lets the journal run empty.
+            if self.owes() && pace.tick().now_or_never().is_some() {
+                self.tell();
+            }
             match journal.read_after(self.snapshot().no, BATCH_MAX).await {
                 Ok(entries) if entries.is_empty() => {
                     tokio::select! {
                         () = cancel.cancelled() => return,
                         changed = head.changed() => if changed.is_err() { return },
+                        _ = pace.tick(), if self.owes() => self.tell(),
                     }
                 }
-                Ok(entries) => self.take(&entries),
+                Ok(entries) => {
+                    self.take(&entries);
+                    // The streams this has woken send their hazards before the readings are rendered.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     tracing::error!(error = %error, "the duty room cannot read the journal; trying again");
                     tokio::select! {

@@ -39,7 +39,7 @@ struct Stream {
     shared: Shared,
     token: String,
     frames: broadcast::Receiver<Arc<Frame>>,
-    /// Frames up to this number were sent, or were in what was sent.
+    /// Everything up to this number was sent, or was in what was sent.
     sent: u64,
     waiting: VecDeque<Event>,
     beat: Interval,
@@ -47,7 +47,8 @@ struct Stream {
     _permit: OwnedSemaphorePermit,
 }
 
-/// `GET /api/v1/live`: server-sent events. `change` has an id (the journal number), `beat` and `reload` have none.
+/// `GET /api/v1/live`: server-sent events. `change` has an id (the journal number), except a hazard's own, which goes ahead
+/// of the readings committed with it; `beat` and `reload` have none.
 pub async fn live(
     State(shared): State<Shared>,
     Extension(_): Extension<Who>,
@@ -112,7 +113,9 @@ impl Stream {
                 frame = self.frames.recv() => match frame {
                     // Not less than what was sent: a frame may mark anew what is shown.
                     Ok(frame) if frame.no >= self.sent => {
-                        self.sent = frame.no;
+                        if frame.whole {
+                            self.sent = frame.no;
+                        }
                         self.waiting.push_back(change(&frame));
                     }
                     Ok(_) => {}
@@ -156,7 +159,8 @@ async fn catch_up(shared: &Shared, after: u64, until: u64) -> Option<Frame> {
 }
 
 fn change(frame: &Frame) -> Event {
-    Event::default().event("change").id(frame.no.to_string()).data(&frame.json)
+    let event = Event::default().event("change").data(&frame.json);
+    if frame.whole { event.id(frame.no.to_string()) } else { event }
 }
 
 fn reload() -> Event {

@@ -1,13 +1,16 @@
 //! WEB · the shapes of the JSON API and of live events. Times are milliseconds since the epoch; texts are in both languages.
+//!
+//! What a live frame holds is written straight from borrowed fields: a tree of values for each reading was more than half
+//! of the gateway's work under load. The rest is asked for by a person, and plain trees will do.
 
 use super::board::{Open, Snapshot};
 use crate::journal::{Entry, LogLine, Logged, Stray};
 use crate::model::{
-    Cause, Flaw, Hazard, Plan, Point, PointId, Quality, Reading, Signature, Text, Timestamp, Transition,
-    Value,
+    Cause, Flaw, Hazard, Plan, Point, PointId, Quality, Reading, SignalClass, Signature, Text, Timestamp,
+    Transition, Value,
 };
-use serde_json::{Map, Value as Json, json};
-use std::collections::HashMap;
+use serde::{Serialize, Serializer};
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 
 /// A text in both languages.
@@ -15,15 +18,29 @@ pub(super) fn text(text: &Text) -> Json {
     json!({ "zh": &*text.zh, "en": &*text.en })
 }
 
-fn millis(at: Option<Timestamp>) -> Json {
-    at.map_or(Json::Null, |at| at.as_millis().into())
+#[derive(Serialize)]
+struct Words<'a> {
+    zh: &'a str,
+    en: &'a str,
 }
 
-fn signature(signature: Option<&Signature>) -> Json {
-    signature.map_or(
-        Json::Null,
-        |signature| json!({ "by": &*signature.by, "at": signature.at.as_millis(), "note": &*signature.note }),
-    )
+impl<'a> From<&'a Text> for Words<'a> {
+    fn from(text: &'a Text) -> Self {
+        Self { zh: &text.zh, en: &text.en }
+    }
+}
+
+#[derive(Serialize)]
+struct Signed<'a> {
+    by: &'a str,
+    at: i64,
+    note: &'a str,
+}
+
+impl<'a> From<&'a Signature> for Signed<'a> {
+    fn from(signature: &'a Signature) -> Self {
+        Self { by: &signature.by, at: signature.at.as_millis(), note: &signature.note }
+    }
 }
 
 /// The English of a flaw.
@@ -49,23 +66,50 @@ pub(super) fn quality_name(reading: &Reading) -> &'static str {
     }
 }
 
-/// A value as a person reads it, without its unit, in both languages.
-pub(super) fn value_text(point: Option<&Point>, value: &Value) -> Text {
-    match value {
-        Value::Number(number) => {
-            let shown = point.map_or_else(
+/// A value as a person reads it, without its unit.
+enum Shown<'a> {
+    /// A figure: the same in both languages.
+    Digits(String),
+    Words(Words<'a>),
+}
+
+impl<'a> Shown<'a> {
+    fn of(point: Option<&'a Point>, value: &'a Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Digits(point.map_or_else(
                 || number.to_string(),
                 |point| format!("{:.*}", usize::from(point.decimals), number.get()),
-            );
-            Text::new(&shown, &shown)
+            )),
+            Value::Code(code) => Self::Words(
+                point
+                    .and_then(|point| point.state_name(code))
+                    .map_or(Words { zh: code, en: code }, Words::from),
+            ),
+            Value::Flag(true) => Self::Words(Words { zh: "是", en: "yes" }),
+            Value::Flag(false) => Self::Words(Words { zh: "否", en: "no" }),
+            Value::Absent => Self::Words(Words { zh: "—", en: "—" }),
         }
-        Value::Code(code) => {
-            point.and_then(|point| point.state_name(code)).cloned().unwrap_or_else(|| Text::new(code, code))
-        }
-        Value::Flag(true) => Text::new("是", "yes"),
-        Value::Flag(false) => Text::new("否", "no"),
-        Value::Absent => Text::new("—", "—"),
     }
+
+    fn words(&self) -> Words<'_> {
+        match self {
+            Self::Digits(digits) => Words { zh: digits, en: digits },
+            Self::Words(Words { zh, en }) => Words { zh, en },
+        }
+    }
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.words().serialize(serializer)
+    }
+}
+
+/// A value as a person reads it, without its unit, in both languages.
+pub(super) fn value_text(point: Option<&Point>, value: &Value) -> Text {
+    let shown = Shown::of(point, value);
+    let words = shown.words();
+    Text::new(words.zh, words.en)
 }
 
 /// When a value was true, for its age: a report about the past is as old as the device says.
@@ -73,77 +117,171 @@ pub(super) fn value_time(reading: &Reading) -> Timestamp {
     if reading.late { reading.time() } else { reading.received_at }
 }
 
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Measured<'a> {
+    Number(f64),
+    Flag(bool),
+    Code(&'a str),
+    Absent,
+}
+
+impl<'a> From<&'a Value> for Measured<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Number(number) => Self::Number(number.get()),
+            Value::Flag(flag) => Self::Flag(*flag),
+            Value::Code(code) => Self::Code(code),
+            Value::Absent => Self::Absent,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Flawed {
+    name: &'static str,
+    zh: &'static str,
+    en: &'static str,
+}
+
+/// One reading, as it is written.
+#[derive(Serialize)]
+pub(super) struct ReadingOut<'a> {
+    point: &'a str,
+    value: Measured<'a>,
+    text: Shown<'a>,
+    unit: &'static str,
+    quality: &'static str,
+    flaw: Option<Flawed>,
+    at: i64,
+    received_at: i64,
+    late: bool,
+}
+
 /// One reading.
-pub(super) fn reading(plan: &Plan, reading: &Reading) -> Json {
+pub(super) fn reading<'a>(plan: &'a Plan, reading: &'a Reading) -> ReadingOut<'a> {
     let point = plan.point(&reading.point).map(|(.., point)| point);
-    let flaw = reading
-        .flaw
-        .map_or(Json::Null, |flaw| json!({ "name": flaw.name(), "zh": flaw.zh(), "en": flaw_en(flaw) }));
-    json!({
-        "point": reading.point.as_str(),
-        "value": match &reading.value {
-            Value::Number(number) => json!(number.get()),
-            Value::Flag(flag) => json!(flag),
-            Value::Code(code) => json!(&**code),
-            Value::Absent => Json::Null,
-        },
-        "text": text(&value_text(point, &reading.value)),
-        "unit": point.map_or("", |point| point.unit()),
-        "quality": quality_name(reading),
-        "flaw": flaw,
-        "at": value_time(reading).as_millis(),
-        "received_at": reading.received_at.as_millis(),
-        "late": reading.late,
-    })
+    ReadingOut {
+        point: reading.point.as_str(),
+        value: Measured::from(&reading.value),
+        text: Shown::of(point, &reading.value),
+        unit: point.map_or("", Point::unit),
+        quality: quality_name(reading),
+        flaw: reading.flaw.map(|flaw| Flawed { name: flaw.name(), zh: flaw.zh(), en: flaw_en(flaw) }),
+        at: value_time(reading).as_millis(),
+        received_at: reading.received_at.as_millis(),
+        late: reading.late,
+    }
+}
+
+#[derive(Serialize)]
+struct Place<'a> {
+    site: &'a str,
+    site_name: &'a str,
+    address: &'a str,
+    zone: &'a str,
+    zone_name: &'a str,
+    device: &'a str,
+    device_name: &'a str,
+    place: &'a str,
+}
+
+#[derive(Serialize)]
+struct Reason {
+    zh: String,
+    en: String,
+}
+
+/// One hazard, as it is written.
+#[derive(Serialize)]
+pub(super) struct HazardOut<'a> {
+    id: &'a str,
+    point: &'a str,
+    rule: &'a str,
+    signal: &'static str,
+    priority: &'static str,
+    latching: bool,
+    title: Words<'a>,
+    reason: Reason,
+    #[serde(rename = "where")]
+    place: Option<Place<'a>>,
+    raised_at: i64,
+    sampled_at: Option<i64>,
+    late: bool,
+    occurrences: u32,
+    last_raised_at: i64,
+    returned_at: Option<i64>,
+    acknowledged: Option<Signed<'a>>,
+    silenced: Option<Signed<'a>>,
+    closed: Option<Signed<'a>>,
+}
+
+impl From<HazardOut<'_>> for Json {
+    fn from(hazard: HazardOut<'_>) -> Self {
+        json!(hazard)
+    }
 }
 
 /// One hazard; `open` adds its phase and whether the journal has it.
-pub(super) fn hazard(plan: &Plan, hazard: &Hazard) -> Map<String, Json> {
-    let place = plan.point(&hazard.point);
-    let place = place.map_or(Json::Null, |(site, zone, device, _)| {
-        json!({
-            "site": site.id.as_str(), "site_name": &*site.name, "address": &*site.address,
-            "zone": zone.id.as_str(), "zone_name": &*zone.name,
-            "device": device.id.as_str(), "device_name": &*device.name, "place": &*device.place,
-        })
+pub(super) fn hazard<'a>(plan: &'a Plan, hazard: &'a Hazard) -> HazardOut<'a> {
+    let place = plan.point(&hazard.point).map(|(site, zone, device, _)| Place {
+        site: site.id.as_str(),
+        site_name: &site.name,
+        address: &site.address,
+        zone: zone.id.as_str(),
+        zone_name: &zone.name,
+        device: device.id.as_str(),
+        device_name: &device.name,
+        place: &device.place,
     });
-    let body = json!({
-        "id": hazard.id.as_str(),
-        "point": hazard.point.as_str(),
-        "rule": hazard.rule.as_str(),
-        "signal": hazard.signal.name(),
-        "priority": hazard.priority.name(),
-        "latching": hazard.latching,
-        "title": text(&hazard.title),
-        "reason": { "zh": hazard.evidence.zh(), "en": hazard.evidence.en() },
-        "where": place,
-        "raised_at": hazard.raised_at.as_millis(),
-        "sampled_at": millis(hazard.sampled_at),
-        "late": hazard.late,
-        "occurrences": hazard.occurrences,
-        "last_raised_at": hazard.last_raised_at.as_millis(),
-        "returned_at": millis(hazard.returned_at),
-        "acknowledged": signature(hazard.acknowledged.as_ref()),
-        "silenced": signature(hazard.silenced.as_ref()),
-        "closed": signature(hazard.closed.as_ref()),
-    });
-    let Json::Object(body) = body else { return Map::new() };
-    body
+    HazardOut {
+        id: hazard.id.as_str(),
+        point: hazard.point.as_str(),
+        rule: hazard.rule.as_str(),
+        signal: hazard.signal.name(),
+        priority: hazard.priority.name(),
+        latching: hazard.latching,
+        title: Words::from(&hazard.title),
+        reason: Reason { zh: hazard.evidence.zh(), en: hazard.evidence.en() },
+        place,
+        raised_at: hazard.raised_at.as_millis(),
+        sampled_at: hazard.sampled_at.map(Timestamp::as_millis),
+        late: hazard.late,
+        occurrences: hazard.occurrences,
+        last_raised_at: hazard.last_raised_at.as_millis(),
+        returned_at: hazard.returned_at.map(Timestamp::as_millis),
+        acknowledged: hazard.acknowledged.as_ref().map(Signed::from),
+        silenced: hazard.silenced.as_ref().map(Signed::from),
+        closed: hazard.closed.as_ref().map(Signed::from),
+    }
+}
+
+/// A hazard with where it stands; `change` is left out of what merely stands.
+#[derive(Serialize)]
+struct Standing<'a> {
+    #[serde(flatten)]
+    hazard: HazardOut<'a>,
+    phase: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<&'static str>,
+    recorded: bool,
 }
 
 /// One open hazard.
 pub(super) fn open(plan: &Plan, open: &Open) -> Json {
-    let mut body = hazard(plan, &open.hazard);
-    body.insert("phase".into(), open.phase.name().into());
-    body.insert("recorded".into(), open.recorded.into());
-    body.into()
+    json!(Standing {
+        hazard: hazard(plan, &open.hazard),
+        phase: open.phase.name(),
+        change: None,
+        recorded: open.recorded,
+    })
 }
 
 /// One change of a hazard.
 pub(super) fn transition(plan: &Plan, transition: &Transition) -> Json {
     let by = match &transition.cause {
-        Cause::Operator(by) => signature(Some(by)),
-        Cause::Reading { .. } | Cause::Deadline | Cause::Silence { .. } | Cause::Plan => Json::Null,
+        Cause::Operator(by) => Some(Signed::from(by)),
+        Cause::Reading { .. } | Cause::Deadline | Cause::Silence { .. } | Cause::Plan => None,
     };
     let point = plan.point(&transition.hazard.point).map(|(.., point)| point);
     let cause = cause_text(&transition.cause, point);
@@ -214,43 +352,118 @@ pub(super) fn sample_text(sample: &[u8]) -> String {
     }
 }
 
-/// The JSON of one live frame: each point once with its newest value, each hazard once after its newest change.
-pub(super) fn frame(plan: &Plan, entries: &[Arc<Entry>], snapshot: &Snapshot) -> String {
-    let mut points: HashMap<&PointId, &Reading> = HashMap::new();
-    let mut hazards: Vec<Json> = Vec::new();
-    for entry in entries {
-        for reading in &entry.readings {
-            // The board decided which of two readings stands; a late one may have lost.
-            if let Some(standing) = snapshot.last.get(&reading.point) {
-                points.insert(&reading.point, standing);
-            }
-        }
-        for transition in &entry.transitions {
-            let mut body = hazard(plan, &transition.hazard);
-            body.insert("phase".into(), transition.phase.name().into());
-            body.insert("change".into(), transition.change.name().into());
-            body.insert("recorded".into(), entry.recorded.into());
-            hazards.push(body.into());
-        }
+#[derive(Serialize)]
+struct FrameOut<'a> {
+    no: u64,
+    points: Vec<ReadingOut<'a>>,
+    hazards: Vec<Standing<'a>>,
+    settled: bool,
+    lamps: Lamps,
+    sound: &'static str,
+}
+
+/// The JSON of one live frame: these points with their newest values, the hazards of these entries after each change.
+/// `settled`: nothing new happened, but what is shown is marked otherwise, and the cards are to be read again.
+pub(super) fn frame<'a>(
+    plan: &Plan,
+    snapshot: &Snapshot,
+    points: impl IntoIterator<Item = &'a PointId>,
+    entries: &[Arc<Entry>],
+    settled: bool,
+) -> String {
+    // The board decided which of two readings stands; a late one may have lost.
+    let standing = points.into_iter().filter_map(|point| snapshot.last.get(point));
+    let changes = entries.iter().flat_map(|entry| {
+        entry.transitions.iter().map(|transition| Standing {
+            hazard: hazard(plan, &transition.hazard),
+            phase: transition.phase.name(),
+            change: Some(transition.change.name()),
+            recorded: entry.recorded,
+        })
+    });
+    let frame = FrameOut {
+        no: snapshot.no,
+        points: standing.map(|standing| reading(plan, standing)).collect(),
+        hazards: changes.collect(),
+        settled,
+        lamps: lamps(snapshot),
+        sound: snapshot.sound().name(),
+    };
+    serde_json::to_string(&frame).expect("every key is a string and writing to memory does not fail")
+}
+
+/// The lamp strip, as it is written.
+pub(super) struct Lamps([(SignalClass, usize); 8]);
+
+impl Serialize for Lamps {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(class, count)| (class.name(), count)))
     }
-    json!({
-        "no": snapshot.no,
-        "points": points.values().map(|standing| reading(plan, standing)).collect::<Vec<_>>(),
-        "hazards": hazards,
-        // Nothing new happened, but what is shown is marked otherwise: the cards are to be read again.
-        "settled": entries.is_empty(),
-        "lamps": lamps(snapshot),
-        "sound": snapshot.sound().name(),
-    })
-    .to_string()
 }
 
 /// The lamp strip: a count for every class, zero included.
-pub(super) fn lamps(snapshot: &Snapshot) -> Json {
-    snapshot
-        .lamps()
-        .iter()
-        .map(|(class, count)| (class.name().to_owned(), Json::from(*count)))
-        .collect::<Map<_, _>>()
-        .into()
+pub(super) fn lamps(snapshot: &Snapshot) -> Lamps {
+    Lamps(snapshot.lamps())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Number;
+    use std::collections::HashMap;
+
+    fn measured(point: &str, value: Value) -> Reading {
+        Reading {
+            point: PointId::parse(point).unwrap(),
+            value,
+            quality: Quality::Good,
+            flaw: None,
+            sampled_at: None,
+            received_at: Timestamp::from_millis(1_800_000_000_250),
+            late: false,
+        }
+    }
+
+    #[test]
+    fn a_frame_has_the_shape_that_the_page_reads() {
+        let flawed = Reading {
+            quality: Quality::Bad,
+            flaw: Some(Flaw::SensorFault),
+            sampled_at: Some(Timestamp::from_millis(1_800_000_000_000)),
+            late: true,
+            ..measured("d-1/smoke", Value::Code("quote \" here".into()))
+        };
+        let number = measured("d-1/heat", Value::Number(Number::new(23.5).unwrap()));
+        let readings =
+            [flawed, number, measured("d-1/on", Value::Flag(true)), measured("d-1/no", Value::Absent)];
+        let ids = readings.each_ref().map(|reading| reading.point.clone());
+        let last = readings.map(|reading| (reading.point.clone(), reading));
+        let snapshot = Snapshot { no: 7, last: HashMap::from(last), ..Snapshot::default() };
+        let unplanned = PointId::parse("d-9/never_heard").unwrap();
+        let json = frame(&Plan::default(), &snapshot, ids.iter().chain([&unplanned]), &[], false);
+        let point = |id: &str, value: Json, zh: &str, en: &str, quality: &str| {
+            json!({ "point": id, "value": value, "text": { "zh": zh, "en": en }, "unit": "", "quality": quality,
+                "flaw": null, "at": 1_800_000_000_250_i64, "received_at": 1_800_000_000_250_i64, "late": false })
+        };
+        let quoted = "quote \" here";
+        let mut bad = point("d-1/smoke", json!(quoted), quoted, quoted, "bad");
+        bad["flaw"] = json!({ "name": "sensor_fault", "zh": "传感器故障", "en": "sensor fault" });
+        bad["at"] = json!(1_800_000_000_000_i64);
+        bad["late"] = json!(true);
+        let expected = json!({
+            "no": 7,
+            "points": [
+                bad,
+                point("d-1/heat", json!(23.5), "23.5", "23.5", "good"),
+                point("d-1/on", json!(true), "是", "yes", "good"),
+                point("d-1/no", Json::Null, "—", "—", "absent"),
+            ],
+            "hazards": [],
+            "settled": false,
+            "lamps": { "fire": 0, "activation": 0, "feedback": 0, "supervisory": 0, "fault": 0, "disabled": 0,
+                "offline": 0, "test": 0 },
+            "sound": "off",
+        });
+        assert_eq!(serde_json::from_str::<Json>(&json).unwrap(), expected);
+    }
 }
