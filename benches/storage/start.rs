@@ -20,8 +20,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const POINTS: usize = 200;
 const EVERY: i64 = 10_000;
 const WEEK: i64 = 7 * 86_400_000;
-/// A year; and as much as is just below the 256 MiB up to which a start checks the whole file.
-const WEEKS: [i64; 2] = [52, 36];
+/// A year; and a week, which is just below the 64 MiB up to which a start checks the whole file.
+const WEEKS: [i64; 2] = [52, 1];
 
 /// What the killed child still wrote: 20 readings a second for twenty minutes of its time, a commit a second.
 const LAST_COMMITS: i64 = 1200;
