@@ -8,7 +8,7 @@
 //! # When the wall clock is believed
 //! A box without a battery-backed clock boots in 1970, or at the date of its firmware, or where it was switched off.
 //! Until somebody sets it our clock is **unset**: it runs on from the newest entry of the journal (the *floor*), so
-//! deadlines work and the series stays in order, and `gateway/clock` is a fault. The table is [`believed`]; the rows
+//! deadlines work and the series stays in order, and `gateway/clock` is a fault. The table is that of `believed`; the rows
 //! are tested.
 //!
 //! | our clock | the wall clock says | and | then |

@@ -1,7 +1,7 @@
 //! THE WAY OUT OF A BOX: one folder that holds all that a gateway knows, made while it runs, verified, kept in number,
 //! put back on this box or on another.
 //!
-//! Beside the flow, after the journal: a backup is read through [`Archive`], on a connection of its own, and takes
+//! Beside the flow, after the journal: a backup is read through [`Archive`](crate::journal::Archive), on a connection of its own, and takes
 //! nothing from those who write. A folder is written under a name that ends in `.part`, made durable, read back, and only
 //! then renamed: a folder without `.part` is whole.
 //!

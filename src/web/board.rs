@@ -289,7 +289,7 @@ impl Board {
     }
 
     /// Follows the journal until cancelled. A journal that cannot be read is tried again; screens keep what they have.
-    /// Readings are told at once after a pause, and then every [`READINGS_EVERY`].
+    /// Readings are told at once after a pause, and then every `READINGS_EVERY`.
     pub async fn follow(&self, journal: &Journal, cancel: &CancellationToken) {
         let (mut head, recorded) = (journal.head(), journal.recorded());
         let mut pace = tokio::time::interval(READINGS_EVERY);
