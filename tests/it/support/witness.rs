@@ -29,6 +29,10 @@ const FIRE_EVERY: u32 = 100;
 /// Detectors, `fire-1` and on.
 const DETECTORS: u32 = 12;
 
+/// A message's number is in its temperature: 20 °C and so many steps, which after two million messages is no heat alarm.
+const STEPS: f64 = 100_000.0;
+const WARM: u32 = 2_000_000;
+
 /// The devices that the witness speaks for.
 pub(crate) fn devices(link: &str) -> String {
     let fires = (1..=DETECTORS).map(|n| smoke(&format!("fire-{n}"), link)).collect::<String>();
@@ -59,7 +63,7 @@ fn message(device: &str, n: u32) -> Message {
     if device == WRITER && n.is_multiple_of(FIRE_EVERY) && fire <= DETECTORS {
         Message::Fire(fire)
     } else {
-        Message::Temperature(20.0 + f64::from(n) / 1024.0)
+        Message::Temperature(f64::from(WARM + n) / STEPS)
     }
 }
 
@@ -171,7 +175,7 @@ impl Testimony {
                 clippy::cast_sign_loss,
                 reason = "small whole numbers"
             )]
-            let n = ((value - 20.0) * 1024.0).round() as u32;
+            let n = (value * STEPS).round() as u32 - WARM;
             assert!((1..=self.sent).contains(&n), "nobody sent {n}");
             *times.entry(n).or_default() += 1;
         }
