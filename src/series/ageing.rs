@@ -3,7 +3,7 @@
 //! A little at a time: now and then a reader looks through all points for what is due, and each step rolls up one point's
 //! oldest rows, in one transaction that deletes what it has rolled up.
 
-use super::chunk;
+use super::chunk::{self, MERGED};
 use super::rollup::{self, HOUR, Join, MINUTE};
 use super::sample::Form;
 use crate::model::{ClassId, Plan, PointId, Span, Timestamp};
@@ -70,8 +70,8 @@ const LOOK_EVERY: Span = Span::from_secs(600);
 /// or deleted for being old does not come back.
 const JUMP: Span = Span::from_secs(DAY);
 const SETTLED_AFTER: Span = Span::from_secs(3600);
-/// Rows rolled up together: four chunks of ten-second samples are two days, and the row they go to is written once. 16 000
-/// samples take a few milliseconds.
+/// Rows rolled up together, of chunks while they have fewer samples than [`MERGED`]: two days of ten-second samples, so that
+/// the row they go to is written once. They take a few milliseconds.
 const ROWS_AT_ONCE: i64 = 4;
 /// A point waits until a part (1/64, at most a day of raw and a week of minutes) more than needed is due, so that rows
 /// are rolled up by the dozen.
@@ -246,10 +246,13 @@ pub(super) struct Rolled {
 pub(super) fn roll(conn: &Connection, due: &Due, form: Form) -> rusqlite::Result<Rolled> {
     let mut rolled = Rolled::default();
     let &Due { point, raw_before, minutes_before, hours_before } = due;
+    // Row after row while the samples of those before it are few.
     let chunks = ids(
         conn,
-        "SELECT id FROM chunk WHERE point = ?1 AND t1 < ?2 ORDER BY t0 LIMIT ?3",
-        params![point, raw_before, ROWS_AT_ONCE],
+        "SELECT id FROM (SELECT id, t0, sum(n) OVER (ORDER BY t0) - n AS before
+           FROM (SELECT id, t0, n FROM chunk WHERE point = ?1 AND t1 < ?2 ORDER BY t0 LIMIT ?3))
+         WHERE before < ?4 ORDER BY t0",
+        params![point, raw_before, ROWS_AT_ONCE, i64::try_from(MERGED).unwrap_or(0)],
     )?;
     let mut records = Vec::new();
     for &id in &chunks {
@@ -290,7 +293,8 @@ pub(super) fn roll(conn: &Connection, due: &Due, form: Form) -> rusqlite::Result
     }
     rolled.rows = chunks.len() + minutes.len() + hours.len();
     let full = |rows: &[i64]| i64::try_from(rows.len()).is_ok_and(|rows| rows >= ROWS_AT_ONCE);
-    rolled.more = full(&chunks) || full(&minutes) || full(&hours);
+    // Of chunks the next step says it: how many were left is not known.
+    rolled.more = !chunks.is_empty() || full(&minutes) || full(&hours);
     Ok(rolled)
 }
 

@@ -7,15 +7,23 @@ use crate::model::Quality;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The first byte of a blob. Another layout gets another byte; this one and the older ones stay readable.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// The second format: no decimal columns, else the same.
+const FORMAT_2: u8 = 2;
 /// The first format: no forms, and of the qualities only whether bad.
 const FORMAT_1: u8 = 1;
 /// A chunk is added to until it has so many samples. Four full tails: at 1.1 bytes a sample a row of one leaves the page of
 /// 2 KiB half empty and takes 1.7 bytes, a row of four takes 1.4, for one byte of log a sample more.
 const SAMPLES: usize = 4 * SEAL_SAMPLES;
+/// Four full chunks become one of so many: the row, its places in two indexes and the rest of its last page are a quarter
+/// of a byte a sample in rows of four tails, and a tenth of that in such rows; and the compressor knows more. It is
+/// written once more for it, a byte a sample.
+pub(super) const MERGED: usize = 4 * SAMPLES;
 /// Samples of one chunk, at most: a chunk is rewritten whole when a late sample falls into it. Samples of one
 /// millisecond stay together, so a chunk may be a little longer.
-const SAMPLES_MAX: usize = 2 * SAMPLES;
+const SAMPLES_MAX: usize = 2 * MERGED;
+/// Rows that are looked through for some to be merged: four full ones, and small ones that late samples left between them.
+const LOOKED_THROUGH: usize = 16;
 
 /// What the columns beside a blob say.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,7 +78,7 @@ impl Summary {
 /// Packs samples: times, values, marks.
 pub(super) fn pack(samples: &[Sample]) -> Vec<u8> {
     let mut blob = Blob::new(FORMAT, samples.len());
-    blob.column(&samples.iter().map(|sample| sample.time).collect::<Vec<_>>());
+    blob.times(&samples.iter().map(|sample| sample.time).collect::<Vec<_>>());
     blob.column(&samples.iter().map(|sample| sample.value).collect::<Vec<_>>());
     blob.column(&samples.iter().map(|sample| u32::from(sample.mark.byte())).collect::<Vec<_>>());
     blob.finish()
@@ -79,8 +87,8 @@ pub(super) fn pack(samples: &[Sample]) -> Vec<u8> {
 /// Unpacks a blob. `form`: what the figures of the first format, which did not say it, stand for.
 pub(super) fn unpack(blob: &[u8], form: Form) -> Result<Vec<Sample>, Damaged> {
     match column::open(blob)? {
-        (FORMAT, count, mut input) => {
-            let times = input.column::<i64>(count)?;
+        (FORMAT | FORMAT_2, count, mut input) => {
+            let times = input.times(count)?;
             let values = input.column::<f64>(count)?;
             let marks = input.column::<u32>(count)?;
             input.end()?;
@@ -141,7 +149,11 @@ pub(super) fn store(conn: &Connection, point: u32, mut samples: &[Sample]) -> ru
         }
         stored.added += (merged.len() - there) as u64;
         // The chunk's own row is written again where it is: a row deleted leaves a hole that nothing fills.
-        pieces(&merged).try_for_each(|piece| put(conn, row.take(), point, piece))?;
+        for piece in pieces(&merged) {
+            let row = row.take();
+            stored.begun |= row.is_none();
+            put(conn, row, point, piece)?;
+        }
     }
     Ok(stored)
 }
@@ -153,6 +165,53 @@ pub(super) struct Stored {
     pub(super) added: u64,
     /// Damaged chunks that were replaced.
     pub(super) damaged: u64,
+    /// A row was begun: the one before it is full, and there may be enough to be merged.
+    pub(super) begun: bool,
+}
+
+/// Makes one chunk of a point's full ones, if they are enough. The newest row is left out: it still grows. How many rows
+/// became one. Where one is damaged, all stay as they are. `form`: see [`unpack`].
+pub(super) fn merge(conn: &Connection, point: u32, form: Form) -> rusqlite::Result<usize> {
+    let mut statement =
+        conn.prepare_cached("SELECT id, n FROM chunk WHERE point = ? ORDER BY t0 DESC LIMIT ? OFFSET 1")?;
+    let rows = statement.query_map(params![point, i64::try_from(LOOKED_THROUGH).unwrap_or(0)], |row| {
+        Ok((row.get(0)?, usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+    })?;
+    let mut rows = rows.collect::<rusqlite::Result<Vec<(i64, usize)>>>()?;
+    rows.reverse();
+    let Some(these) = enough(&rows) else { return Ok(0) };
+    let mut samples = Vec::with_capacity(MERGED);
+    for (id, _) in these {
+        match read(conn, *id, form)? {
+            Ok(more) => samples.extend(more),
+            Err(_) => return Ok(0),
+        }
+    }
+    for (id, _) in these {
+        conn.prepare_cached("DELETE FROM chunk WHERE id = ?")?.execute([id])?;
+    }
+    put(conn, None, point, &samples)?;
+    Ok(these.len())
+}
+
+/// The oldest neighbours among these rows (in the order of time, each with its samples' number) that make a merged chunk:
+/// not merged before, and together nearly as long as one, or very many. Each is shorter than half of one, so together they
+/// are less than a quarter longer.
+fn enough(rows: &[(i64, usize)]) -> Option<&[(i64, usize)]> {
+    for young in rows.split(|(_, n)| *n >= MERGED / 2) {
+        let mut sum = 0;
+        let long = young.iter().position(|(_, n)| {
+            sum += n;
+            sum > MERGED / 4 * 3
+        });
+        if let Some(last) = long {
+            return Some(&young[..=last]);
+        }
+        if young.len() == LOOKED_THROUGH {
+            return Some(young);
+        }
+    }
+    None
 }
 
 /// The chunks that touch `from ≤ time < to`, whole.
@@ -216,7 +275,7 @@ fn pieces(samples: &[Sample]) -> impl Iterator<Item = &[Sample]> {
         if rest.is_empty() {
             return None;
         }
-        let mut end = if rest.len() <= SAMPLES_MAX { rest.len() } else { SAMPLES };
+        let mut end = if rest.len() <= SAMPLES_MAX { rest.len() } else { MERGED };
         while end < rest.len() && rest[end].time == rest[end - 1].time {
             end += 1;
         }
@@ -294,6 +353,11 @@ mod tests {
         000000000000001032547698ba003d00000070636f21030003030401060b0000004400283333333333b31b60c0000000\
         000000de0003080000000000240a1800000000000000f8ff0012d34fc80000800025805947";
 
+    fn from_hex(text: &str) -> Vec<u8> {
+        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+        text.as_bytes().chunks(2).map(hex).collect()
+    }
+
     fn golden_samples() -> Vec<Sample> {
         let value =
             |n: i64| if n == 7 { ABSENT } else { [23.4, 23.5, 68.5][usize::try_from(n % 3).unwrap()] };
@@ -316,18 +380,27 @@ mod tests {
         0000000000de0003080000000000240a1800000000000000f8ff0012d34fc80000011e00000070636f21030003030401\
         010b00000010000800000020000000008000000047218fac";
 
+    /// A chunk of the third format, likewise.
+    const GOLDEN_3: &str = "\
+        030c0000000300505c18a3010000b0ad01000000000000000000000000000002010100000000070000000000000001\
+        2a00000070636f21030003030401040b00000024005075000000000000c000b50a0000000000000200fddc018a0001\
+        1e00000070636f21030003030401010b0000001000080000002000000000800000000728352c";
+
     #[test]
-    fn a_chunk_of_the_second_version_is_read() {
-        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-        let blob: Vec<u8> = GOLDEN_2.as_bytes().chunks(2).map(hex).collect();
+    fn a_chunk_of_the_third_version_is_read() {
+        let blob = from_hex(GOLDEN_3);
+        assert_eq!(pack(&golden_samples())[0], blob[0]);
         assert_eq!(keys(&unpack(&blob, Form::Number).unwrap()), keys(&golden_samples()));
     }
 
     #[test]
+    fn a_chunk_of_the_second_version_is_read() {
+        assert_eq!(keys(&unpack(&from_hex(GOLDEN_2), Form::Number).unwrap()), keys(&golden_samples()));
+    }
+
+    #[test]
     fn a_chunk_of_the_first_version_is_read() {
-        let hex = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-        let blob: Vec<u8> = GOLDEN.as_bytes().chunks(2).map(hex).collect();
-        assert_eq!(keys(&unpack(&blob, Form::Flag).unwrap()), keys(&golden_samples()));
+        assert_eq!(keys(&unpack(&from_hex(GOLDEN), Form::Flag).unwrap()), keys(&golden_samples()));
     }
 
     #[test]
@@ -340,11 +413,78 @@ mod tests {
     }
 
     #[test]
-    fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
+    fn full_chunks_become_one_and_every_sample_is_there_once() {
+        let conn = database();
+        let times = |from: i64, count: i64| -> Vec<Sample> {
+            (from..from + count).map(|n| good(n * 10_000, (n % 7) as f64 / 10.0)).collect()
+        };
+        let rows = || -> Vec<i64> {
+            let mut statement = conn.prepare("SELECT n FROM chunk ORDER BY t0").unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let tail = i64::try_from(SEAL_SAMPLES).unwrap();
+        let mut merged = Vec::new();
+        for n in 0..40 {
+            if store(&conn, 1, &times(n * tail, tail)).unwrap().begun {
+                merged.push((n, merge(&conn, 1, Form::Number).unwrap()));
+            }
+        }
+        let [young, full] = [SAMPLES, MERGED].map(|n| i64::try_from(n).unwrap());
+        assert_eq!(rows(), [full, full, young, young]);
+        assert_eq!(merged.iter().filter(|(_, rows)| *rows > 0).collect::<Vec<_>>(), [&(16, 4), &(32, 4)]);
+        let all: Vec<Sample> =
+            within(&conn, 1, (0, i64::MAX)).unwrap().into_iter().flat_map(Result::unwrap).collect();
+        assert_eq!(keys(&all), keys(&times(0, 40 * tail)));
+        // A late sample in the middle of a merged one leaves it whole.
+        let late = good(5, 9.9);
+        assert_eq!(store(&conn, 1, &[late]).unwrap(), Stored { added: 1, ..Stored::default() });
+        assert_eq!(rows(), [full + 1, full, young, young]);
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_not_merged_and_the_others_stay() {
+        let conn = database();
+        for n in 0..5i64 {
+            let from = n * i64::try_from(SAMPLES).unwrap();
+            let samples: Vec<_> =
+                (from..from + i64::try_from(SAMPLES).unwrap()).map(|time| good(time, 1.0)).collect();
+            store(&conn, 1, &samples).unwrap();
+        }
+        conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
+        assert_eq!(merge(&conn, 1, Form::Number).unwrap(), 0);
+        let rows: i64 = conn.query_row("SELECT count(*) FROM chunk", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 5);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_merged_are_young_neighbours_and_not_too_many(
+            rows in prop::collection::vec((any::<i64>(), 1usize..2 * MERGED), 0..=LOOKED_THROUGH)
+        ) {
+            if let Some(these) = enough(&rows) {
+                prop_assert!(these.len() > 1);
+                prop_assert!(these.iter().all(|(_, n)| *n < MERGED / 2));
+                prop_assert!(these.iter().map(|(_, n)| n).sum::<usize>() <= SAMPLES_MAX);
+                prop_assert!(rows.windows(these.len()).any(|some| some == these));
+            }
+        }
+    }
+
+    fn database() -> Connection {
         let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch(include_str!("../journal/schema.sql")).unwrap();
-        conn.execute_batch(include_str!("../journal/schema_2.sql")).unwrap();
-        conn.execute_batch(include_str!("../journal/schema_3.sql")).unwrap();
+        for schema in [
+            include_str!("../journal/schema.sql"),
+            include_str!("../journal/schema_2.sql"),
+            include_str!("../journal/schema_3.sql"),
+        ] {
+            conn.execute_batch(schema).unwrap();
+        }
+        conn
+    }
+
+    #[test]
+    fn chunks_never_overlap_and_a_damaged_one_costs_only_itself() {
+        let conn = database();
         let at = |times: &[i64]| -> Vec<Sample> { times.iter().map(|&time| good(time, 1.0)).collect() };
         let long: Vec<i64> = (0..20_000).map(|n| n * 10).collect();
         store(&conn, 1, &at(&long)).unwrap();
@@ -358,7 +498,7 @@ mod tests {
         assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 20_004);
         conn.execute("UPDATE chunk SET blob = x'00' WHERE t0 = 0", []).unwrap();
         let lost = spans().iter().find(|(t0, ..)| *t0 == 0).unwrap().2;
-        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), Stored { added: 1, damaged: 1 });
+        assert_eq!(store(&conn, 1, &at(&[7])).unwrap(), Stored { added: 1, damaged: 1, begun: false });
         assert_eq!(spans().iter().map(|(_, _, n)| n).sum::<i64>(), 20_004 - lost + 1);
     }
 }

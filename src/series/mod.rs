@@ -1,10 +1,10 @@
 //! THE TIME SERIES. A follower of the journal: what a chart is drawn from, and each point's newest value.
 //!
 //! New samples stand in memory (the tail). A point's tail is sealed into compressed chunks when it is long or old, a few
-//! points a step, so that nothing stalls. A point's `sealed_no` and the cursor are written in the same transaction as
-//! its chunks. At start the tail is built again from the entries after the cursor, leaving out, for each point, the
-//! entries up to its `sealed_no`: by the number of the entry and not by time, so late samples are neither lost nor
-//! doubled. The journal keeps every entry after the cursor.
+//! points a step, so that nothing stalls. Later four full chunks become one, and old ones become minutes and hours. A
+//! point's `sealed_no` and the cursor are written in the same transaction as its chunks. At start the tail is built again
+//! from the entries after the cursor, leaving out, for each point, the entries up to its `sealed_no`: by the number of the
+//! entry and not by time, so late samples are neither lost nor doubled. The journal keeps every entry after the cursor.
 
 mod sample;
 mod column;
@@ -43,7 +43,7 @@ const SEALS_PER_STEP: usize = 8;
 /// restart reads as many again in about a second. When it is reached, sealing goes first and new entries wait in the
 /// journal.
 pub(crate) const TAIL_BYTES_MAX: usize = 12 << 20;
-/// How long the next step waits after one that only rolled up: nobody is in a hurry, and cards are slow.
+/// How long the next step waits after one that only tidied: nobody is in a hurry, and cards are slow.
 const ROLL_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// The most buckets of one range: four times the pixels of a wide screen.
 pub const BUCKETS_MAX: usize = 16_384;
@@ -59,8 +59,8 @@ struct Inner {
     journal: Journal,
     tails: Mutex<Tails>,
     retention: Retention,
-    /// One step at a time; what is still to be rolled up.
-    stepping: tokio::sync::Mutex<VecDeque<Due>>,
+    /// One step at a time; what is still to be tidied.
+    stepping: tokio::sync::Mutex<VecDeque<Tidying>>,
     /// How often something was rolled up: see `answer`.
     rolls: AtomicU64,
     /// Told not to seal: see [`Series::hold_sealing`].
@@ -74,8 +74,8 @@ pub struct Progress {
     pub entries: usize,
     /// Points whose tail was sealed.
     pub sealed: usize,
-    /// Chunks and rows of records that were rolled up or, at their age, deleted.
-    pub rolled: usize,
+    /// Chunks and rows of records that were merged, rolled up or, at their age, deleted.
+    pub tidied: usize,
     /// Nothing is left to do until the journal's head moves.
     pub idle: bool,
 }
@@ -134,12 +134,12 @@ impl Series {
                 Some(entries.len())
             }
         };
-        let sealed = self.seal().await?;
+        let sealed = self.seal(&mut due).await?;
         let passed = self.tails().passed(&[]);
         let caught_up = entries.is_some_and(|entries| entries < ENTRIES_PER_STEP) && sealed < SEALS_PER_STEP;
         self.0.journal.move_cursor(CURSOR, passed).await?;
-        let rolled = if caught_up { self.roll(&mut due).await? } else { 0 };
-        Ok(Progress { entries: entries.unwrap_or(0), sealed, rolled, idle: caught_up && rolled == 0 })
+        let tidied = if caught_up { self.tidy(&mut due).await? } else { 0 };
+        Ok(Progress { entries: entries.unwrap_or(0), sealed, tidied, idle: caught_up && tidied == 0 })
     }
 
     /// Forgets the samples that are not sealed and reads them again from the cursor, as a start does: their times have
@@ -301,8 +301,8 @@ impl Series {
         }
     }
 
-    /// Rolls up one point's oldest rows, if it is time. How many rows.
-    async fn roll(&self, due: &mut VecDeque<Due>) -> Result<usize, SeriesError> {
+    /// Merges one point's full chunks, or rolls up its oldest rows if it is time. How many rows.
+    async fn tidy(&self, due: &mut VecDeque<Tidying>) -> Result<usize, SeriesError> {
         if self.0.held.load(Ordering::Relaxed) {
             return Ok(0);
         }
@@ -314,10 +314,16 @@ impl Series {
             if again {
                 self.tails().age.look_again();
             }
-            due.extend(found);
+            due.extend(found.into_iter().map(Tidying::RollUp));
         }
         let Some(&this) = due.front() else { return Ok(0) };
-        let form = self.0.journal.point(this.point).map_or(Form::Number, |point| self.tails().form(&point));
+        let (Tidying::Merge { point } | Tidying::RollUp(Due { point, .. })) = this;
+        let form = self.0.journal.point(point).map_or(Form::Number, |point| self.tails().form(&point));
+        let Tidying::RollUp(this) = this else {
+            let rows = self.0.journal.write(move |conn| chunk::merge(conn, point, form)).await?;
+            due.pop_front();
+            return Ok(rows.max(1));
+        };
         self.0.rolls.fetch_add(1, Ordering::SeqCst);
         let rolled = self.0.journal.write(move |conn| ageing::roll(conn, &this, form)).await?;
         self.0.journal.count_damaged(rolled.damaged);
@@ -328,7 +334,8 @@ impl Series {
         Ok(rolled.rows.max(1))
     }
 
-    async fn seal(&self) -> Result<usize, SeriesError> {
+    /// Seals a few tails. `tidying` learns which points have a chunk more that is full.
+    async fn seal(&self, tidying: &mut VecDeque<Tidying>) -> Result<usize, SeriesError> {
         let (due, plan) = {
             let tails = self.tails();
             let pressed = tails.bytes() >= TAIL_BYTES_MAX;
@@ -346,13 +353,15 @@ impl Series {
             let tails = self.tails();
             (tails.taken(), tails.passed(&due))
         };
-        let damaged = self
+        let (damaged, full) = self
             .0
             .journal
             .write(move |conn| {
-                let mut damaged = 0;
+                let (mut damaged, mut full) = (0, Vec::new());
                 for sealing in &plan {
-                    damaged += chunk::store(conn, sealing.point, &sealing.samples)?.damaged;
+                    let stored = chunk::store(conn, sealing.point, &sealing.samples)?;
+                    damaged += stored.damaged;
+                    full.extend(stored.begun.then_some(sealing.point));
                     conn.prepare_cached(
                         "INSERT OR REPLACE INTO last (point, sealed_no, reading) VALUES (?, ?, ?)",
                     )?
@@ -362,10 +371,16 @@ impl Series {
                     "INSERT INTO cursor (name, no) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET no = ?2",
                 )?
                 .execute(params![CURSOR, to_sql(passed)])?;
-                Ok(damaged)
+                Ok((damaged, full))
             })
             .await?;
         self.0.journal.count_damaged(damaged);
+        for point in full {
+            let merge = Tidying::Merge { point };
+            if !tidying.contains(&merge) {
+                tidying.push_back(merge);
+            }
+        }
         let mut tails = self.tails();
         due.iter().for_each(|point| tails.sealed(point));
         Ok(due.len())
@@ -415,6 +430,19 @@ impl std::fmt::Debug for Series {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Series")
     }
+}
+
+/// What is done when nothing else is, one point at a time. Nobody remembers it over a restart: what is due is found again,
+/// at the latest when the next chunk of the point is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tidying {
+    /// A point's full chunks may be enough to be merged.
+    Merge {
+        /// Its number.
+        point: u32,
+    },
+    /// A point's rows are old.
+    RollUp(Due),
 }
 
 /// What one point puts into a transaction.

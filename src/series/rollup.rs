@@ -15,7 +15,9 @@ pub(crate) const MINUTE: i64 = 60_000;
 pub(crate) const HOUR: i64 = 3_600_000;
 
 /// The first byte of a blob; chunks have other ones.
-const FORMAT: u8 = 0x11;
+const FORMAT: u8 = 0x12;
+/// The first format: no decimal columns, else the same.
+const FORMAT_1: u8 = 0x11;
 /// Records of one row. A thousand minutes are 17 hours and about 2 kB.
 const RECORDS: usize = 1024;
 
@@ -215,7 +217,7 @@ fn snapped(sum: f64) -> f64 {
 pub(super) fn pack(records: &[Record]) -> Vec<u8> {
     let mut blob = Blob::new(FORMAT, records.len());
     let whole = |figure: fn(&Record) -> u32| records.iter().map(figure).collect::<Vec<_>>();
-    blob.column(&records.iter().map(|record| record.start).collect::<Vec<_>>());
+    blob.times(&records.iter().map(|record| record.start).collect::<Vec<_>>());
     blob.column(&whole(|record| record.form as u32));
     blob.column(&whole(|record| record.count));
     blob.column(&whole(|record| record.bad));
@@ -236,10 +238,10 @@ pub(super) fn pack(records: &[Record]) -> Vec<u8> {
 /// Unpacks a blob.
 pub(super) fn unpack(blob: &[u8]) -> Result<Vec<Record>, Damaged> {
     let (format, count, mut input) = column::open(blob)?;
-    if format != FORMAT {
+    if format != FORMAT && format != FORMAT_1 {
         return Err(Damaged::Format(format));
     }
-    let starts = input.column::<i64>(count)?;
+    let starts = input.times(count)?;
     let [forms, counts, bads, valueds, shapes, last_ats] = {
         let mut column = || input.column::<u32>(count);
         [column()?, column()?, column()?, column()?, column()?, column()?]

@@ -5,8 +5,9 @@ use fengsui::journal::Archive;
 
 const VERSION_1: &str = include_str!("../../../src/journal/schema.sql");
 const VERSION_2: &str = include_str!("../../../src/journal/schema_2.sql");
+const VERSION_3: &str = include_str!("../../../src/journal/schema_3.sql");
 
-/// Rows of every table as versions 1 and 2 wrote them. When the format moves on, these texts stay as they are.
+/// Rows of every table as versions 1 to 3 wrote them. When the format moves on, these texts stay as they are.
 const ROWS: &str = r#"
     INSERT INTO point VALUES (1, 'sd-01/smoke'), (2, 'sd-01/temperature');
     INSERT INTO code VALUES (1, 'normal');
@@ -31,6 +32,12 @@ const ROWS: &str = r#"
 const RECEIPTS_1: &str = "INSERT INTO receipt (fingerprint) VALUES (-1), (7)";
 const RECEIPTS_2: &str =
     "INSERT INTO receipt VALUES (1, x'FFFFFFFFFFFFFFFF'), (3, x'00000000000000070000000000000009')";
+/// The chain that version 3 began over these lines.
+const AUDIT_3: &str = "INSERT INTO audit VALUES
+  (1, 0, 0, 42, 0, x'0000000000000000000000000000000000000000000000000000000000000000', x'510E5D4467067B17BD0B791213B52999F1FEB3F7887DF3FF86F3ED689005D549'),
+  (2, 2, 1, 41, 1800000041000, x'DE1E2974C826FD4E151ED05CA0B459015DB6828B9209BEE2E015EEDC5BA9CB93', x'9E73BCFD0AE7018B68FB048A4E032B1460100B80A1AFAC9EF38912347D9F9EF3'),
+  (3, 1, 1, 42, 1800000042000, x'0FE46778833C19AF8D51DF67F449AF23D7BA7F0C306E1136D5F47F7BF4061DB7', x'01693A73C1C98A65405ADE06B299211B077B5D945F78B9F5D684B6A0968DDE8F'),
+  (4, 2, 2, 42, 1800000042000, x'CD0D08603489B1A82ADB3F5B89E7E34C07509F1E04DE97D95862EEDB10CF86E6', x'7B1CF18E4C88DF0B2D72B3F0DB62077AEC63CC3CF430510FDEF989FA96922AAE')";
 
 /// A data directory with a file of that format.
 pub(super) fn released(version: usize) -> tempfile::TempDir {
@@ -46,13 +53,17 @@ pub(super) fn released(version: usize) -> tempfile::TempDir {
             conn.execute_batch(RECEIPTS_2).unwrap();
         }
     }
+    if version == 3 {
+        conn.execute_batch(VERSION_3).unwrap();
+        conn.execute_batch(AUDIT_3).unwrap();
+    }
     conn.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
     dir
 }
 
 #[tokio::test]
 async fn a_file_of_every_released_format_is_brought_forward_with_all_its_rows() {
-    for version in [1, 2] {
+    for version in [1, 2, 3] {
         let dir = released(version);
         let (journal, restored) = open(dir.path());
         assert_eq!((restored.head, restored.recovered), (42, None));

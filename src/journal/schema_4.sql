@@ -1,0 +1,2 @@
+-- Version 4. No table changes: the series' chunks and roll-ups may have decimal columns (formats 3 and 0x12), which a program
+-- of version 3 would take for damaged and replace.
