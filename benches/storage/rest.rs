@@ -15,8 +15,8 @@ const POINTS: usize = 20;
 const EVERY: i64 = 10_000;
 /// What a radio and a busy broker do to a rhythm.
 const JITTER: i64 = 15;
-/// A day of samples a point.
-const ROUNDS: usize = 8640;
+/// A week of samples a point: after a day nothing was merged yet.
+const ROUNDS: usize = 7 * 8640;
 
 const DAY: i64 = 86_400_000;
 

@@ -1,6 +1,7 @@
 //! Tests of: series. Through the journal and the disk, as in the field.
 
 mod exchange;
+mod merge;
 mod rollup;
 mod settings;
 
