@@ -23,12 +23,19 @@ const WEEK: i64 = 7 * 86_400_000;
 /// A year; and a week, which is just below the 64 MiB up to which a start checks the whole file.
 const WEEKS: [i64; 2] = [52, 1];
 
+/// What stands in memory at most, unsealed: two thousand points every ten seconds, for a little less than the 1024 samples
+/// at which a tail is sealed. Entries of 500 readings, two and a half seconds of them.
+const TAIL_POINTS: usize = 2000;
+const TAIL_ROUNDS: i64 = 1000;
+const TAIL_ENTRY: usize = 500;
+
 /// What the killed child still wrote: 20 readings a second for twenty minutes of its time, a commit a second.
 const LAST_COMMITS: i64 = 1200;
 
 pub(crate) fn run(folder: &Path, quick: bool) {
     let all: &[i64] = if quick { &[2] } else { &WEEKS };
     all.iter().for_each(|&weeks| after_weeks(folder, weeks, quick));
+    with_a_full_tail(folder, quick);
 }
 
 fn after_weeks(folder: &Path, weeks: i64, quick: bool) {
@@ -51,6 +58,64 @@ fn after_weeks(folder: &Path, weeks: i64, quick: bool) {
         ),
         &["", "seconds, each of the rounds", "RSS after it, MiB"],
     );
+    starts(&place, &mut table, rounds);
+    table.print();
+    // Everything is still there after all those ends without a warning: half of what was written, because the copies
+    // next to it hold the same times.
+    let store = open(&dir);
+    let (begin, half) = (now - WEEK, readings as i64 / POINTS as i64 / 2);
+    let found = store.tally(&Plant::mixed(POINTS, begin, EVERY).signals, begin + half * EVERY, now).count;
+    assert_eq!(
+        found as i64,
+        readings as i64 - half * POINTS as i64,
+        "samples are missing, or there are too many"
+    );
+    drop(store);
+    drop(std::fs::remove_dir_all(&place));
+}
+
+/// As much unsealed as memory holds: a start reads it again.
+fn with_a_full_tail(folder: &Path, quick: bool) {
+    let place = folder.join("tail");
+    std::fs::create_dir_all(&place).unwrap();
+    let dir = place.join("data");
+    let rounds = if quick { 50 } else { TAIL_ROUNDS };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
+    let begin = now - rounds * EVERY;
+    let mut plant = Plant::mixed(TAIL_POINTS, begin, EVERY);
+    let mut store = open(&dir);
+    let mut samples = Vec::new();
+    for _ in 0..rounds {
+        samples.clear();
+        plant.round(&mut samples);
+        store.take(&plant, &samples, TAIL_ENTRY);
+    }
+    drop(store);
+    let file = own::database(&dir);
+    let sealed = own::figure(&file, "SELECT ifnull(sum(n), 0) FROM chunk");
+    let all = rounds as u64 * TAIL_POINTS as u64;
+    let mut table = Table::new(
+        &format!(
+            "Start after kill -9: {:.2} million readings, {:.2} million of them not sealed, {} entries, {:.0} MB",
+            all as f64 / 1e6,
+            (all - sealed) as f64 / 1e6,
+            own::figure(&file, "SELECT count(*) FROM entry"),
+            std::fs::metadata(&file).unwrap().len() as f64 / 1e6
+        ),
+        &["", "seconds, each of the rounds", "RSS after it, MiB"],
+    );
+    // Once each: what the children write makes the tail grow old.
+    starts(&place, &mut table, 1);
+    table.print();
+    let found = open(&dir).tally(&plant.signals, begin, now - EVERY).count;
+    assert_eq!(found, all - TAIL_POINTS as u64, "samples are missing, or there are too many");
+    drop(std::fs::remove_dir_all(&place));
+}
+
+/// Starts that end with a kill -9: of journal and series alone, then of the whole program.
+fn starts(place: &Path, table: &mut Table, rounds: usize) {
+    let dir = place.join("data");
+    let file = own::database(&dir);
     // The first child only leaves an unchecked end behind.
     killed(&dir);
     for cold in [true, false] {
@@ -66,7 +131,7 @@ fn after_weeks(folder: &Path, weeks: i64, quick: bool) {
         let pages = if cold { "its pages not in memory" } else { "its pages in memory" };
         table.row(&[format!("journal and series open, {pages}"), seconds.join(", "), human(memory)]);
     }
-    let mut gateway = Gateway::new(&place);
+    let mut gateway = Gateway::new(place);
     gateway.start_and_kill(); // makes the first account
     for cold in [true, false] {
         let (mut seconds, mut memory) = (Vec::new(), 0.0);
@@ -81,19 +146,6 @@ fn after_weeks(folder: &Path, weeks: i64, quick: bool) {
         let pages = if cold { "its pages not in memory" } else { "its pages in memory" };
         table.row(&[format!("`fengsui run` answers its page, {pages}"), seconds.join(", "), human(memory)]);
     }
-    table.print();
-    // Everything is still there after all those ends without a warning: half of what was written, because the copies
-    // next to it hold the same times.
-    let store = open(&dir);
-    let (begin, half) = (now - WEEK, readings as i64 / POINTS as i64 / 2);
-    let found = store.tally(&Plant::mixed(POINTS, begin, EVERY).signals, begin + half * EVERY, now).count;
-    assert_eq!(
-        found as i64,
-        readings as i64 - half * POINTS as i64,
-        "samples are missing, or there are too many"
-    );
-    drop(store);
-    drop(std::fs::remove_dir_all(&place));
 }
 
 /// Nothing is rolled up: a year of samples is more to open than the default's two months of them.

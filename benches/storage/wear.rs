@@ -27,11 +27,16 @@ const WINDOW: i64 = 1000;
 
 /// A device speaks this often, with four readings a message.
 const DEVICE_EVERY: i64 = 10_000;
+/// The devices of the last row: their chunks are full soon, so that its hours have the merging in them.
+const FAST_EVERY: i64 = 1000;
+const FAST_RATE: usize = 500;
 
 /// Minutes of warm-up and minutes that count. A device that speaks every ten seconds fills a tail of 1024 samples in 171
 /// minutes: the count has one sealing of every tail in it, not more and not fewer. Rows have no such rhythm, and at
 /// eight kilobytes a row an hour of them would wear out the disk under the bench.
 const OWN_MINUTES: [i64; 2] = [171, 171];
+/// As many seconds as a merged chunk has samples: of a point every second one is made in the count, no more and no fewer.
+const FAST_MINUTES: [i64; 2] = [274, 274];
 const ROWS_MINUTES: [i64; 2] = [5, 10];
 
 /// A detector alarms this often, and a minute later it is quiet again.
@@ -51,9 +56,9 @@ struct World {
 const FOUR: [Class; 4] = [Class::State, Class::Temperature, Class::Battery, Class::Signal];
 
 impl World {
-    fn new(rate: usize) -> Self {
+    fn new(rate: usize, every: i64) -> Self {
         let gap = 4000.0 / rate as f64;
-        let devices = (DEVICE_EVERY as f64 / gap).ceil().max(3.0) as usize;
+        let devices = (every as f64 / gap).ceil().max(3.0) as usize;
         let device = |n: usize| FOUR.map(|class| Signal::new(class, &device(n), n as u64));
         Self {
             signals: (0..devices).flat_map(device).collect(),
@@ -172,7 +177,7 @@ impl Counts<'_> {
     }
 }
 
-/// The child process: `wear-child <own|rows> <rate> <minutes of warm-up> <minutes> <device or -> <folder>`.
+/// The child process: `wear-child <own|fast|rows> <rate> <minutes of warm-up> <minutes> <device or -> <folder>`.
 pub(crate) fn child(arguments: &[String]) {
     let [subject, rate, warm_up, minutes, device, dir] = arguments else { panic!("{arguments:?}") };
     let millis = |minutes: &String| minutes.parse::<i64>().unwrap() * 60_000;
@@ -180,8 +185,9 @@ pub(crate) fn child(arguments: &[String]) {
     let counts = Counts { id: None, dir, device };
     let begin = BEGIN + millis(warm_up);
     let end = begin + millis(minutes);
-    let run = if subject == "own" { own } else { rows };
-    run(World::new(rate.parse().unwrap()), &dir.join("data"), begin..end, &counts).print();
+    let run = if subject == "rows" { rows } else { own };
+    let every = if subject == "fast" { FAST_EVERY } else { DEVICE_EVERY };
+    run(World::new(rate.parse().unwrap(), every), &dir.join("data"), begin..end, &counts).print();
 }
 
 /// The pipeline's rhythm: a batch opens with its first message and is written when the window is over, or at once when
@@ -280,7 +286,7 @@ fn rows(mut world: World, dir: &Path, counted: Range<i64>, counts: &Counts) -> W
 /// In real time: a post a second with what came in it.
 fn server(kind: Kind, rate: usize, secs: u64, dir: &Path, device: &str) -> Option<Written> {
     let peer = Peer::start(kind, &dir.join("data"), false)?;
-    let mut world = World::new(rate);
+    let mut world = World::new(rate, DEVICE_EVERY);
     let first: Vec<Sample> = (0..world.devices()).flat_map(|_| world.message()).collect();
     peer.write(lines(&world.signals, &first));
     std::thread::sleep(Duration::from_secs(5));
@@ -306,6 +312,9 @@ fn server(kind: Kind, rate: usize, secs: u64, dir: &Path, device: &str) -> Optio
     Some(Written { readings, seconds, commits, process: after.0 - before.0, device: after.1 - before.1 })
 }
 
+/// How the points that speak every second are called.
+const FAST: &str = "fengsui, each point every second";
+
 /// Who is measured, at which rate, on which disk.
 struct Subject {
     name: &'static str,
@@ -319,10 +328,10 @@ pub(crate) fn run(folder: &Path, quick: bool) {
     let secs = if quick { 10 } else { 60 };
     let rates: &[usize] = if quick { &[100] } else { &RATES };
     let mut subjects = Vec::new();
-    let names = [("fengsui", None), ("SQLite rows", None)];
+    let names = [("fengsui", None), (FAST, None), ("SQLite rows", None)];
     let servers = Kind::BOTH.map(|kind| (kind.name(), Some(kind)));
     for (number, (name, kind)) in names.into_iter().chain(servers).enumerate() {
-        for &rate in rates {
+        for &rate in rates.iter().filter(|rate| name != FAST || **rate == FAST_RATE) {
             let dir = folder.join(format!("wear-{number}-{rate}"));
             let disk = Disk::make(&dir);
             subjects.push(Subject { name, kind, rate, disk, dir });
@@ -336,11 +345,12 @@ pub(crate) fn run(folder: &Path, quick: bool) {
     });
     let mut table = Table::new(
         &format!(
-            "Written to the disk. fengsui: {0} simulated minutes after {0}; rows: {1} after {2}; servers: {secs} s of real time{3}",
+            "Written to the disk. fengsui: {0} simulated minutes after {0} ({4} where each point speaks every second); rows: {1} after {2}; servers: {secs} s of real time{3}",
             OWN_MINUTES[1],
             ROWS_MINUTES[1],
             ROWS_MINUTES[0],
-            if quick { " (quick: 2 after 5, and 10 s)" } else { "" }
+            if quick { " (quick: 2 after 5, and 10 s)" } else { "" },
+            FAST_MINUTES[1],
         ),
         &[
             "readings a second",
@@ -379,8 +389,11 @@ fn measure(subject: &Subject, quick: bool, secs: u64) -> Option<Written> {
     if let Some(kind) = subject.kind {
         return server(kind, subject.rate, secs, &subject.dir, device);
     }
-    let (who, minutes) =
-        if subject.name == "fengsui" { ("own", OWN_MINUTES) } else { ("rows", ROWS_MINUTES) };
+    let (who, minutes) = match subject.name {
+        "fengsui" => ("own", OWN_MINUTES),
+        FAST => ("fast", FAST_MINUTES),
+        _ => ("rows", ROWS_MINUTES),
+    };
     let [warm_up, minutes] = if quick { [5, 2] } else { minutes }.map(|minutes: i64| minutes.to_string());
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["wear-child", who, &subject.rate.to_string(), &warm_up, &minutes, device])
