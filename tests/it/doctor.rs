@@ -1,12 +1,12 @@
 //! The doctor finds what is wrong: each situation is made for real, and found under its lasting name.
 
+use crate::support::doctor::{Told, find};
 use crate::support::gateway::{BROKER, Gateway, House, Stuck, smoke, topic};
 use crate::support::ports::{free_port, soon};
-use fengsui::cli::doctor::{Finding, Grade, Patient, examine};
+use fengsui::cli::doctor::{Grade, Patient, examine};
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Span, Text, Timestamp};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,65 +15,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_fengsui");
 
 /// A house whose page is on a port that the doctor can know.
 fn house(more: &str) -> House {
-    let house = House::build(
-        &format!("{BROKER}{more}"),
-        &[smoke("sd-1", "broker"), smoke("sd-2", "broker")].concat(),
-    );
-    let text = std::fs::read_to_string(house.config()).unwrap();
-    let web = format!("[web]\nlisten = \"127.0.0.1:{}\"", free_port());
-    std::fs::write(house.config(), text.replace("[web]\nlisten = \"127.0.0.1:0\"", &web)).unwrap();
-    house
-}
-
-/// What the doctor's JSON says: the exit code and the findings.
-struct Told {
-    code: i32,
-    findings: Vec<Value>,
-}
-
-impl Told {
-    fn by(mut command: Command) -> Self {
-        let output = command.output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let all: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"));
-        let code = output.status.code().unwrap();
-        assert_eq!(all["exit"], code);
-        for finding in all["findings"].as_array().unwrap() {
-            for text in ["zh", "en"] {
-                assert!(!finding["what"][text].as_str().unwrap().is_empty(), "{finding}");
-                assert!(
-                    finding["grade"] == "good"
-                        || !finding["todo"][text].as_str().unwrap().is_empty()
-                        || !finding["means"][text].as_str().unwrap().is_empty(),
-                    "what is to be done? {finding}"
-                );
-            }
-        }
-        Self { code, findings: all["findings"].as_array().unwrap().clone() }
-    }
-
-    fn of(house: &House) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command.args(["doctor", "--json", "--config"]).arg(house.config());
-        Self::by(command)
-    }
-
-    fn find(&self, id: &str) -> Option<&Value> {
-        self.findings.iter().find(|finding| finding["id"] == id)
-    }
-
-    /// The finding of that name and grade.
-    fn sees(&self, id: &str, grade: &str) -> &Value {
-        let found = self.find(id).unwrap_or_else(|| panic!("no {id}: {:#?}", self.findings));
-        assert_eq!(found["grade"], grade, "{found:#}");
-        let least = ["good", "warning", "serious"].iter().position(|name| *name == grade).unwrap();
-        assert!(self.code >= i32::try_from(least).unwrap(), "the exit code is {}", self.code);
-        found
-    }
-
-    fn sees_no(&self, id: &str) {
-        assert!(self.find(id).is_none(), "{:#?}", self.find(id));
-    }
+    let devices = [smoke("sd-1", "broker"), smoke("sd-2", "broker")].concat();
+    House::build(&format!("{BROKER}{more}"), &devices).with_a_known_page()
 }
 
 /// One that ran and was stopped in good order.
@@ -83,10 +26,6 @@ async fn stopped(house: &House) {
     pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
     gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
     gateway.stop().await;
-}
-
-fn find<'f>(found: &'f [Finding], id: &str) -> Option<&'f Finding> {
-    found.iter().find(|finding| finding.id == id)
 }
 
 fn now() -> Timestamp {
