@@ -128,6 +128,34 @@ async fn nothing_is_rolled_up_under_a_clock_that_just_jumped() {
     assert_eq!(series.step().await.unwrap(), Progress { idle: true, ..Progress::default() });
 }
 
+/// A box whose clock starts decades ahead, again and again, until somebody sets it.
+#[tokio::test]
+async fn samples_grow_old_by_the_time_that_was_seen_and_not_by_a_wrong_future() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = keep(10 * DAY, 30 * DAY, 100 * DAY);
+    {
+        let journal = open(dir.path());
+        let series = open_series(&journal, retention.clone()).await;
+        append(&journal, 0, vec![reading(&point("p"), 0, number(1.0))]).await;
+        pass(&journal, &series, 0, DAY).await;
+    }
+    for start in 0..3 {
+        let journal = open(dir.path());
+        let series = open_series(&journal, retention.clone()).await;
+        let wrong = 20_000 * DAY + start * 2 * DAY;
+        pass(&journal, &series, wrong, wrong + DAY).await;
+        assert_eq!(rows(dir.path()), [1, 0, 0], "after start {start}");
+    }
+    let journal = open(dir.path());
+    let series = open_series(&journal, retention).await;
+    // Set: eight days were seen, then twelve.
+    pass(&journal, &series, 6 * DAY, 8 * DAY).await;
+    assert_eq!(rows(dir.path()), [1, 0, 0]);
+    pass(&journal, &series, 8 * DAY, 40 * DAY).await;
+    assert_eq!(rows(dir.path())[0], 0, "old by what was seen since");
+    assert_eq!(total(&series.range(&point("p"), ms(0), ms(DAY), 4).await.unwrap()).0, 1);
+}
+
 #[tokio::test]
 async fn a_damaged_chunk_or_roll_up_costs_only_itself() {
     let dir = tempfile::tempdir().unwrap();
