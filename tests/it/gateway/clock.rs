@@ -2,7 +2,8 @@
 
 use crate::support::doctor::find;
 use crate::support::gateway::{BROKER, House, smoke, topic};
-use crate::support::ports::until;
+use crate::support::ports::{soon, until};
+use crate::support::victoria::Victoria;
 use fengsui::cli::doctor::{Grade, Patient, examine};
 use fengsui::clock::Clock;
 use fengsui::model::{Span, Timestamp};
@@ -77,8 +78,9 @@ async fn a_clock_that_somebody_steps_at_work_is_told_by_the_doctor_with_how_far(
     gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"temperature":20}"#).await;
     let doctor = || examine(&Patient::Data(house.data()), clock.now());
     assert!(find(&doctor(), "clock-stepped").is_none());
-    clock.step_simulated(Span::from_secs(3 * 3600));
-    until("the step is taken over", || clock.now() > EVE + Span::from_secs(3 * 3600 - 60)).await;
+    let by = Span::from_secs(3 * 3600 + 30);
+    clock.step_simulated(by);
+    until("the step is taken over", || clock.now() > EVE + Span::from_secs(3 * 3600)).await;
     gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"temperature":21}"#).await;
     let found = doctor();
     let stepped = find(&found, "clock-stepped").unwrap();
@@ -89,7 +91,7 @@ async fn a_clock_that_somebody_steps_at_work_is_told_by_the_doctor_with_how_far(
     );
     assert!(stepped.means.zh.contains("限时报警不受影响"), "{stepped:?}");
     // Back again: what was recorded meanwhile lies ahead of the clock.
-    clock.step_simulated(Span::from_secs(-3 * 3600));
+    clock.step_simulated(Span::from_millis(-by.as_millis()));
     until("the step is taken over", || clock.now() < EVE + Span::from_secs(3600)).await;
     gateway.stop().await;
     let found = doctor();
@@ -97,5 +99,65 @@ async fn a_clock_that_somebody_steps_at_work_is_told_by_the_doctor_with_how_far(
     assert!(
         stepped.what.zh.contains("时钟跳变 2 次") && stepped.what.zh.contains("拨慢 3 小时"),
         "{stepped:?}"
+    );
+}
+
+/// The store keeps what it gets: what came under a wrong time would stay there.
+#[tokio::test]
+async fn a_box_that_boots_in_1970_delivers_nothing_before_it_is_set_and_then_everything_at_its_right_time() {
+    let mut store = Victoria::new();
+    store.start().await;
+    let influx = format!("[[influx]]\nurl = \"{}\"\norg = \"o\"\nbucket = \"b\"\n", store.url());
+    let house = House::build(&format!("{BROKER}{influx}"), &smoke("sd-1", "broker"));
+    let temperatures = async || -> Vec<(Timestamp, f64)> {
+        let samples = store.samples("heat_temperature_value").await.into_iter();
+        samples.map(|(time, value, _)| (Timestamp::from_millis(time), value)).collect()
+    };
+    let wait_for = async |count: usize| {
+        soon("the store has them", async { while temperatures().await.len() < count {} }).await;
+    };
+    // The store takes nothing that is far ahead of its own clock; who is signed in stays so for twelve hours.
+    let (truth, hour) = (Clock::system().now(), Span::from_secs(3600));
+    let eve = truth - Span::from_secs(10 * 3600);
+    let gateway = house.open_at(Clock::simulated(eve)).await;
+    gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"temperature":20}"#).await;
+    wait_for(1).await;
+    gateway.stop().await;
+
+    let clock = Clock::simulated(Timestamp::from_secs(40));
+    let gateway = house.open_at(clock.clone()).await;
+    let mut pen = gateway.pen("sd-1").await;
+    for n in 21..=25 {
+        pen.publish(&topic("sd-1"), &format!(r#"{{"temperature":{n}}}"#)).await;
+    }
+    pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
+    gateway.hazard("sd-1/smoke", "smoke-fire", |fire| fire["recorded"] == true).await;
+    // By its own count the sink has sent all that it may have.
+    let caught_up = async || {
+        let metrics = gateway.page("/metrics").await;
+        metrics.lines().any(|line| line.starts_with("fengsui_sink_lag{") && line.ends_with(" 0"))
+    };
+    soon("the sink has caught up", async { while !caught_up().await {} }).await;
+    assert_eq!(temperatures().await.len(), 1, "nothing while its time is a guess");
+
+    clock.step_simulated(truth.since(Timestamp::from_secs(40)));
+    until("the clock is set", || clock.is_set()).await;
+    pen.publish(&topic("sd-1"), r#"{"temperature":26}"#).await;
+    wait_for(7).await;
+    soon("the sink has caught up", async { while !caught_up().await {} }).await;
+    gateway.stop().await;
+    let (first, rest) = (temperatures().await[0], temperatures().await.split_off(1));
+    assert!(first.1 == 20.0 && first.0 < eve + hour, "{first:?}");
+    assert!(rest.iter().all(|(time, _)| (truth - hour..truth + hour).contains(time)), "{truth}: {rest:?}");
+    let mut values: Vec<f64> = rest.iter().map(|(_, value)| *value).collect();
+    values.sort_by(f64::total_cmp);
+    assert_eq!(values, [21.0, 22.0, 23.0, 24.0, 25.0, 26.0], "each once");
+    let fires = store.samples("hazard_raised").await;
+    let fires: Vec<_> = fires.iter().filter(|(.., labels)| labels["rule"] == "smoke-fire").collect();
+    assert_eq!(fires.len(), 1, "{fires:?}");
+    let at = Timestamp::from_millis(fires[0].0);
+    assert!(
+        (truth - hour..truth + hour).contains(&at),
+        "the fire is in the store at {at}, it was at {truth}"
     );
 }
