@@ -6,6 +6,7 @@ use super::{Limits, NoteKind, audit, read};
 use crate::metrics::Metrics;
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::time::Instant;
 
 /// Rows deleted in one step of making room.
 const ROWS_AT_ONCE: i64 = 16;
@@ -132,7 +133,7 @@ impl Retention {
             Some(seen) => seen,
             None => Seen::read(conn)?,
         };
-        seen.pass(conn, at)?;
+        seen.pass(conn, at, Instant::now())?;
         self.trim_by(&seen, conn, at, passed, metrics)?;
         self.seen = Some(seen);
         Ok(())

@@ -10,8 +10,10 @@
 
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
+use std::time::Duration;
+use tokio::time::Instant;
 
-/// A step of the clock that is no pause between two commits: a quiet site writes every few minutes.
+/// Less may be a box that was off overnight, and nothing is lost by a day.
 const JUMP_MIN: Span = Span::from_secs(86_400);
 /// Stretches that are kept: two a week for ten years. Beyond, the oldest are forgotten.
 const STRETCHES_MAX: usize = 1000;
@@ -24,8 +26,8 @@ pub(crate) struct Seen {
     /// What was jumped over, as from and to, in order; they do not overlap.
     unseen: Vec<(Timestamp, Timestamp)>,
     put_back: Timestamp,
-    /// The newest commit's time.
-    last: Option<Timestamp>,
+    /// The newest commit's time, and when that was by the clock that never jumps, if it was in this run.
+    last: Option<(Timestamp, Option<Instant>)>,
 }
 
 impl Seen {
@@ -49,18 +51,22 @@ impl Seen {
         let last = conn
             .query_row("SELECT at FROM entry ORDER BY no DESC LIMIT 1", [], |row| row.get(0))
             .optional()?
-            .map(Timestamp::from_millis);
+            .map(|at| (Timestamp::from_millis(at), None));
         Ok(Self { unseen, put_back, last })
     }
 
-    /// A commit at that time, in its transaction.
-    pub(super) fn pass(&mut self, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
-        let Some(last) = self.last.replace(at) else { return Ok(()) };
-        if at.since(last).abs() <= JUMP_MIN {
+    /// A commit at that time, in its transaction. Days between two commits of one run are no jump where they passed: a
+    /// site with one detector hears of it once a day.
+    pub(super) fn pass(&mut self, conn: &Connection, at: Timestamp, now: Instant) -> rusqlite::Result<()> {
+        let Some((last, then)) = self.last.replace((at, Some(now))) else { return Ok(()) };
+        let passed = then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let passed = Span::from_millis(i64::try_from(passed.as_millis()).unwrap_or(i64::MAX));
+        let expected = last + passed;
+        if at.since(expected).abs() <= JUMP_MIN {
             return Ok(());
         }
-        if at > last {
-            self.unseen.push((last, at));
+        if at > expected {
+            self.unseen.push((expected, at));
             let surplus = self.unseen.len().saturating_sub(STRETCHES_MAX);
             self.unseen.drain(..surplus);
         } else {
@@ -130,13 +136,31 @@ mod tests {
         let mut seen = Seen::read(&conn).unwrap();
         for &at in days {
             for _twice in 0..2 {
-                seen.pass(&conn, day(at)).unwrap();
+                seen.pass(&conn, day(at), Instant::now()).unwrap();
                 conn.execute("INSERT INTO entry (at) VALUES (?)", [day(at).as_millis()]).unwrap();
             }
             let again = Seen::read(&conn).unwrap();
-            assert_eq!((&again.unseen, again.put_back, again.last), (&seen.unseen, seen.put_back, seen.last));
+            assert_eq!((&again.unseen, again.put_back), (&seen.unseen, seen.put_back));
+            assert_eq!(again.last.map(|(at, _)| at), Some(day(at)));
         }
         seen
+    }
+
+    #[test]
+    fn days_without_a_commit_are_seen_where_they_passed() {
+        let mut seen = committed(&[0]);
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER)").unwrap();
+        let begun = seen.last.unwrap().1.unwrap();
+        let after = |days: u64| begun + Duration::from_secs(days * DAY.cast_unsigned());
+        seen.pass(&conn, day(3), after(3)).unwrap();
+        assert_eq!(seen.unseen, []);
+        // Of nine days two passed.
+        seen.pass(&conn, day(12), after(5)).unwrap();
+        assert_eq!(seen.unseen, [(day(5), day(12))]);
+        // Of the next four none is on the clock: it was put back by as much.
+        seen.pass(&conn, day(12), after(9)).unwrap();
+        assert_eq!((seen.unseen.as_slice(), seen.put_back), ([(day(5), day(12))].as_slice(), day(12)));
     }
 
     #[test]
