@@ -25,8 +25,9 @@
 //! | unset | not stepped, not before 2025 | it is synchronised | **believed** |
 //! | unset | not stepped, not before 2025 | it is not | unset |
 //!
-//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back; retention waits
-//! for an hour after such a jump before it deletes by age. The rows of the start keep it from lasting for ever.
+//! What cannot be known: a wall clock that starts in a wrong future is believed until it is stepped back. The rows of the
+//! start keep it from lasting for ever, and nothing is deleted for an age that was only jumped over: see the journal's
+//! `unseen.rs`.
 
 use crate::model::{Span, Timestamp};
 use std::path::Path;

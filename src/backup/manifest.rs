@@ -85,7 +85,8 @@ pub struct Journalled {
     pub head: u64,
     /// The newest entry's time, ms; what was written after it is not in the backup.
     pub newest_ms: Option<i64>,
-    /// The duty log's chain, as it is written down: `count:sum`.
+    /// The duty log's chain, as it is written down: `count:sum`. Empty: its format had none yet.
+    #[serde(default)]
     pub audit: String,
     /// Hazards that stood.
     pub open_hazards: u64,

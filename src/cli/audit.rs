@@ -90,7 +90,12 @@ struct Answer {
 }
 
 fn verify(dir: &Path, expect: Option<&str>) -> Result<Answer, String> {
-    let archive = Archive::open(dir).map_err(|error: OpenError| error.to_string())?;
+    let archive = Archive::open(dir).map_err(|error| match error {
+        OpenError::Older { found, known, .. } => format!(
+            "旧格式（{found}，现在是 {known}）的日志：启动一次网关会自动升级，备份先用 fengsui restore 恢复，再核对 / an older format ({found}, now {known}): start the gateway once, or restore the backup with fengsui restore, then verify"
+        ),
+        error => error.to_string(),
+    })?;
     let words = |error: ReadError| error.to_string();
     let report = archive.audit(expect).map_err(words)?;
     let (from, to) = archive

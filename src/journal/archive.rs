@@ -230,7 +230,12 @@ impl Archive {
             let figure = |question: &str| conn.query_row(question, [], |row| row.get::<_, i64>(0));
             let count = |question: &str| figure(question).map(super::from_sql);
             let edge = |order: &str| {
-                conn.query_row(&format!("SELECT no, at FROM entry ORDER BY no {order} LIMIT 1"), [], |row| {
+                // As it is to be read: entries that were dated anew keep their first time in their row.
+                let question = format!(
+                    "SELECT no, at + ifnull((SELECT sum(shift) FROM restamp WHERE no BETWEEN first AND last), 0)
+                     FROM entry ORDER BY no {order} LIMIT 1"
+                );
+                conn.query_row(&question, [], |row| {
                     Ok((super::from_sql(row.get(0)?), Timestamp::from_millis(row.get(1)?)))
                 })
                 .optional()

@@ -53,6 +53,7 @@ mod append;
 mod forecast;
 mod restamp;
 mod rescue;
+mod unseen;
 mod retention;
 mod readers;
 mod archive;
@@ -68,6 +69,7 @@ pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub use lock::DirectoryLock;
 pub use restamp::Restamp;
 pub(crate) use store::{from_sql, to_sql};
+pub(crate) use unseen::Seen;
 
 use crate::metrics::Metrics;
 use crate::model::{Code, Fact, Hazard, HazardId, PointId, Reading, Text, Timestamp, Transition};

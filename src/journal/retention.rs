@@ -1,10 +1,12 @@
 //! What goes when time or room is up: telemetry first, hazards last. A little with every commit, so nothing stalls.
 
 use super::store::{from_sql, to_sql};
+use super::unseen::Seen;
 use super::{Limits, NoteKind, audit, read};
 use crate::metrics::Metrics;
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::time::Instant;
 
 /// Rows deleted in one step of making room.
 const ROWS_AT_ONCE: i64 = 16;
@@ -20,17 +22,11 @@ const AGED_SLACK_MAX: Span = Span::from_secs(600);
 const LINES_AT_ONCE: i64 = 256;
 /// Commits between two looks at the log, the ledger and the closed hazards: a quarter of an hour at one a second.
 const HOUSE_EVERY_COMMITS: u64 = 900;
-/// An entry dated this far in the future was written under a wrong clock: it counts as old.
+/// An entry dated this far in the future was written before the clock was put back, and is as old as that.
 const FUTURE_MAX: Span = Span::from_secs(86_400);
 /// Free pages are given back to the file system above this many (8 MiB), a few a commit; below, they are used again.
 const FREE_PAGES_KEPT: i64 = 4096;
 const FREE_PAGES_PER_COMMIT: u32 = 64;
-/// A step of the clock that may be a mistake: a box that boots in 1970 or in the next century must not delete its log.
-const JUMP_MIN: Span = Span::from_secs(86_400);
-/// After one, and for lines and hazards, ages are believed again when the clock went on for an hour.
-const STEADY_MIN: Span = Span::from_secs(3600);
-/// 2020-01-01: a clock before it was never set.
-const UNSET_BEFORE: Timestamp = Timestamp::from_secs(1_577_836_800);
 /// How often it is told that entries are deleted unread.
 const TOLD_EVERY: Span = Span::from_secs(86_400);
 /// Later than everything.
@@ -86,9 +82,8 @@ pub(super) struct Retention {
     aging: bool,
     /// When it was told last that entries are deleted before every follower had them.
     told: Option<Timestamp>,
-    /// The last commit's time, and since when the clock has not jumped.
-    last_at: Option<Timestamp>,
-    steady_since: Timestamp,
+    /// By what ages are counted. None: to be read again.
+    seen: Option<Seen>,
     /// Commits since the start.
     commits: u64,
     /// The last look found more to delete than it did.
@@ -105,16 +100,11 @@ impl Retention {
             moved: true,
             aging: false,
             told: None,
-            last_at: None,
-            steady_since: Timestamp::EPOCH,
+            seen: None,
             commits: 0,
             untidy: false,
         };
         this.look(conn)?;
-        this.last_at = conn
-            .query_row("SELECT at FROM entry ORDER BY no DESC LIMIT 1", [], |row| row.get(0))
-            .optional()?
-            .map(Timestamp::from_millis);
         Ok(this)
     }
 
@@ -126,6 +116,7 @@ impl Retention {
     /// The transaction was rolled back: what it deleted is there again.
     pub(super) fn forget_steps(&mut self) {
         self.moved = true;
+        self.seen = None;
     }
 
     /// Makes room before an append at `at`. `passed`: every follower has the entries up to this number.
@@ -137,13 +128,32 @@ impl Retention {
         metrics: &Metrics,
     ) -> rusqlite::Result<()> {
         self.look(conn)?;
+        // After an error it is read again: what it wrote is undone.
+        let mut seen = match self.seen.take() {
+            Some(seen) => seen,
+            None => Seen::read(conn)?,
+        };
+        seen.pass(conn, at, Instant::now())?;
+        self.trim_by(&seen, conn, at, passed, metrics)?;
+        self.seen = Some(seen);
+        Ok(())
+    }
+
+    fn trim_by(
+        &mut self,
+        seen: &Seen,
+        conn: &Connection,
+        at: Timestamp,
+        passed: u64,
+        metrics: &Metrics,
+    ) -> rusqlite::Result<()> {
         let age_max = self.limits.readings_age_max;
         let slack = Span::from_millis(age_max.as_millis() / 16).min(AGED_SLACK_MAX);
-        let steady = self.steady(at);
-        let (cutoff, future) = (at - age_max, at + FUTURE_MAX);
+        let cutoff = seen.ago(at, age_max);
+        let future = if seen.future_is_past(at, age_max) { at + FUTURE_MAX } else { FOR_EVER };
         let due = |written| written < cutoff - slack || written > future;
         let old = self.oldest.is_some_and(|(no, written)| no <= passed && due(written));
-        if steady >= slack && (self.aging || old) {
+        if self.aging || old {
             // Only the first rows are looked at: a row out of its time never makes this scan the table.
             let gone = conn
                 .prepare_cached(
@@ -154,11 +164,9 @@ impl Retention {
             self.moved |= gone > 0;
             self.aging = to_sql(gone as u64) == AGED_AT_ONCE;
         }
-        if steady >= STEADY_MIN {
-            self.keep_house(conn, at)?;
-        }
+        self.keep_house(seen, conn, at)?;
         if pages_used(conn)? > self.pages_max {
-            return self.make_room(conn, at, passed, metrics);
+            return self.make_room(seen, conn, at, passed, metrics);
         }
         let free: i64 = conn.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
         if free > FREE_PAGES_KEPT {
@@ -167,20 +175,11 @@ impl Retention {
         Ok(())
     }
 
-    /// How long the clock has gone on without a jump: after one, or while it is not set, nothing is deleted for its age.
-    fn steady(&mut self, at: Timestamp) -> Span {
-        let jumped = self.last_at.is_none_or(|last| at.since(last).abs() > JUMP_MIN);
-        if jumped || at < UNSET_BEFORE {
-            self.steady_since = at;
-        }
-        self.last_at = Some(at);
-        at.since(self.steady_since)
-    }
-
     /// Deletes the least worthy rows there are, in the order of [`Worth`], until the limit is kept again or enough was done
     /// for one commit.
     fn make_room(
         &mut self,
+        seen: &Seen,
         conn: &Connection,
         at: Timestamp,
         passed: u64,
@@ -190,7 +189,7 @@ impl Retention {
         let mut step = steps.next();
         for _ in 0..STEPS_PER_COMMIT {
             let Some(worth) = step else { return Ok(()) };
-            if !self.delete(conn, worth, at, passed, metrics)? {
+            if !self.delete(seen, conn, worth, at, passed, metrics)? {
                 step = steps.next();
             } else if pages_used(conn)? <= self.pages_max {
                 return Ok(());
@@ -202,6 +201,7 @@ impl Retention {
     /// Deletes a few rows of one kind. False: there are none (any more).
     fn delete(
         &mut self,
+        seen: &Seen,
         conn: &Connection,
         worth: Worth,
         at: Timestamp,
@@ -210,7 +210,8 @@ impl Retention {
     ) -> rusqlite::Result<bool> {
         let newest = to_sql(read::head(conn)?);
         let floor = newest - to_sql(self.limits.entries_min);
-        let (year, half_year) = (at - self.limits.series_age_min, at - self.limits.notes_age_min);
+        let (year, half_year) =
+            (seen.ago(at, self.limits.series_age_min), seen.ago(at, self.limits.notes_age_min));
         match worth {
             Worth::ReadEntries => self.delete_entries(conn, at, floor.min(to_sql(passed)), passed, metrics),
             Worth::OldSeries => delete_series(conn, year),
@@ -226,7 +227,7 @@ impl Retention {
     }
 
     /// What grows without telemetry: the log, the ledger, closed hazards. Looked at now and then, or while there is work.
-    fn keep_house(&mut self, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
+    fn keep_house(&mut self, seen: &Seen, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
         self.commits += 1;
         if !self.untidy && self.commits % HOUSE_EVERY_COMMITS != 1 {
             return Ok(());
@@ -241,10 +242,11 @@ impl Retention {
             let held: i64 = conn
                 .prepare_cached(&format!("SELECT ifnull(max(id) - min(id), 0) FROM {table}"))?
                 .query_row([], |row| row.get(0))?;
-            let before = if held - LINES_AT_ONCE > to_sql(max) { FOR_EVER } else { at - age_max };
+            let before = if held - LINES_AT_ONCE > to_sql(max) { FOR_EVER } else { seen.ago(at, age_max) };
             self.untidy |= delete_lines(conn, kind, before, at)?;
         }
-        self.untidy |= self.delete_hazards(conn, at - limits.ledger_age_max, limits.hazards_closed_min)?;
+        self.untidy |=
+            self.delete_hazards(conn, seen.ago(at, limits.ledger_age_max), limits.hazards_closed_min)?;
         Ok(())
     }
 

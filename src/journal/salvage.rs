@@ -153,6 +153,7 @@ pub(super) fn salvage(damaged: &Path, fresh: &mut Connection) -> rusqlite::Resul
         let begun_after = highest.saturating_add(to_sql(GAP));
         target.execute("INSERT OR REPLACE INTO meta VALUES ('begun_after', ?)", [begun_after])?;
     }
+    super::unseen::save(&source, &target)?;
     super::audit::begin(&target)?;
     target.commit()?;
     Ok(saved)

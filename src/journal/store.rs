@@ -82,6 +82,12 @@ impl Place {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
+    /// Whether its file system was made read-only, as systems do when a disk has failed.
+    pub(super) fn is_read_only(&self) -> bool {
+        let opened = OpenOptions::new().append(true).open(self.database());
+        opened.is_err_and(|error| error.kind() == std::io::ErrorKind::ReadOnlyFilesystem)
+    }
+
     /// Whether the log can be put into the database without filling the disk.
     pub(super) fn has_room_for_log(&self) -> bool {
         let log = fs::metadata(self.wal()).map_or(0, |found| found.len());

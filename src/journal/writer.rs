@@ -254,6 +254,11 @@ impl Writer {
 
     /// Tells the health, and the log once.
     fn failing(&self, at: Timestamp, error: AppendError) -> AppendError {
+        let error = match error {
+            // Through files that were open before, SQLite sees an error like any other.
+            AppendError::Failed(cause) if self.place.is_read_only() => AppendError::ReadOnly(cause),
+            error => error,
+        };
         let mut health = self.live.health();
         if health.writable {
             tracing::error!(%at, %error, "the journal cannot be written");

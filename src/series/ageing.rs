@@ -6,6 +6,7 @@
 use super::chunk::{self, MERGED};
 use super::rollup::{self, HOUR, Join, MINUTE};
 use super::sample::Form;
+use crate::journal::Seen;
 use crate::model::{ClassId, Plan, PointId, Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 /// raw samples become minutes early, the oldest minutes hours, and a year is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Every sample; then a record a minute.
+    /// Every sample; then a record a minute. By the time that was seen to pass, like all three.
     pub raw: Span,
     /// Records of a minute; then a record an hour. Counted from the sample's time, like all three.
     pub minute: Span,
@@ -66,8 +67,8 @@ impl Retention {
 
 /// How often all points are looked through, by the journal's time: a few thousand look-ups of 5 µs.
 const LOOK_EVERY: Span = Span::from_secs(600);
-/// A clock that jumped further than this is believed only after it has gone on for [`SETTLED_AFTER`]: what is rolled up
-/// or deleted for being old does not come back.
+/// What the clock jumps over makes no sample older (see the journal's unseen.rs). After a jump, or a start, nothing is
+/// looked through before it has gone on for [`SETTLED_AFTER`]: others have more to do then.
 const JUMP: Span = Span::from_secs(DAY);
 const SETTLED_AFTER: Span = Span::from_secs(3600);
 /// Rows rolled up together, of chunks while they have fewer samples than [`MERGED`]: two days of ten-second samples, so that
@@ -134,12 +135,12 @@ pub(super) fn look(
     retention: &Retention,
     now: Timestamp,
 ) -> rusqlite::Result<(Vec<Due>, bool)> {
-    let now = now.as_millis();
     if let Some(entries_left) = pressed(conn, retention.bytes_max)? {
-        let due = for_room(conn, now, entries_left)?;
+        let due = for_room(conn, now.as_millis(), entries_left)?;
         let any = !due.is_empty();
         return Ok((due, any));
     }
+    let seen = Seen::read(conn)?;
     let mut due = Vec::new();
     let mut points = conn.prepare_cached("SELECT id, name FROM point")?;
     let points = points.query_map([], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?)))?;
@@ -149,7 +150,7 @@ pub(super) fn look(
     for point in points {
         let (number, name) = point?;
         let keep = retention.of(&name);
-        let before = |span: Span| now.saturating_sub(span.as_millis());
+        let before = |span: Span| seen.ago(now, span).as_millis();
         let this = Due {
             point: number,
             raw_before: before(keep.raw),

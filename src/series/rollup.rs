@@ -2,8 +2,12 @@
 //!
 //! A record keeps what must never be lost: how many samples there were and how many were bad, the extremes, the sum, the
 //! newest value and, of states and flags, every one that was seen. Records of one time are merged, in any order, with the
-//! same result: a sample that comes late is added to the record of its time. A sample that is sent AGAIN after its first
-//! copy was rolled up cannot be recognised and is counted twice.
+//! same result: a sample that comes late is added to the record of its time.
+//!
+//! A sample that is sent AGAIN after its first copy was rolled up is recognised when it is the point's newest, as a
+//! broker's retained message is (see tail.rs). Any other is counted twice: from a record it cannot be told from one that
+//! never came, and to lose a late one, perhaps an extreme, would be worse than a count and a mean that are a little off.
+//! The lowest, the highest, the last and the states do not change by it.
 
 use super::column::{self, Blob, Damaged};
 use super::sample::{Form, Sample};

@@ -22,6 +22,11 @@ struct Tail {
     since: Timestamp,
 }
 
+/// Whether they are one sample: a broker sends a retained message again with every connection.
+fn same(a: &Reading, b: &Reading) -> bool {
+    (a.time(), &a.value, a.quality) == (b.time(), &b.value, b.quality)
+}
+
 /// All tails.
 pub(super) struct Tails {
     tails: HashMap<PointId, Tail>,
@@ -59,6 +64,9 @@ impl Tails {
     ) {
         if self.sealed.get(&reading.point).is_some_and(|&sealed_no| no <= sealed_no) {
             return;
+        }
+        if self.last.get(&reading.point).is_some_and(|last| same(last, reading)) {
+            return; // It is in the tail, in a chunk or in a record.
         }
         let tail = match self.tails.get_mut(&reading.point) {
             Some(tail) => tail,

@@ -8,6 +8,7 @@ use crate::model::{LinkId, Text, Timestamp};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::net::SocketAddr;
 
 /// What `app` knows of the gateway and the screen should show.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -106,20 +107,29 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: 503 while the journal cannot be written.
-pub async fn readyz(State(shared): State<Shared>) -> Response {
+/// `GET /readyz`: 503 while the journal cannot be written; to this machine a line in Chinese and one in English say why.
+pub async fn readyz(State(shared): State<Shared>, From(address): From) -> Response {
     let journal = shared.room.journal.health();
     if journal.writable {
         return "ready\n".into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "the journal cannot be written\n").into_response()
+    let mut text = "the journal cannot be written\n".to_owned();
+    if let Some(Text { zh, en }) = journal.reason.filter(|_| is_here(address)) {
+        text += &[&*zh, &*en].map(|line| line.replace('\n', " ") + "\n").concat();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+/// Whether somebody on this machine asks.
+fn is_here(address: Option<SocketAddr>) -> bool {
+    address.is_some_and(|address| address.ip().to_canonical().is_loopback())
 }
 
 /// `GET /metrics`: Prometheus text. Counters tell an outsider how a site lives, so only this machine and people who
 /// are signed in may read them.
 pub async fn metrics(State(shared): State<Shared>, From(address): From, headers: HeaderMap) -> Response {
     let room = &shared.room;
-    let here = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let here = is_here(address);
     let signed_in = match auth::cookie(&headers, COOKIE) {
         Some(token) if !here => shared.sessions.find(&room.journal, &room.clock, token).await.is_some(),
         _ => false,

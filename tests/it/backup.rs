@@ -1,5 +1,6 @@
 //! Backups: made from a gateway at work, put back on another box, by the clock, and what is refused.
 
+mod older;
 mod refused;
 mod scheduled;
 

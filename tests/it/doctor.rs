@@ -1,12 +1,13 @@
 //! The doctor finds what is wrong: each situation is made for real, and found under its lasting name.
 
+use crate::support::doctor::{Told, find};
 use crate::support::gateway::{BROKER, Gateway, House, Stuck, smoke, topic};
 use crate::support::ports::{free_port, soon};
-use fengsui::cli::doctor::{Finding, Grade, Patient, examine};
+use fengsui::cli::doctor::{Grade, Patient, examine};
+use fengsui::clock::Clock;
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{Span, Text, Timestamp};
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,65 +16,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_fengsui");
 
 /// A house whose page is on a port that the doctor can know.
 fn house(more: &str) -> House {
-    let house = House::build(
-        &format!("{BROKER}{more}"),
-        &[smoke("sd-1", "broker"), smoke("sd-2", "broker")].concat(),
-    );
-    let text = std::fs::read_to_string(house.config()).unwrap();
-    let web = format!("[web]\nlisten = \"127.0.0.1:{}\"", free_port());
-    std::fs::write(house.config(), text.replace("[web]\nlisten = \"127.0.0.1:0\"", &web)).unwrap();
-    house
-}
-
-/// What the doctor's JSON says: the exit code and the findings.
-struct Told {
-    code: i32,
-    findings: Vec<Value>,
-}
-
-impl Told {
-    fn by(mut command: Command) -> Self {
-        let output = command.output().unwrap();
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        let all: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"));
-        let code = output.status.code().unwrap();
-        assert_eq!(all["exit"], code);
-        for finding in all["findings"].as_array().unwrap() {
-            for text in ["zh", "en"] {
-                assert!(!finding["what"][text].as_str().unwrap().is_empty(), "{finding}");
-                assert!(
-                    finding["grade"] == "good"
-                        || !finding["todo"][text].as_str().unwrap().is_empty()
-                        || !finding["means"][text].as_str().unwrap().is_empty(),
-                    "what is to be done? {finding}"
-                );
-            }
-        }
-        Self { code, findings: all["findings"].as_array().unwrap().clone() }
-    }
-
-    fn of(house: &House) -> Self {
-        let mut command = Command::new(PROGRAM);
-        command.args(["doctor", "--json", "--config"]).arg(house.config());
-        Self::by(command)
-    }
-
-    fn find(&self, id: &str) -> Option<&Value> {
-        self.findings.iter().find(|finding| finding["id"] == id)
-    }
-
-    /// The finding of that name and grade.
-    fn sees(&self, id: &str, grade: &str) -> &Value {
-        let found = self.find(id).unwrap_or_else(|| panic!("no {id}: {:#?}", self.findings));
-        assert_eq!(found["grade"], grade, "{found:#}");
-        let least = ["good", "warning", "serious"].iter().position(|name| *name == grade).unwrap();
-        assert!(self.code >= i32::try_from(least).unwrap(), "the exit code is {}", self.code);
-        found
-    }
-
-    fn sees_no(&self, id: &str) {
-        assert!(self.find(id).is_none(), "{:#?}", self.find(id));
-    }
+    let devices = [smoke("sd-1", "broker"), smoke("sd-2", "broker")].concat();
+    House::build(&format!("{BROKER}{more}"), &devices).with_a_known_page()
 }
 
 /// One that ran and was stopped in good order.
@@ -85,12 +29,8 @@ async fn stopped(house: &House) {
     gateway.stop().await;
 }
 
-fn find<'f>(found: &'f [Finding], id: &str) -> Option<&'f Finding> {
-    found.iter().find(|finding| finding.id == id)
-}
-
 fn now() -> Timestamp {
-    fengsui::clock::Clock::system().now()
+    Clock::system().now()
 }
 
 #[tokio::test]
@@ -142,6 +82,25 @@ async fn a_wrong_configuration_is_told_and_the_rest_is_looked_at_all_the_same() 
     let told = Told::of(&house);
     assert_eq!((told.code, told.findings.len()), (2, 1), "{:#?}", told.findings);
     told.sees("config-wrong", "serious");
+}
+
+/// Such a plan can be used, and the gateway runs on it.
+#[tokio::test]
+async fn a_plan_that_is_usable_but_careless_is_told_and_no_reason_to_stay_off() {
+    let house = house("");
+    let plan = house.config().with_file_name("plan.toml");
+    let text = std::fs::read_to_string(&plan).unwrap();
+    std::fs::write(&plan, text.replace("phone = \"119\"", "phone = \"\"")).unwrap();
+    let gateway = house.launch().await;
+    let told = Told::to_a_person(&house).await;
+    let words = ["配置可用，有 1 个提醒", "plan.toml", "联系人没有电话", "运行 fengsui check --config"];
+    told.says("config-warnings", "warning", &words);
+    told.nothing_but(&["config-warnings"]);
+    std::fs::write(&plan, text).unwrap();
+    let told = Told::to_a_person(&house).await;
+    told.says("config", "good", &["配置正确"]);
+    told.nothing_but(&[]);
+    gateway.stop().await;
 }
 
 #[tokio::test]
@@ -203,6 +162,36 @@ async fn a_database_that_was_deleted_is_told_running_or_not() {
     told.sees("not-running", "warning");
     let gone = told.sees("database-deleted", "serious");
     assert!(gone["todo"]["zh"].as_str().unwrap().contains("fengsui restore"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_database_that_somebody_put_in_place_at_work_is_told_with_where_it_is_now() {
+    let (house, other) = (house(""), house(""));
+    stopped(&other).await;
+    let gateway = house.launch().await;
+    let mut pen = gateway.pen("sd-1").await;
+    pen.publish(&topic("sd-1"), r#"{"smoke":1}"#).await;
+    // As somebody might try who has a copy of it on a stick.
+    std::fs::rename(other.data().join("journal.db"), house.data().join("journal.db")).unwrap();
+    soon("the gateway sets it aside", async {
+        while Told::of(&house).find("foreign-set-aside").is_none() {
+            pen.publish(&topic("sd-1"), r#"{"temperature":21}"#).await;
+        }
+    })
+    .await;
+    let told = Told::to_a_person(&house).await;
+    let aside = told.sees("foreign-set-aside", "warning");
+    assert_eq!(
+        (aside["about"].as_str(), aside["since_ms"].is_number()),
+        (Some("journal.db.replaced-1"), true)
+    );
+    let words =
+        ["另存为 journal.db.replaced-1", "网关继续用原来的数据", "用 fengsui restore；不要直接换文件"];
+    told.says("foreign-set-aside", "warning", &words);
+    told.says("database-deleted", "warning", &["数据库文件在运行中被替换", "没有丢记录"]);
+    told.says("hazards", "good", &["未关闭的报警 1 条"]);
+    told.nothing_but(&["foreign-set-aside", "database-deleted"]);
+    gateway.stop().await;
 }
 
 #[tokio::test]
@@ -309,6 +298,41 @@ async fn a_clock_that_is_unset_or_behind_the_journal_is_told() {
     assert_eq!(find(&found, "clock-behind-journal").map(|finding| finding.grade), Some(Grade::Serious));
     let found = examine(&patient, now());
     assert!(find(&found, "clock-behind-journal").is_none() && find(&found, "clock").is_some(), "{found:?}");
+}
+
+/// The date of its firmware looks possible; only the gateway knows that it lies before its own records.
+#[tokio::test]
+async fn a_box_that_ntp_never_reached_is_told_although_its_date_looks_possible() {
+    let (firmware, year) = (Timestamp::from_secs(1_740_000_000), Span::from_secs(365 * 86_400));
+    let house = house("");
+    let gateway = house.open_at(Clock::simulated(firmware + year)).await;
+    gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"temperature":20}"#).await;
+    let doctor = || examine(&Patient::Data(house.data()), now());
+    assert!(find(&doctor(), "clock-unset").is_none() && find(&doctor(), "clock").is_some());
+    gateway.stop().await;
+
+    let clock = Clock::simulated(firmware);
+    let gateway = house.open_at(clock.clone()).await;
+    let found = doctor();
+    let unset = find(&found, "clock-unset").unwrap();
+    assert_eq!(unset.grade, Grade::Serious);
+    assert!(
+        unset.what.zh.contains("开机后系统时钟还没有被校过") && unset.todo.zh.contains("NTP"),
+        "{unset:?}"
+    );
+    assert!(unset.since.is_some_and(|since| since > firmware + year), "by the gateway's own time: {unset:?}");
+    // It comes at last.
+    clock.step_simulated((firmware + year + Span::from_secs(60)).since(firmware));
+    gateway.wait("the clock is set", "/api/v1/health", |health| health["clock_believable"] == true).await;
+    gateway.hazard("gateway/clock", "gateway-fault", |fault| fault["phase"] == "returned").await;
+    assert!(find(&doctor(), "clock-unset").is_none());
+    // It is lost at work.
+    clock.step_simulated(Timestamp::EPOCH.since(firmware + year));
+    gateway.hazard("gateway/clock", "gateway-fault", |fault| fault["phase"] == "active").await;
+    assert!(find(&doctor(), "clock-unset").is_some());
+    gateway.stop().await;
+    // Nobody runs: then there is no time of its own that could be wrong.
+    assert!(find(&doctor(), "clock-unset").is_none());
 }
 
 /// Writes notes into a journal that nobody has open, as the pipeline would.

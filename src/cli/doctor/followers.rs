@@ -3,6 +3,7 @@
 use super::{Finding, Grade};
 use crate::journal::{Archive, Room, Summary};
 use crate::model::{Span, Timestamp};
+use std::collections::BTreeSet;
 
 /// A store that is away for less than this is no news: a router restarts, a link is dialled again.
 const BEHIND_MAX: Span = Span::from_secs(15 * 60);
@@ -11,12 +12,14 @@ const SERIES_BEHIND_MAX: Span = Span::from_secs(6 * 3600);
 /// The series' cursor.
 const SERIES: &str = crate::series::CURSOR;
 
-/// `now`: of a gateway that runs. One that does not sends nothing, and what counts is how far it had come.
+/// `now`: of a gateway that runs. One that does not sends nothing, and what counts is how far it had come. `failing`: the
+/// sinks that the gateway cannot reach at this moment.
 pub(super) fn look(
     archive: &Archive,
     summary: &Summary,
     room: Option<&Room>,
     now: Option<Timestamp>,
+    failing: &BTreeSet<String>,
     found: &mut Vec<Finding>,
 ) {
     let Some((newest, newest_at)) = summary.newest else { return };
@@ -31,7 +34,9 @@ pub(super) fn look(
         found.push(if name == SERIES {
             series(lag, since, waited)
         } else {
-            follower(name, lag, since, waited, hours)
+            // A cursor is called by its kind and its name.
+            let failing = name.split_once(':').is_some_and(|(_, name)| failing.contains(name));
+            follower(name, lag, since, waited, failing, hours)
         });
     }
 }
@@ -76,8 +81,30 @@ fn series(lag: u64, since: Option<Timestamp>, waited: Span) -> Finding {
     .todo("看网关的运行日志里 series 的错误", "look for errors of the series in the gateway's log")
 }
 
-fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span, left: Option<u32>) -> Finding {
-    if waited <= BEHIND_MAX {
+fn follower(
+    name: &str,
+    lag: u64,
+    since: Option<Timestamp>,
+    waited: Span,
+    failing: bool,
+    left: Option<u32>,
+) -> Finding {
+    let finding = if waited > BEHIND_MAX {
+        let (zh, en) = hours(waited);
+        Finding::new(
+            Grade::Warning,
+            "follower-behind",
+            &format!("转发 {name} 落后 {lag} 条，{zh} 没有转出"),
+            &format!("{name} is {lag} entries behind, nothing went out for {en}"),
+        )
+    } else if failing {
+        Finding::new(
+            Grade::Warning,
+            "follower-failing",
+            &format!("转发 {name} 现在送不出去（差 {lag} 条）"),
+            &format!("{name} does not get through at this moment ({lag} entries behind)"),
+        )
+    } else {
         return Finding::new(
             Grade::Good,
             "follower",
@@ -85,31 +112,24 @@ fn follower(name: &str, lag: u64, since: Option<Timestamp>, waited: Span, left: 
             &format!("{name} keeps up ({lag} entries behind)"),
         )
         .about(name);
-    }
-    Finding::new(
-        Grade::Warning,
-        "follower-behind",
-        &format!("转发 {name} 落后 {lag} 条，{} 没有转出", hours(waited).0),
-        &format!("{name} is {lag} entries behind, nothing went out for {}", hours(waited).1),
-    )
-    .about(name)
-    .since(since)
-    .means(
-        &format!(
-            "记录都在本机排队，连上后会补传{}",
-            left.map_or_else(String::new, |hours| format!("；约 {hours} 小时后地方用完，最旧的遥测会丢"))
-        ),
-        &format!(
-            "everything waits here and goes out when it is back{}",
-            left.map_or_else(String::new, |hours| format!(
-                "; in about {hours} hours there is no room left and the oldest telemetry is lost"
-            ))
-        ),
-    )
-    .todo(
-        "检查对方的地址、令牌和网络；页面的“健康”里有最近的错误",
-        "check the far side's address, token and network; the health page shows the last error",
-    )
+    };
+    let (left_zh, left_en) = left.map_or_else(Default::default, |hours| {
+        (
+            format!("；约 {hours} 小时后地方用完，最旧的遥测会丢"),
+            format!("; in about {hours} hours there is no room left and the oldest telemetry is lost"),
+        )
+    });
+    finding
+        .about(name)
+        .since(since)
+        .means(
+            &format!("记录都在本机排队，连上后会补传{left_zh}"),
+            &format!("everything waits here and goes out when it is back{left_en}"),
+        )
+        .todo(
+            "检查对方的地址、令牌和网络；页面的“健康”里有最近的错误",
+            "check the far side's address, token and network; the health page shows the last error",
+        )
 }
 
 fn hours(span: Span) -> (String, String) {

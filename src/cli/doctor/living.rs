@@ -1,8 +1,9 @@
-//! The doctor asks the running gateway itself, where only its memory knows: whether it can write now, what it gave up.
+//! The doctor asks the running gateway itself, where only its memory knows: whether it can write now, what it gave up, which
+//! sink does not get through.
 
 use super::{Finding, Grade};
 use crate::config::Gateway;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -12,14 +13,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The metrics are some 10 kB.
 const ANSWER_MAX: u64 = 1 << 20;
 
-pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) {
-    let Some(listen) = gateway.web_listen.filter(|listen| listen.port() != 0) else { return };
+/// Gives the names of the sinks that do not get through at this moment.
+pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) -> BTreeSet<String> {
+    let nobody = BTreeSet::new();
+    let Some(listen) = gateway.web_listen.filter(|listen| listen.port() != 0) else { return nobody };
     let address = match listen.ip() {
         ip if ip.is_unspecified() => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port()),
         ip => SocketAddr::new(ip, listen.port()),
     };
-    let ready = match ask(address, "/readyz") {
-        Ok((status, _)) => status == 200,
+    let (ready, why) = match ask(address, "/readyz") {
+        Ok((status, why)) => (status == 200, why),
         Err(error) => {
             found.push(
                 Finding::new(
@@ -34,16 +37,18 @@ pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) {
                     "wait a little after a start; else read its log and restart it",
                 ),
             );
-            return;
+            return nobody;
         }
     };
     if !ready {
+        let mut lines = why.lines().skip(1);
+        let mut because = |colon: &str| lines.next().map(|why| format!("{colon}{why}")).unwrap_or_default();
         found.push(
             Finding::new(
                 Grade::Serious,
                 "journal-unwritable",
-                "日志现在写不进去",
-                "the journal cannot be written now",
+                &format!("日志现在写不进去{}", because("：")),
+                &format!("the journal cannot be written now{}", because(": ")),
             )
             .means(
                 "报警照常显示，但标“未记录”；停电就没了",
@@ -55,7 +60,7 @@ pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) {
             ),
         );
     }
-    let Ok((200, text)) = ask(address, "/metrics") else { return };
+    let Ok((200, text)) = ask(address, "/metrics") else { return nobody };
     let figures = figures(&text);
     let count = |name: &str| figures.get(format!("fengsui_{name}_total").as_str()).copied().unwrap_or(0);
     let (unrecorded, lost) = (count("frames_acked_unrecorded"), count("readings_lost"));
@@ -66,6 +71,13 @@ pub(super) fn look(gateway: &Gateway, found: &mut Vec<Finding>) {
                 .todo("查磁盘当时出了什么问题", "find out what happened to the disk"),
         );
     }
+    failing(&text)
+}
+
+/// The sinks of `fengsui_sink_failing{sink="town"} 1`.
+fn failing(text: &str) -> BTreeSet<String> {
+    let failing = text.lines().filter_map(|line| line.strip_prefix("fengsui_sink_failing{sink=\""));
+    failing.filter_map(|line| line.strip_suffix("\"} 1")).map(str::to_owned).collect()
 }
 
 /// Whole numbers by name.

@@ -38,20 +38,52 @@ pub(super) fn look(
     found: &mut Vec<Finding>,
 ) {
     stops(archive, lines, summary, running, found);
+    often(lines, running, now, found);
     unset(lines, running, found);
     steps(lines, now, found);
     rescued(lines, now, found);
     faults(lines, now, found);
 }
 
+/// So many runs within a week that ended without a word are a fault of the box and not bad luck.
+const OFTEN: usize = 3;
+
+/// Starts and stops of the gateway, and restores, newest first.
+fn lives(lines: &[LogLine]) -> impl Iterator<Item = &LogLine> {
+    lines.iter().filter(|line| note(line).is_some_and(|note| is_life(note) || restored(note)))
+}
+
+fn is_start(line: &LogLine) -> bool {
+    note(line).is_some_and(|note| is_life(note) && note.kind == NoteKind::Started)
+}
+
+/// Runs of the last week that ended without saying so, when there were many.
+fn often(lines: &[LogLine], running: bool, now: Timestamp, found: &mut Vec<Finding>) {
+    let killed_now = !running && lives(lines).next().is_some_and(is_start);
+    let unsaid = lives(lines)
+        .zip(lives(lines).skip(1))
+        .filter(|(later, earlier)| is_start(later) && is_start(earlier) && later.at > now - NEWS);
+    let count = unsaid.count() + usize::from(killed_now);
+    if count >= OFTEN {
+        found.push(
+            Finding::new(
+                Grade::Warning,
+                "unclean-often",
+                &format!("最近 7 天有 {count} 次没有正常停止"),
+                &format!("{count} runs of the last 7 days ended without an orderly stop"),
+            )
+            .means(
+                "供电、散热或存储卡很可能有问题",
+                "the power, the cooling or the card is probably at fault",
+            )
+            .todo("查电源和接头，加 UPS；看 dmesg", "check the supply and its plugs, add a UPS; see dmesg"),
+        );
+    }
+}
+
 /// The last run that ended without saying so.
 fn stops(archive: &Archive, lines: &[LogLine], summary: &Summary, running: bool, found: &mut Vec<Finding>) {
-    let mut lives = lines.iter().filter(|line| {
-        note(line)
-            .is_some_and(|note| matches!(note.kind, NoteKind::Started | NoteKind::Stopped) || restored(note))
-    });
-    let is_start =
-        |line: &LogLine| note(line).is_some_and(|note| is_life(note) && note.kind == NoteKind::Started);
+    let mut lives = lives(lines);
     let Some(newest) = lives.next() else { return };
     let ended = match (is_start(newest), running) {
         // Nobody runs, and nobody said goodbye.
@@ -177,6 +209,18 @@ fn steps(lines: &[LogLine], now: Timestamp, found: &mut Vec<Finding>) {
         .filter_map(|line| Some((line.at, note(line).filter(|note| note.kind == NoteKind::ClockStepped)?)));
     let Some((at, newest)) = steps.next() else { return };
     let count = 1 + steps.count();
+    // The words with which the pipeline ends a stretch without a clock.
+    let (means_zh, means_en) = if newest.text.en.starts_with("the clock was set") {
+        (
+            "开机后一段时间没有校时；那段时间的记录和曲线已按校准后的时间更正，值班日志保留当时的时间",
+            "nobody had set it for a while; records and charts of that time were corrected, the duty log keeps the times that were signed",
+        )
+    } else {
+        (
+            "那段时间的记录时间可能不准；限时报警不受影响",
+            "the times of records around it may be wrong; deadlines are not affected",
+        )
+    };
     found.push(
         Finding::new(
             Grade::Warning,
@@ -185,10 +229,7 @@ fn steps(lines: &[LogLine], now: Timestamp, found: &mut Vec<Finding>) {
             &format!("the clock was stepped {count} times in 7 days, the last time: {}", newest.text.en),
         )
         .since(Some(at))
-        .means(
-            "那段时间的记录时间可能不准；限时报警不受影响",
-            "the times of records around it may be wrong; deadlines are not affected",
-        )
+        .means(means_zh, means_en)
         .todo("检查 NTP 和时钟电池", "check NTP and the battery of the clock"),
     );
 }

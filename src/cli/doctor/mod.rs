@@ -21,6 +21,7 @@ use crate::config::{Gateway, Report};
 use crate::journal::{Archive, Limits};
 use crate::model::{Problem, Timestamp};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// What can be asked.
@@ -104,15 +105,14 @@ pub fn examine(patient: &Patient, now: Timestamp) -> Vec<Finding> {
     };
     clock(now, &mut found);
     let Some(place) = place::look(&data, &mut found) else { return found };
-    if place.holder.is_some()
-        && let Some(known) = &known
-    {
-        living::look(&known.gateway, &mut found);
-    }
+    let failing = match &known {
+        Some(known) if place.holder.is_some() => living::look(&known.gateway, &mut found),
+        _ => BTreeSet::new(),
+    };
     let archive = content::open(&data, &place, &mut found);
     if let Some(archive) = &archive {
         let limits = known.as_ref().map(|known| limits(&known.gateway)).unwrap_or_default();
-        look_inside(archive, &place, now, &limits, &mut found);
+        look_inside(archive, &place, now, &limits, &failing, &mut found);
     }
     backups::look(known.as_ref(), archive.as_ref(), now, &mut found);
     found
@@ -123,6 +123,7 @@ fn look_inside(
     place: &place::Place,
     now: Timestamp,
     limits: &Limits,
+    failing: &BTreeSet<String>,
     found: &mut Vec<Finding>,
 ) {
     let summary = match archive.summary() {
@@ -138,7 +139,7 @@ fn look_inside(
     log::look(archive, &lines, &summary, place.holder.is_some(), now, found);
     place::set_aside(place, &lines, found);
     let reference = if place.holder.is_some() { Some(now) } else { None };
-    followers::look(archive, &summary, room.as_ref(), reference, found);
+    followers::look(archive, &summary, room.as_ref(), reference, failing, found);
     followers::refused(archive, found);
 }
 

@@ -8,6 +8,8 @@
 //! | fields | `value`: the number in the canonical unit; or `state`: a flag as 0 or 1, a code as its index in the vocabulary's list; always `quality`: 0 good, 1 uncertain, 2 bad | `open`, `acknowledged`: 0 or 1; `occurrences`; and on the change that it belongs to, once: `raised`: 1, `seconds_to_acknowledge` since it was last raised, `seconds_to_reset` since it was first raised |
 //! | time | the device's own, else that of reception, ms | when it changed, ms |
 //!
+//! A change that people saw under a clock that nobody had set bears their time in the duty log, and its right one here.
+//!
 //! A reading without a value writes its quality only. There are no strings among the fields: VictoriaMetrics would
 //! store them as 0. Readings of points that the plan no longer has go to the measurement `unplanned`.
 //!
@@ -52,10 +54,17 @@ pub(super) fn gateway_line(name: &str, metrics: &Metrics, at: Timestamp) -> Opti
     finish(line, at)
 }
 
+/// An entry is written within seconds of its last change. One that is further from it was dated anew, with its readings;
+/// its changes keep the time that they were signed with.
+const DATED_ANEW_MIN: Span = Span::from_secs(60);
+
 /// The lines of one entry.
 pub(super) fn lines(entry: &Entry, plan: &Plan) -> Vec<Line> {
     let readings = entry.readings.iter().map(|reading| reading_line(reading, plan));
-    let transitions = entry.transitions.iter().map(|transition| hazard_line(transition, plan));
+    let last = entry.transitions.iter().map(|transition| transition.at).max();
+    let away = last.map_or(Span::ZERO, |last| entry.at.since(last));
+    let shift = if away.abs() < DATED_ANEW_MIN { Span::ZERO } else { away };
+    let transitions = entry.transitions.iter().map(|transition| hazard_line(transition, shift, plan));
     readings.chain(transitions).flatten().collect()
 }
 
@@ -84,7 +93,7 @@ fn reading_line(reading: &Reading, plan: &Plan) -> Option<Line> {
     finish(line.field("quality", quality), reading.time())
 }
 
-fn hazard_line(transition: &Transition, plan: &Plan) -> Option<Line> {
+fn hazard_line(transition: &Transition, shift: Span, plan: &Plan) -> Option<Line> {
     let hazard = &transition.hazard;
     let line = placed(DataPoint::builder("hazard"), &hazard.point, plan)
         .tag("rule", hazard.rule.as_str())
@@ -102,7 +111,7 @@ fn hazard_line(transition: &Transition, plan: &Plan) -> Option<Line> {
         Change::Reset => line.field("seconds_to_reset", seconds(transition.at.since(hazard.raised_at))),
         Change::Returned | Change::Silenced | Change::Ended => line,
     };
-    finish(line, transition.at)
+    finish(line, transition.at + shift)
 }
 
 /// Never below zero: a clock that was set back in between says nothing about a person.

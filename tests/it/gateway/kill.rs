@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "the figures, for whoever looks")]
 
+use crate::support::doctor::Told;
 use crate::support::gateway::{BROKER, Gateway, House, Pen, Running, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
 use crate::support::ports::{free_port, soon};
@@ -140,6 +141,10 @@ async fn the_story(house: House, to: SocketAddr, ready: impl AsyncFn(&Gateway)) 
         moment(400).await;
         gateway.kill();
     }
+    let told = Told::to_a_person(&house).await;
+    told.says("unclean-stop", "warning", &["上次运行没有正常停止", "被强行结束", "已确认收到的数据都在"]);
+    told.says("unclean-often", "warning", &["最近 7 天有", "次没有正常停止"]);
+    told.nothing_but(&["unclean-stop", "unclean-often", "not-running"]);
     let gateway = house.launch().await;
     // Asked to stop in the middle of work: what is queued is not lost.
     moment(400).await;
@@ -172,6 +177,7 @@ async fn the_story(house: House, to: SocketAddr, ready: impl AsyncFn(&Gateway)) 
     assert!(times.values().all(|times| *times <= 1), "something is there twice");
     let numbers: Vec<u64> = entries.iter().map(|entry| entry.no).collect();
     assert_eq!(numbers, (1..=entries.len() as u64).collect::<Vec<_>>(), "the journal has a gap");
+    Told::to_a_person(&house).await.nothing_but(&["unclean-often", "not-running"]);
 }
 
 fn devices(link: &str) -> String {
@@ -257,6 +263,7 @@ async fn lane(name: &str, kills: u64, links: &str, link: &str, to: SocketAddr, m
     testimony.compare(&entries, &facts);
     assert!(!house.log().contains("set aside"), "a kill damages nothing");
     assert!(testimony.acknowledged() as u64 > at_work, "hardly anything was acknowledged");
+    Told::to_a_person(&house).await.nothing_but(&["unclean-often", "not-running"]);
 }
 
 /// Every temperature under exactly one time: what was sent twice went to the same place.

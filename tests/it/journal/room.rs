@@ -113,33 +113,72 @@ async fn lines_and_hazards_go_when_they_are_too_old_or_too_many() {
     fill(dir.path(), at(0).as_millis());
     let conn = Connection::open(dir.path().join("journal.db")).unwrap();
     let journal = reopen();
-    let mut no = 0;
-    let mut commit = async |at: Timestamp| {
-        no += 1;
-        let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
-        journal
-            .append(Write {
-                entry: Arc::new(entry),
-                facts: vec![],
-                receipts: vec![],
-                strays: vec![],
-                restamp: None,
-            })
-            .await
-            .unwrap();
-    };
-    // A clock that was never set, and one that has just jumped to the next century, delete nothing.
-    commit(Timestamp::from_secs(100)).await;
-    commit(at(0) + Span::from_secs(100 * 365 * 86_400)).await;
-    commit(at(0)).await;
-    assert_eq!((count(&conn, "note"), count(&conn, "transition"), count(&conn, "hazard")), (768, 512, 60));
-    for minute in 0..1000 {
-        commit(at(0) + Span::from_secs(minute * 60)).await;
+    for no in 1..=1000_u64 {
+        commit(&journal, no, at(no * 60)).await;
     }
     let left = (count(&conn, "note"), count(&conn, "transition"), count(&conn, "hazard"));
     assert_eq!(left, (256, 1, 29), "two lots of notes, all transitions but the last, hazards of 30 days ago");
     drop(journal);
-    assert_eq!(reopen().health().head, no);
+    assert_eq!(reopen().health().head, 1000);
+}
+
+/// One commit without anything in it, at that time.
+async fn commit(journal: &Journal, no: u64, at: Timestamp) {
+    let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
+    let write =
+        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
+    journal.append(write).await.unwrap();
+    journal.move_cursor("a store", no).await.unwrap();
+}
+
+/// A box whose clock starts twenty years ahead, again and again, until somebody sets it.
+#[tokio::test]
+async fn nothing_grows_old_in_a_wrong_future_however_often_the_box_is_started_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { hazards_closed_min: 20, ..Limits::default() };
+    let reopen = || Journal::open(dir.path(), limits.clone(), Metrics::new()).unwrap().0;
+    drop(reopen());
+    let conn = Connection::open(dir.path().join("journal.db")).unwrap();
+    let (minutes, hours) =
+        (|n: u64| Span::from_secs(n.cast_signed() * 60), |n: i64| Span::from_secs(n * 3600));
+    let mut no = 0;
+    let mut run = async |from: Timestamp, commits: u64, apart: u64| {
+        let journal = reopen();
+        journal.cursor("a store").await.unwrap();
+        for n in 0..commits {
+            no += 1;
+            commit(&journal, no, from + minutes(n * apart)).await;
+        }
+        no
+    };
+    run(at(0), 100, 1).await;
+    fill(dir.path(), at(0).as_millis());
+    let held = || {
+        let lines = (count(&conn, "note"), count(&conn, "transition"), count(&conn, "hazard"));
+        (count(&conn, "entry"), lines, count(&conn, "chunk"))
+    };
+    let (_, lines, chunks) = held();
+    assert_eq!((lines, chunks), ((768, 512, 60), 60));
+    for start in 0..3 {
+        let wrong = at(0) + Span::from_secs(20 * 365 * 86_400) + hours(3 * start);
+        let entries = run(wrong, 120, 1).await;
+        assert_eq!(held(), (entries, lines, chunks), "after start {start} in the wrong future");
+    }
+    // Somebody sets the clock.
+    let entries = run(at(0) + hours(12), 120, 1).await;
+    assert_eq!(held(), (entries, lines, chunks));
+    // The week that was seen is over for all of them, those of the future as well. The lines have years left.
+    let newest = run(at(0) + hours(15), 24, 12 * 60).await;
+    let left = count(&conn, "entry");
+    assert!(
+        (2..20).contains(&left) && count(&conn, &format!("entry WHERE no < {}", newest - 20)) == 0,
+        "{left}"
+    );
+    assert_eq!((held().1, held().2), (lines, chunks));
+    // A holiday of two months without power makes nothing older either; four months at work do.
+    run(at(0) + hours(24 * 70), 240, 12 * 60).await;
+    run(at(0) + hours(24 * 190), 2, 1).await;
+    assert_eq!(held().1, (512, 512, 60), "notes of 300 days ago, and 130 that were seen since");
 }
 
 #[tokio::test]

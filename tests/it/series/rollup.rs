@@ -128,6 +128,63 @@ async fn nothing_is_rolled_up_under_a_clock_that_just_jumped() {
     assert_eq!(series.step().await.unwrap(), Progress { idle: true, ..Progress::default() });
 }
 
+/// A box whose clock starts decades ahead, again and again, until somebody sets it.
+#[tokio::test]
+async fn samples_grow_old_by_the_time_that_was_seen_and_not_by_a_wrong_future() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = keep(10 * DAY, 30 * DAY, 100 * DAY);
+    {
+        let journal = open(dir.path());
+        let series = open_series(&journal, retention.clone()).await;
+        append(&journal, 0, vec![reading(&point("p"), 0, number(1.0))]).await;
+        pass(&journal, &series, 0, DAY).await;
+    }
+    for start in 0..3 {
+        let journal = open(dir.path());
+        let series = open_series(&journal, retention.clone()).await;
+        let wrong = 20_000 * DAY + start * 2 * DAY;
+        pass(&journal, &series, wrong, wrong + DAY).await;
+        assert_eq!(rows(dir.path()), [1, 0, 0], "after start {start}");
+    }
+    let journal = open(dir.path());
+    let series = open_series(&journal, retention).await;
+    // Set: eight days were seen, then twelve.
+    pass(&journal, &series, 6 * DAY, 8 * DAY).await;
+    assert_eq!(rows(dir.path()), [1, 0, 0]);
+    pass(&journal, &series, 8 * DAY, 40 * DAY).await;
+    assert_eq!(rows(dir.path())[0], 0, "old by what was seen since");
+    assert_eq!(total(&series.range(&point("p"), ms(0), ms(DAY), 4).await.unwrap()).0, 1);
+}
+
+/// A dead detector's last message is kept by the broker and comes again with every connection, for years.
+#[tokio::test]
+async fn the_newest_sample_that_is_sent_again_for_years_is_counted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let retention = keep(2 * DAY, 30 * DAY, 400 * DAY);
+    let p = point("p");
+    let (older, newest) = (reading(&p, 20_000, number(21.0)), reading(&p, 40_000, number(23.0)));
+    let mut now = DAY;
+    for start in 0..3 {
+        let journal = open(dir.path());
+        let series = open_series(&journal, retention.clone()).await;
+        let came = if start == 0 { vec![older.clone(), newest.clone()] } else { vec![newest.clone()] };
+        append(&journal, now, came.clone()).await;
+        append(&journal, now + MINUTE, vec![newest.clone()]).await;
+        pass(&journal, &series, now + MINUTE, now + 20 * DAY).await;
+        now += 20 * DAY;
+        let [chunks, minutes, hours] = rows(dir.path());
+        assert!(chunks == 0 && minutes + hours > 0, "start {start}: it is rolled up");
+        let told = total(&series.range(&p, ms(0), ms(DAY), 4).await.unwrap());
+        assert_eq!(told, (2, Some(21.0), Some(23.0)), "start {start}");
+    }
+    // One that is not the newest cannot be recognised: it is added, so that none is ever lost, and no extreme moves.
+    let journal = open(dir.path());
+    let series = open_series(&journal, retention).await;
+    append(&journal, now, vec![older]).await;
+    pass(&journal, &series, now, now + 10 * DAY).await;
+    assert_eq!(total(&series.range(&p, ms(0), ms(DAY), 4).await.unwrap()), (3, Some(21.0), Some(23.0)));
+}
+
 #[tokio::test]
 async fn a_damaged_chunk_or_roll_up_costs_only_itself() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,13 @@
 //! A whole gateway with two stores that come and go: every acknowledged reading is in both exactly once.
 
+use crate::support::doctor::Told;
 use crate::support::gateway::{BROKER, House, smoke, topic};
 use crate::support::influxd::{ADMIN, Influxd};
 use crate::support::ports::soon;
 use crate::support::victoria::Victoria;
+use fengsui::cli::doctor::{Patient, examine};
+use fengsui::clock::Clock;
+use fengsui::model::Span;
 use std::time::Duration;
 
 #[tokio::test]
@@ -21,7 +25,8 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
     );
     // The name belongs to the top of the file.
     let (name, rest) = stores.split_once('\n').unwrap();
-    let house = House::build(rest, &(0..10).map(|n| smoke(&format!("sd-{n}"), "broker")).collect::<String>());
+    let house = House::build(rest, &(0..10).map(|n| smoke(&format!("sd-{n}"), "broker")).collect::<String>())
+        .with_a_known_page();
     let written = std::fs::read_to_string(house.config()).unwrap();
     std::fs::write(house.config(), format!("{name}\n{written}")).unwrap();
     std::fs::write(house.config().with_file_name("password"), ADMIN.1).unwrap();
@@ -45,6 +50,18 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
         }
     })
     .await;
+    let told = Told::to_a_person(&house).await;
+    for name in ["influx:one", "influx:two"] {
+        let words = ["转发", name, "现在送不出去", "记录都在本机排队，连上后会补传", "检查对方的地址"];
+        told.says("follower-failing", "warning", &words);
+    }
+    told.nothing_but(&["follower-failing"]);
+    // An hour later it would be told for how long.
+    let later = Clock::system().now() + Span::from_secs(3600);
+    let found = examine(&Patient::Config(house.config()), later);
+    let behind =
+        found.iter().filter(|finding| finding.id == "follower-behind").map(|finding| &finding.what.zh);
+    assert_eq!(behind.filter(|zh| zh.contains("没有转出") && zh.contains("分钟")).count(), 2, "{found:#?}");
     gateway.kill();
     influxd.start().await;
     victoria.start().await;
@@ -69,7 +86,11 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
         }
     })
     .await;
+    Told::to_a_person(&house).await.nothing_but(&["unclean-stop"]);
     gateway.stop().await;
+    let told = Told::to_a_person(&house).await;
+    told.says("follower", "good", &["转发 influx:one 跟得上"]);
+    told.nothing_but(&["not-running"]);
     let rows = influxd.rows("site", "SELECT value FROM heat_temperature WHERE site = 'sunshine'").await;
     assert_eq!(sorted(rows.iter().map(|row| row[1].as_f64().unwrap()).collect()), expected);
     let samples = victoria.samples("heat_temperature_value").await;

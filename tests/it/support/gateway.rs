@@ -1,6 +1,6 @@
 //! A whole gateway, in this process or as a child, with its page's API and a publisher that shares no code with it.
 
-use super::ports::{PATIENCE, soon, until};
+use super::ports::{PATIENCE, free_port, soon, until};
 use fengsui::app::{self, Options};
 use fengsui::clock::Clock;
 use fengsui::config::Config;
@@ -63,6 +63,14 @@ impl House {
         std::fs::write(dir.path().join("gateway.toml"), gateway).unwrap();
         std::fs::write(dir.path().join("plan.toml"), plan).unwrap();
         Self { dir, password: Mutex::new(None) }
+    }
+
+    /// Puts its page on a port that the doctor can know.
+    pub(crate) fn with_a_known_page(self) -> Self {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let web = format!("[web]\nlisten = \"127.0.0.1:{}\"", free_port());
+        std::fs::write(self.config(), text.replace("[web]\nlisten = \"127.0.0.1:0\"", &web)).unwrap();
+        self
     }
 
     /// Another box, with nothing on it yet; whoever could sign in here can sign in there once it has our accounts.

@@ -1,6 +1,7 @@
 //! Ten times the planned load: acknowledgements are withheld and nothing is lost, memory stays bounded, fires go first.
 
 use super::by_hand;
+use crate::support::doctor::Told;
 use crate::support::gateway::{BROKER, House, smoke, topic};
 use crate::support::ports::free_port;
 use crate::support::witness::{Pace, Witness};
@@ -74,4 +75,5 @@ async fn ten_times_the_planned_load_loses_nothing_and_delays_no_fire() {
     gateway.stop().await;
     let (entries, facts) = house.journal().await;
     all.iter().for_each(|testimony| testimony.compare(&entries, &facts));
+    Told::to_a_person(&house).await.nothing_but(&["not-running"]);
 }

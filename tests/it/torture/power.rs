@@ -2,6 +2,7 @@
 
 use super::{by_hand, seed};
 use crate::support::bad_disk::BadDisk;
+use crate::support::doctor::Told;
 use crate::support::gateway::{BROKER, House};
 use crate::support::ports::free_port;
 use crate::support::witness::{Witness, devices, moment, spawn};
@@ -39,6 +40,10 @@ async fn power_cuts_of_the_whole_gateway_lose_and_repeat_nothing() {
         let report = archive.audit(None).unwrap();
         assert!(report.sound(), "seed {seed}, cut {cut}: {report:?}");
     }
+    let told = Told::to_a_person(&house).await;
+    told.says("unclean-stop", "warning", &["上次运行没有正常停止", "停电", "已确认收到的数据都在", "UPS"]);
+    told.says("unclean-often", "warning", &["最近 7 天有", "次没有正常停止", "查电源"]);
+    told.nothing_but(&["unclean-stop", "unclean-often", "not-running"]);
     let gateway = house.launch().await;
     let testimony = witness.end().await;
     println!("{cuts} cuts, {at_work} at work; {} acknowledged; {lost} blocks lost", testimony.acknowledged());
@@ -47,4 +52,8 @@ async fn power_cuts_of_the_whole_gateway_lose_and_repeat_nothing() {
     testimony.compare(&entries, &facts);
     assert!(!house.log().contains("set aside"), "seed {seed}: a power cut damages nothing: {}", house.log());
     assert!(lost > cuts / 4, "only {lost} blocks were ever lost: nothing was tried");
+    // Nothing is left of it but how often it was.
+    let told = Told::to_a_person(&house).await;
+    told.says("clean-stop", "good", &["上次运行正常停止"]);
+    told.nothing_but(&["unclean-often", "not-running"]);
 }

@@ -2,6 +2,8 @@
 //! promised on the way, and the proof that it was kept.
 
 use crate::support::bad_disk::BadDisk;
+use crate::support::doctor::find;
+use fengsui::cli::doctor::{Grade, Patient, examine};
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Restored, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{
@@ -250,4 +252,18 @@ pub(super) async fn check(disk: &BadDisk, promised: &Promised) {
     }
     let expected: usize = (1..=head).map(|no| readings(no).len()).sum();
     assert_eq!(samples, expected, "the series has each reading once; {promised:?}");
+    drop(series);
+    drop(journal);
+    well(disk);
+}
+
+/// The doctor finds nothing wrong, but that nobody is at work, and that a disk that was full has not its ballast yet.
+fn well(disk: &BadDisk) {
+    let found = examine(&Patient::Data(folder(disk)), at(ENTRIES + 1));
+    let told = |id: &str| find(&found, id).map(|finding| finding.what.zh.to_string()).unwrap_or_default();
+    assert!(told("database").contains("日志数据库完好"), "{found:#?}");
+    assert!(told("audit").contains("校验链完整"), "{found:#?}");
+    let allowed = ["not-running", "ballast-gone"];
+    let bad = found.iter().find(|finding| finding.grade > Grade::Good && !allowed.contains(&finding.id));
+    assert!(bad.is_none(), "{bad:#?}");
 }
