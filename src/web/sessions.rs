@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::sync::Mutex;
+use tokio::time::Instant;
 
 /// The cookie's name.
 pub const COOKIE: &str = "fengsui_session";
@@ -52,7 +53,16 @@ impl Session {
 
 /// All sessions.
 #[derive(Debug, Default)]
-pub struct Sessions(Mutex<HashMap<String, Kept>>, Mutex<VecDeque<String>>);
+pub struct Sessions {
+    kept: Mutex<HashMap<String, Kept>>,
+    /// The keys of those that a person ended, the newest first.
+    ended: Mutex<VecDeque<String>>,
+    /// The last look at the clock, and when that was.
+    looked: Mutex<Option<(Timestamp, Instant)>>,
+}
+
+/// A step of the clock that the sessions' times take part in: nobody is longer away because a clock was set.
+const STEP_MIN: Span = Span::from_secs(60);
 
 #[derive(Debug)]
 struct Kept {
@@ -75,7 +85,7 @@ impl Sessions {
             let written_at = Timestamp::from_millis(session.seen_at);
             Some((key, Kept { session, written_at }))
         });
-        Self(Mutex::new(kept.collect()), Mutex::default())
+        Self { kept: Mutex::new(kept.collect()), ..Self::default() }
     }
 
     /// Signs a person in; the token goes into his cookie and is not kept. `None`: the system gave no random bytes.
@@ -90,7 +100,7 @@ impl Sessions {
         let mut bytes = [0u8; 32];
         getrandom::fill(&mut bytes).ok()?;
         let token = hex(&bytes);
-        let now = clock.now();
+        let now = self.look(clock);
         let session = Session {
             account: account.into(),
             person: person.into(),
@@ -113,7 +123,7 @@ impl Sessions {
 
     /// Whose token this is, and that he is here now.
     pub async fn find(&self, journal: &Journal, clock: &Clock, token: &str) -> Option<Session> {
-        let (now, key) = (clock.now(), key(token));
+        let (now, key) = (self.look(clock), key(token));
         let (session, write) = {
             let mut all = self.lock();
             let kept = all.get_mut(&key)?;
@@ -140,7 +150,7 @@ impl Sessions {
         let key = key(token);
         let kept = self.lock().remove(&key)?;
         {
-            let mut ended = self.1.lock().expect("no holder of this lock panics");
+            let mut ended = self.ended.lock().expect("no holder of this lock panics");
             ended.truncate(SESSIONS_MAX - 1);
             ended.push_front(key.clone());
         }
@@ -150,11 +160,31 @@ impl Sessions {
 
     /// Whether a person signed this session out, as opposed to its age; only the last `SESSIONS_MAX` are known.
     pub fn was_ended(&self, token: &str) -> bool {
-        self.1.lock().expect("no holder of this lock panics").contains(&key(token))
+        self.ended.lock().expect("no holder of this lock panics").contains(&key(token))
+    }
+
+    /// The time. Where it jumped since the last look, all sessions' times jump with it: a duty screen that is signed out
+    /// because a clock was set shows no fire until somebody comes.
+    fn look(&self, clock: &Clock) -> Timestamp {
+        let (now, instant) = (clock.now(), Instant::now());
+        let before = self.looked.lock().expect("no holder of this lock panics").replace((now, instant));
+        let Some((then, since)) = before else { return now };
+        let passed = instant.saturating_duration_since(since).as_millis();
+        let step = now.since(then + Span::from_millis(i64::try_from(passed).unwrap_or(i64::MAX)));
+        if step.abs() >= STEP_MIN {
+            for kept in self.lock().values_mut() {
+                let Session { created_at, seen_at, .. } = &mut kept.session;
+                (*created_at, *seen_at) =
+                    (created_at.saturating_add(step.as_millis()), seen_at.saturating_add(step.as_millis()));
+                // Written down again with its next use.
+                kept.written_at = Timestamp::EPOCH;
+            }
+        }
+        now
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Kept>> {
-        self.0.lock().expect("no holder of this lock panics")
+        self.kept.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -136,9 +136,22 @@ async fn a_session_survives_a_restart_and_ends_with_a_sign_out() {
 async fn an_idle_session_ends() {
     let room = duty_room::room(duty_room::plan(), clock(), None).await;
     let cookie = sign_in(&room).await;
-    room.clock.step_simulated(Span::from_millis(fengsui::web::sessions::IDLE_MAX.as_millis() + 1000));
-    room.clock.take_step();
+    tokio::time::pause();
+    tokio::time::advance(fengsui::web::sessions::IDLE_MAX.to_std() + Duration::from_secs(1)).await;
+    tokio::time::resume();
     assert_eq!(send(&room, ask("GET", "/", &cookie)).await.status(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_signs_nobody_out() {
+    let room = duty_room::room(duty_room::plan(), clock(), None).await;
+    let cookie = sign_in(&room).await;
+    let years = fengsui::web::sessions::AGE_MAX.as_millis() * 12;
+    for step in [years, -2 * years, years] {
+        room.clock.step_simulated(Span::from_millis(step));
+        room.clock.take_step();
+        assert_eq!(send(&room, ask("GET", "/", &cookie)).await.status(), StatusCode::OK, "{step}");
+    }
 }
 
 #[tokio::test]
