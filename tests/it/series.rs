@@ -179,6 +179,40 @@ async fn the_newest_value_of_a_quiet_point_is_known_after_a_restart() {
 }
 
 #[tokio::test]
+async fn entries_of_thousands_of_readings_are_all_followed_and_no_answer_is_large() {
+    const SIZES: [i64; 9] = [3000, 9000, 1, 5000, 3000, 192, 1, 20_000, 4];
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing but the newest entry is in memory: the rest is read from the disk.
+    let limits = Limits { ballast_bytes: 4096, ring_entries_max: 1, ..Limits::default() };
+    let journal = Journal::open(dir.path(), limits, Metrics::new()).unwrap().0;
+    let current = point("current");
+    let mut time = 0;
+    for size in SIZES {
+        let readings = (time..time + size).map(|time| reading(&current, time, number(7.0))).collect();
+        time += size;
+        append(&journal, time, readings).await;
+    }
+    let (mut sizes, mut after) = (Vec::new(), 0);
+    loop {
+        let entries = journal.read_recorded_after(after, 256).await.unwrap();
+        let Some(last) = entries.last() else { break };
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.no).collect();
+        assert_eq!(numbers, (after + 1..=last.no).collect::<Vec<_>>(), "an entry was left out");
+        after = last.no;
+        sizes.push(entries.iter().map(|entry| entry.readings.len()).collect::<Vec<_>>());
+    }
+    assert_eq!(sizes, [vec![3000], vec![9000], vec![1, 5000, 3000], vec![192, 1], vec![20_000], vec![4]]);
+    let all = u32::try_from(time).unwrap();
+    let series = Series::open(&journal).await.unwrap();
+    let count = || async { total(&series.range(&current, ms(0), ms(time), 1).await.unwrap()).0 };
+    assert_eq!(count().await, all, "at start");
+    series.rebuild_tail().await.unwrap();
+    assert_eq!(count().await, all, "read again");
+    let archive = fengsui::journal::Archive::open(dir.path()).unwrap();
+    assert_eq!(archive.entries_after(0, 256).unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn sealing_is_staggered() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());
