@@ -317,7 +317,7 @@ fn binding(from: &config::Binding) -> Binding {
 struct Sink {
     name: String,
     cursor: String,
-    trouble: watch::Receiver<Option<String>>,
+    trouble: watch::Receiver<Option<Text>>,
 }
 
 /// How often the health page's figures are renewed.

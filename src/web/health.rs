@@ -32,7 +32,7 @@ pub struct LinkHealth {
     /// Since when it is so.
     pub since: Timestamp,
     /// Why, for a person.
-    pub reason: String,
+    pub reason: Text,
 }
 
 /// One sink.
@@ -43,7 +43,7 @@ pub struct SinkHealth {
     /// Journal entries it is behind.
     pub lag: u64,
     /// What went wrong last, if it has not worked since.
-    pub last_error: Option<String>,
+    pub last_error: Option<Text>,
     /// How many hours more can be kept for it until what it has not got is deleted; `None`: nobody can say yet.
     pub hours_left: Option<u32>,
 }

@@ -8,7 +8,7 @@ use super::rows::{self, Moment};
 use super::texts::{Lang, Texts};
 use super::{Shared, SinkHealth};
 use crate::journal::{JournalHealth, Room, Used};
-use crate::model::{Text, Timestamp};
+use crate::model::{LinkId, Text, Timestamp};
 use askama::Template;
 use axum::extract::State as Given;
 use axum::response::Response;
@@ -74,7 +74,7 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
     let t = lang.texts();
     let set_aside = &facts.health.set_aside;
     let mut states = vec![
-        journal(facts.journal, t),
+        journal(facts.journal, lang),
         room(&facts.journal.room, facts.journal.bytes, lang),
         buffer(&facts.health.sinks, lang),
         clock(facts.clock_set, t),
@@ -119,10 +119,16 @@ pub(super) fn troubles(shared: &Shared) -> Vec<Text> {
     told(Lang::Zh).iter().zip(told(Lang::En)).map(|(zh, en)| Text::new(zh, &en)).collect()
 }
 
-fn journal(journal: &JournalHealth, t: &Texts) -> State {
+fn journal(journal: &JournalHealth, lang: Lang) -> State {
+    let t = lang.texts();
     let (words, level) =
         if journal.writable { (t.journal_ok, Level::Well) } else { (t.journal_off, Level::Fault) };
-    let more = journal.last_error.as_ref().filter(|_| !journal.writable).cloned().unwrap_or_default();
+    let more = journal
+        .reason
+        .as_ref()
+        .filter(|_| !journal.writable)
+        .map_or("", |reason| lang.pick(reason))
+        .to_owned();
     State { title: t.journal, words: words.to_owned(), more, level }
 }
 
@@ -234,6 +240,8 @@ struct Refused {
     line: String,
     #[serde(default)]
     reason: String,
+    /// Missing in what earlier versions kept: then `reason` is in both languages.
+    reason_en: Option<String>,
     #[serde(default)]
     alike: u64,
 }
@@ -243,7 +251,7 @@ struct Refused {
 struct HealthPage {
     c: Chrome,
     states: Vec<State>,
-    links: Vec<(super::LinkHealth, Moment)>,
+    links: Vec<LinkRow>,
     sinks: Vec<SinkRow>,
     head: u64,
     /// The oldest record, and how far back that is, in words.
@@ -254,6 +262,13 @@ struct HealthPage {
     refused: Vec<(Refused, Moment)>,
     uptime: String,
     counters: Vec<(String, String)>,
+}
+
+struct LinkRow {
+    link: LinkId,
+    up: bool,
+    since: Moment,
+    reason: String,
 }
 
 struct SinkRow {
@@ -271,7 +286,7 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
     let journal = room.journal.health();
     let now = room.clock.now();
     let refused = match room.journal.documents(REFUSED_KIND).await {
-        Ok(documents) => newest_refused(&documents),
+        Ok(documents) => newest_refused(&documents, lang),
         Err(error) => return visit.broken(&unreadable(error)),
     };
     let facts = Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now };
@@ -281,16 +296,18 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
         short: sink.hours_left.is_some_and(|hours| hours < BUFFER_SHORT_HOURS),
         name: sink.name,
         lag: sink.lag,
-        last_error: sink.last_error,
+        last_error: sink.last_error.map(|error| lang.pick(&error).to_owned()),
     };
-    let since = |link: super::LinkHealth| {
-        let since = link.since.into();
-        (link, since)
+    let link = |link: super::LinkHealth| LinkRow {
+        since: link.since.into(),
+        reason: if link.up { String::new() } else { lang.pick(&link.reason).to_owned() },
+        link: link.link,
+        up: link.up,
     };
     render(&HealthPage {
         c: visit.chrome(),
         states,
-        links: health.links.into_iter().map(since).collect(),
+        links: health.links.into_iter().map(link).collect(),
         sinks: health.sinks.into_iter().map(sink).collect(),
         head: journal.head,
         oldest: journal.oldest.map(|at| (at.into(), rows::span_text(now.since(at), lang))),
@@ -305,14 +322,17 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
     })
 }
 
-fn newest_refused(documents: &[(String, String)]) -> Vec<(Refused, Moment)> {
+fn newest_refused(documents: &[(String, String)], lang: Lang) -> Vec<(Refused, Moment)> {
     let mut refused: Vec<Refused> =
         documents.iter().filter_map(|(_, json)| serde_json::from_str(json).ok()).collect();
     refused.sort_by_key(|refused| std::cmp::Reverse(refused.at));
     refused.truncate(REFUSED_SHOWN);
     refused
         .into_iter()
-        .map(|refused| {
+        .map(|mut refused| {
+            if let (Lang::En, Some(reason)) = (lang, refused.reason_en.take()) {
+                refused.reason = reason;
+            }
             let at = Timestamp::from_millis(refused.at).into();
             (refused, at)
         })
@@ -370,6 +390,15 @@ mod tests {
         assert_eq!(told(Some(100), 600), (words("6天"), Level::Fault));
         assert_eq!(told(Some(100), 700), (words("7天"), Level::Well));
         assert_eq!(told(Some(1), 1_000_000), (words("10 年以上"), Level::Well));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_says_why_in_the_language_of_the_page() {
+        let reason = Some(Text::new("磁盘已满", "the disk is full"));
+        let failing = JournalHealth { reason, ..JournalHealth::default() };
+        assert_eq!(journal(&failing, Lang::Zh).more, "磁盘已满");
+        assert_eq!(journal(&failing, Lang::En).more, "the disk is full");
+        assert_eq!(journal(&JournalHealth { writable: true, ..failing }, Lang::Zh).more, "", "it is over");
     }
 
     #[test]

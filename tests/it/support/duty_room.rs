@@ -229,25 +229,25 @@ pub(crate) async fn room_in(
 }
 
 fn health(clock: &Clock) -> Health {
-    let link = |name: &str, up, reason: &str| LinkHealth {
+    let link = |name: &str, up, (zh, en)| LinkHealth {
         link: LinkId::parse(name).unwrap(),
         up,
         since: clock.now() - Span::from_secs(3600),
-        reason: reason.to_owned(),
+        reason: Text::new(zh, en),
     };
     Health {
         set_aside: Vec::new(),
         backup: None,
         links: vec![
-            link("broker", true, "MQTT 127.0.0.1:1883"),
-            link("pump-room-bus", false, "Modbus TCP: no answer from 3 units"),
+            link("broker", true, ("已连接", "connected")),
+            link("pump-room-bus", false, ("已连接，但没有从站应答", "connected, but no unit answers")),
         ],
         sinks: vec![
             SinkHealth { name: "series".into(), lag: 0, last_error: None, hours_left: None },
             SinkHealth {
                 name: "influx".into(),
                 lag: 214,
-                last_error: Some("503 Service Unavailable".into()),
+                last_error: Some(Text::new("应答 503：暂时不能接收", "answered 503: it cannot take it now")),
                 hours_left: Some(96),
             },
         ],

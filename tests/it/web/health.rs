@@ -54,6 +54,32 @@ async fn the_health_page_speaks_chinese_and_says_how_far_back_the_journal_goes()
 }
 
 #[tokio::test]
+async fn the_notes_of_links_and_sinks_are_chinese_on_the_chinese_page_and_english_on_the_english_one() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let now = room.clock.now();
+    let kept = serde_json::json!({
+        "sink": "influx", "number": 1, "at": now.as_millis(), "line": "a value=1",
+        "reason": "早于数据库的保留期", "reason_en": "older than the store keeps",
+    });
+    room.journal.put_document("influx-refused", "influx:1", Some(&kept.to_string()), now).await.unwrap();
+    let notes = [
+        ("已连接，但没有从站应答", "connected, but no unit answers"),
+        ("应答 503：暂时不能接收", "answered 503: it cannot take it now"),
+        ("早于数据库的保留期", "older than the store keeps"),
+    ];
+    let chinese = page(&room, "/health", &cookie).await;
+    let english = page(&room, "/health", &format!("{cookie}; fengsui_lang=en")).await;
+    for (zh, en) in notes {
+        assert!(chinese.contains(zh) && !chinese.contains(en), "{en}: {chinese}");
+        assert!(english.contains(en) && !english.contains(zh), "{zh}: {english}");
+    }
+    let health = json(send(&room, ask("GET", "/api/v1/health", &cookie)).await).await;
+    assert_eq!(health["links"][1]["reason"], serde_json::json!({ "zh": notes[0].0, "en": notes[0].1 }));
+    assert_eq!(health["sinks"][1]["last_error"]["zh"], notes[1].0);
+}
+
+#[tokio::test]
 async fn what_needs_a_person_stands_in_the_bar_of_every_page_until_it_is_over() {
     let room = filled().await;
     let cookie = sign_in(&room).await;
