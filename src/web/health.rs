@@ -4,7 +4,7 @@ use super::Shared;
 use super::auth::{self, From};
 use super::sessions::COOKIE;
 use crate::journal::Journal;
-use crate::model::{LinkId, Text, Timestamp};
+use crate::model::{LinkId, Span, Text, Timestamp};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,8 @@ pub struct Health {
     pub set_aside: Vec<(String, u64)>,
     /// The last backup that was tried.
     pub backup: Option<Backup>,
+    /// A backup is late when the last good one is older than this; `None`: none is scheduled.
+    pub backup_late_after: Option<Span>,
 }
 
 /// One link.

@@ -208,6 +208,9 @@ texts! {
     backup_ok: "成功", "Made";
     backup_failed: "失败", "Failed";
     backup_good: "上次成功", "the last good one is of";
+    backup_late: "超期，上次成功", "Late, the last one";
+    backup_late_never: "超期，从未成功", "Late, none was ever made";
+    backup_late_why: "定时备份没有按时完成：请检查 U 盘，运行 fengsui doctor 看原因", "No backup was made in time: look at the stick and run fengsui doctor to see why";
     backup_none: "还没有备份", "None yet";
     backup_none_why: "在 gateway.toml 里写 [backup] 即可定时备份", "Write [backup] into gateway.toml to have one made regularly";
     audit: "值班日志校验码", "Duty log's fingerprint";

@@ -2,7 +2,7 @@
 //! is wrong, in the bar of every page.
 
 use super::api::unreadable;
-use super::health::{Backup, Health};
+use super::health::Health;
 use super::pages::{Chrome, Visit, render};
 use super::rows::{self, Moment};
 use super::texts::{Lang, Texts};
@@ -66,7 +66,23 @@ pub(super) struct Facts<'f> {
     pub(super) journal: &'f JournalHealth,
     pub(super) health: &'f Health,
     pub(super) clock_set: bool,
+    pub(super) started_at: Timestamp,
     pub(super) now: Timestamp,
+}
+
+impl<'f> Facts<'f> {
+    fn of(shared: &Shared, journal: &'f JournalHealth, health: &'f Health) -> Self {
+        let clock = &shared.room.clock;
+        Self { journal, health, clock_set: clock.is_set(), started_at: shared.started_at, now: clock.now() }
+    }
+
+    /// Whether a scheduled backup is overdue. One that was never made counts from the start, and nothing by a clock that
+    /// nobody has set.
+    fn backup_is_late(&self) -> bool {
+        let good_at = self.health.backup.as_ref().and_then(|backup| backup.good_at);
+        let since = self.now.since(good_at.unwrap_or(self.started_at));
+        self.clock_set && self.health.backup_late_after.is_some_and(|late| since > late)
+    }
 }
 
 /// Everything that may need a person, in the order of its weight.
@@ -78,7 +94,7 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
         room(&facts.journal.room, facts.journal.bytes, lang),
         buffer(&facts.health.sinks, lang),
         clock(facts.clock_set, t),
-        backup(facts.health.backup.as_ref(), facts.now, lang),
+        backup(facts, lang),
     ];
     if !facts.journal.ballast {
         states.push(State {
@@ -105,8 +121,7 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
 pub(super) fn troubles(shared: &Shared) -> Vec<Text> {
     let room = &shared.room;
     let (journal, health) = (room.journal.health(), room.health.borrow().clone());
-    let facts =
-        Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now: room.clock.now() };
+    let facts = Facts::of(shared, &journal, &health);
     let told = |lang| {
         let faults = states(&facts, lang).into_iter().filter(|state| state.level == Level::Fault);
         let mut told: Vec<String> = faults.map(|state| format!("{} {}", state.title, state.words)).collect();
@@ -171,13 +186,22 @@ fn clock(set: bool, t: &Texts) -> State {
     State { title: t.clock, words: words.to_owned(), more: more.to_owned(), level }
 }
 
-fn backup(backup: Option<&Backup>, now: Timestamp, lang: Lang) -> State {
+fn backup(facts: &Facts<'_>, lang: Lang) -> State {
     let t = lang.texts();
+    let backup = facts.health.backup.as_ref();
+    let ago = |at| format!("{}{}", rows::span_text(facts.now.since(at), lang), t.ago);
+    // One that failed says why; this one says nothing by itself.
+    if facts.backup_is_late() && backup.is_none_or(|backup| backup.error.is_none()) {
+        let good_at = backup.and_then(|backup| backup.good_at);
+        let words = good_at
+            .map_or_else(|| t.backup_late_never.to_owned(), |at| format!("{} {}", t.backup_late, ago(at)));
+        return State { title: t.backup, words, more: t.backup_late_why.to_owned(), level: Level::Fault };
+    }
     let Some(backup) = backup else {
         let (words, more) = (t.backup_none.to_owned(), t.backup_none_why.to_owned());
         return State { title: t.backup, words, more, level: Level::Unknown };
     };
-    let ago = format!("{}{}", rows::span_text(now.since(backup.at), lang), t.ago);
+    let ago = ago(backup.at);
     match &backup.error {
         Some(error) => {
             let good = backup.good_at.map(|at| format!("；{} {}", t.backup_good, rows::clock_text(at)));
@@ -289,7 +313,7 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
         Ok(documents) => newest_refused(&documents, lang),
         Err(error) => return visit.broken(&unreadable(error)),
     };
-    let facts = Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now };
+    let facts = Facts::of(&shared, &journal, &health);
     let states = states(&facts, lang);
     let sink = |sink: SinkHealth| SinkRow {
         left: sink.hours_left.map_or_else(String::new, |hours| long_text(hours, lang)),

@@ -238,6 +238,7 @@ fn health(clock: &Clock) -> Health {
     Health {
         set_aside: Vec::new(),
         backup: None,
+        backup_late_after: None,
         links: vec![
             link("broker", true, ("已连接", "connected")),
             link("pump-room-bus", false, ("已连接，但没有从站应答", "connected, but no unit answers")),

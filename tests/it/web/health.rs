@@ -115,6 +115,46 @@ async fn what_needs_a_person_stands_in_the_bar_of_every_page_until_it_is_over() 
 }
 
 #[tokio::test]
+async fn a_scheduled_backup_that_is_late_is_a_fault_on_every_page_although_nothing_failed() {
+    use fengsui::model::Span;
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let day = |days: i64| Span::from_secs(days * 86_400);
+    let late_after = fengsui::backup::late_after(day(1));
+    assert_eq!(late_after, day(3));
+    let made = |age: Span| {
+        let at = room.clock.now() - age;
+        Backup { at, file: "/mnt/usb/1".into(), bytes: 3_400_000, error: None, good_at: Some(at) }
+    };
+    let set = |backup: Option<Backup>, late| {
+        room.health.send_modify(|health| {
+            health.links.clear();
+            (health.backup, health.backup_late_after) = (backup, late);
+        });
+    };
+    set(Some(made(day(2))), Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "one was missed");
+    set(Some(made(day(5))), Some(late_after));
+    for path in ["/", "/log", "/points/ef-01/residual_current"] {
+        assert_eq!(bar(&page(&room, path, &cookie).await), "备份 超期，上次成功 5天前", "{path}");
+    }
+    let english = format!("{cookie}; fengsui_lang=en");
+    assert_eq!(bar(&page(&room, "/", &english).await), "Backup Late, the last one 5 d ago");
+    assert!(page(&room, "/health", &cookie).await.contains("请检查 U 盘"), "it says what to do");
+    set(Some(made(day(5))), None);
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "they are made by hand");
+    set(Some(made(Span::from_secs(-3600))), Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "one from the future is not late");
+    // One that failed says why instead.
+    set(Some(failed_backup(&room)), Some(Span::from_secs(3600)));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "备份 失败 2小时前");
+    set(None, Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "the first one has time");
+    set(None, Some(Span::from_secs(-1)));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "备份 超期，从未成功");
+}
+
+#[tokio::test]
 async fn a_clock_that_nobody_set_is_a_fault_on_every_page() {
     // 1970: a box without a battery that was just switched on.
     let room = duty_room::room(duty_room::plan(), Clock::simulated(Timestamp::from_secs(60)), None).await;
