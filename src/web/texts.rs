@@ -193,6 +193,7 @@ texts! {
     buffer_span: "保存着最近这么久的全部读数：", "All readings are kept of the last";
     buffer_empty: "还没有记录", "Nothing yet";
     not_known_yet: "尚不能估计", "Not known yet";
+    known_soon: "记录满 10 分钟后给出", "told once ten minutes are recorded";
     years: "10 年以上", "more than 10 years";
     full: "已满，最旧的读数提前删除", "Full: the oldest readings go before their time";
     a_day: "每天", "a day";

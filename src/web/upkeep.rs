@@ -159,8 +159,9 @@ fn room(room: &Room, bytes: u64, lang: Lang) -> State {
         }
     };
     let mut more = format!("{} {} / {}", t.journal_size, bytes_text(bytes), bytes_text(room.bytes_allowed()));
-    if let Some(a_day) = room.entries_a_day {
-        more.push_str(&format!("，{} {}", t.a_day, bytes_text(a_day + room.series_a_day)));
+    match room.entries_a_day {
+        Some(a_day) => more.push_str(&format!("，{} {}", t.a_day, bytes_text(a_day + room.series_a_day))),
+        None => more.push_str(&format!("，{}", t.known_soon)),
     }
     State { title: t.until_full, words, more, level }
 }
@@ -409,6 +410,7 @@ mod tests {
         };
         let words = |text: &str| text.to_owned();
         assert_eq!(told(None, 1000), (words("尚不能估计"), Level::Unknown));
+        assert!(room(&of(None, 1000), 0, Lang::Zh).more.ends_with("，记录满 10 分钟后给出"), "it says when");
         assert_eq!(told(Some(100), 0), (words("已满，最旧的读数提前删除"), Level::Fault));
         assert_eq!(told(Some(100), 200), (words("48小时"), Level::Fault));
         assert_eq!(told(Some(100), 600), (words("6天"), Level::Fault));
