@@ -302,7 +302,6 @@ const METRICS: &[(&str, &str)] = &[
     ("influx_points", "已送达 InfluxDB 的数据点"),
     ("influx_refused", "InfluxDB 拒收的数据"),
     ("influx_retries", "InfluxDB 发送失败待重试次数"),
-    ("influx_lag", "InfluxDB 待送批数"),
     ("web_streams", "打开的监控页面"),
     ("web_sign_in_failures", "登录失败次数"),
     ("web_access_lost", "没能写进值班日志的登录和退出"),

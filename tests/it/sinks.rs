@@ -138,6 +138,10 @@ impl House {
         Influx::new(settings, self.journal.clone(), plan, self.clock.clone(), self.metrics.clone()).unwrap()
     }
 
+    fn lag(&self) -> i64 {
+        self.metrics.sink_lag.get_or_create(&fengsui::metrics::Sink::named("store")).get()
+    }
+
     async fn cursor(&self) -> u64 {
         self.journal.cursor(CURSOR).await.unwrap()
     }

@@ -265,7 +265,7 @@ impl Influx {
             return None;
         }
         self.figures_due = now + FIGURES_EVERY;
-        line::gateway_line(name, &self.metrics, self.clock.now())
+        line::gateway_line(name, &self.metrics, &self.sink, self.clock.now())
     }
 
     /// Sets aside what the store would drop in silence.
@@ -430,7 +430,6 @@ impl Influx {
 
     fn show_lag(&self, cursor: u64) {
         let lag = i64::try_from(self.recorded.borrow().saturating_sub(cursor)).unwrap_or(i64::MAX);
-        self.metrics.influx_lag.set(lag);
         self.metrics.sink_lag.get_or_create(&self.sink).set(lag);
     }
 }

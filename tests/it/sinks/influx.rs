@@ -46,13 +46,13 @@ async fn every_point_arrives_in_a_real_victoria_metrics_although_it_was_down_in_
         house.append_numbers(first, 150).await;
     }
     assert!(matches!(sink.step().await, Progress::BackOff { .. }));
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (1, 3));
+    assert_eq!((house.cursor().await, house.lag()), (1, 3));
 
     // The gateway is started again as well: only the cursor remembers.
     victoria.start().await;
     let mut sink = house.sink(&victoria.url());
     drain(&mut sink).await;
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (4, 0));
+    assert_eq!((house.cursor().await, house.lag()), (4, 0));
 
     let samples = victoria.samples("residual_current_value").await;
     let expected: Vec<(i64, f64)> =

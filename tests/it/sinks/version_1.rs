@@ -53,13 +53,13 @@ async fn every_point_is_in_a_real_influxdb_1_exactly_once_although_it_was_down_i
     }
     house.append(Vec::new(), vec![transition(false), transition(true)]).await;
     assert!(matches!(sink.step().await, Progress::BackOff { .. }));
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (1, 4));
+    assert_eq!((house.cursor().await, house.lag()), (1, 4));
 
     // The gateway is started again as well: only the cursor remembers.
     influxd.start().await;
     let mut sink = house.sink_with(&influxd.url(), with_login);
     drain(&mut sink).await;
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (5, 0));
+    assert_eq!((house.cursor().await, house.lag()), (5, 0));
     let expected: Vec<(i64, f64)> =
         (0..700).map(|n| ((START + Span::from_secs(i64::from(n))).as_millis(), f64::from(n))).collect();
     assert_eq!(values(&influxd).await, expected);
