@@ -39,8 +39,12 @@ fn reading(point: &str, value: f64, at: Timestamp) -> Reading {
 }
 
 fn write(no: u64, readings: Vec<Reading>) -> Write {
-    let entry = Entry { no, at: at(no), recorded: true, readings, transitions: vec![], notes: vec![] };
-    Write { entry: Arc::new(entry), facts: vec![], receipts: vec![no], strays: vec![], restamp: None }
+    write_at(no, at(no), readings)
+}
+
+fn write_at(no: u64, at: Timestamp, readings: Vec<Reading>) -> Write {
+    let entry = Entry { no, at, recorded: true, readings, transitions: vec![], notes: vec![] };
+    Write { receipts: vec![no], ..Write::of(entry) }
 }
 
 #[tokio::test]
@@ -116,7 +120,7 @@ fn change(no: u64, raised: u64, change: Change) -> Write {
         transitions: vec![transition],
         notes: vec![Note { kind: NoteKind::Link, subject: "bus".into(), text: Text::new("断开", "down") }],
     };
-    Write { entry: Arc::new(entry), facts: vec![fact], receipts: vec![], strays: vec![], restamp: None }
+    Write { facts: vec![fact], ..Write::of(entry) }
 }
 
 #[tokio::test]

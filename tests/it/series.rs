@@ -11,7 +11,6 @@ use fengsui::series::{Bucket, Series};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 const START: i64 = 1_800_000_000_000;
 /// A tail is sealed six hours after its first sample.
@@ -44,9 +43,7 @@ fn number(value: f64) -> Value {
 async fn append(journal: &Journal, after: i64, readings: Vec<Reading>) {
     let no = *journal.head().borrow() + 1;
     let entry = Entry { no, at: ms(after), recorded: true, readings, transitions: vec![], notes: vec![] };
-    let write =
-        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
-    journal.append(write).await.unwrap();
+    journal.append(Write::of(entry)).await.unwrap();
 }
 
 async fn settle(series: &Series) {

@@ -116,17 +116,7 @@ async fn lines_and_hazards_go_when_they_are_too_old_or_too_many() {
     let mut no = 0;
     let mut commit = async |at: Timestamp| {
         no += 1;
-        let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
-        journal
-            .append(Write {
-                entry: Arc::new(entry),
-                facts: vec![],
-                receipts: vec![],
-                strays: vec![],
-                restamp: None,
-            })
-            .await
-            .unwrap();
+        journal.append(write_at(no, at, vec![])).await.unwrap();
     };
     // A clock that was never set, and one that has just jumped to the next century, delete nothing.
     commit(Timestamp::from_secs(100)).await;
@@ -152,8 +142,7 @@ async fn a_quiet_site_is_told_how_long_its_room_lasts_after_ten_minutes_and_a_bu
     let mut commit = async |secs: u64| {
         no += 1;
         let readings = vec![reading("m/noise", 1.0, at(secs))];
-        let entry = Entry { at: at(secs), ..(*write(no, readings).entry).clone() };
-        journal.append(Write { entry: Arc::new(entry), ..write(no, vec![]) }).await.unwrap();
+        journal.append(write_at(no, at(secs), readings)).await.unwrap();
         journal.health().room
     };
     for minute in (0..10).step_by(2) {
@@ -182,17 +171,7 @@ async fn the_health_says_what_takes_the_room_and_how_long_it_lasts() {
     for no in 1..=900 {
         let at = at(no * 12);
         let readings = (0..100).map(|n| reading("m/noise", fastrand::f64() + f64::from(n), at)).collect();
-        let entry = Entry { at, ..(*write(no, readings).entry).clone() };
-        journal
-            .append(Write {
-                entry: Arc::new(entry),
-                facts: vec![],
-                receipts: vec![],
-                strays: vec![],
-                restamp: None,
-            })
-            .await
-            .unwrap();
+        journal.append(write_at(no, at, readings)).await.unwrap();
     }
     let room = journal.health().room;
     let file = journal.health().bytes;

@@ -75,7 +75,7 @@ impl Stage {
         let _alone = self.writing.lock().await;
         let entry = self.entry(readings, &changes, notes, operator);
         let facts = changes.iter().map(|(_, hazard)| fact(hazard)).collect();
-        let write = Write { entry: Arc::new(entry), facts, receipts: Vec::new(), strays, restamp: None };
+        let write = Write { facts, strays, ..Write::of(entry) };
         let no = write.entry.no;
         self.journal.append(write).await.unwrap();
         no

@@ -11,7 +11,6 @@ use fengsui::model::{
 };
 use fengsui::series::Series;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries of a whole life. Ten minutes apart, so that tails are sealed on the way.
@@ -120,13 +119,7 @@ fn write(no: u64) -> Write {
         notes: vec![note],
     };
     let facts = facts.into_iter().collect();
-    Write {
-        entry: Arc::new(entry),
-        facts,
-        receipts: (0..20).map(|n| no * 100 + n).collect(),
-        strays: vec![],
-        restamp: None,
-    }
+    Write { facts, receipts: (0..20).map(|n| no * 100 + n).collect(), ..Write::of(entry) }
 }
 
 fn document(no: u64) -> String {
