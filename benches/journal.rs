@@ -13,7 +13,6 @@ use fengsui::journal::{Entry, Journal, Limits, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::{DeviceId, Number, PointId, Quality, Reading, Span, Timestamp, Value};
 use std::path::Path;
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 const BATCHES: [usize; 3] = [1, 100, 1000];
@@ -77,13 +76,7 @@ impl Source {
             transitions: Vec::new(),
             notes: Vec::new(),
         };
-        Write {
-            entry: Arc::new(entry),
-            facts: Vec::new(),
-            receipts: Vec::new(),
-            strays: Vec::new(),
-            restamp: None,
-        }
+        Write::of(entry)
     }
 }
 

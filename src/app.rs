@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, LinkId, SourceIndex, Text};
+use crate::model::{Delivery, LinkId, SourceIndex, Span, Text};
 use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router, Window};
 use crate::series::{self, Series};
 use crate::sinks;
@@ -234,8 +234,10 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     if let Some(listener) = listener {
         let (health_sender, health) = watch::channel(web::Health::default());
         let (watched, dir, cancel) = (journal.clone(), settings.dir.clone(), rest.cancel.clone());
+        let every = config.gateway.backup.as_ref().and_then(|backup| backup.every);
+        let late = every.map(backup::late_after);
         rest.spawn("health", async move {
-            cancel.run_until_cancelled(watch_health(watched, dir, links, sinks, health_sender)).await;
+            cancel.run_until_cancelled(watch_health(watched, dir, late, links, sinks, health_sender)).await;
             Ok(())
         });
         let room =
@@ -317,7 +319,7 @@ fn binding(from: &config::Binding) -> Binding {
 struct Sink {
     name: String,
     cursor: String,
-    trouble: watch::Receiver<Option<String>>,
+    trouble: watch::Receiver<Option<Text>>,
 }
 
 /// How often the health page's figures are renewed.
@@ -327,6 +329,7 @@ const HEALTH_EVERY: Duration = Duration::from_secs(2);
 async fn watch_health(
     journal: Journal,
     dir: PathBuf,
+    backup_late_after: Option<Span>,
     links: watch::Receiver<BTreeMap<LinkId, LinkState>>,
     sinks: Vec<Sink>,
     health: watch::Sender<web::Health>,
@@ -342,6 +345,7 @@ async fn watch_health(
         let mut now = web::Health {
             links: links.collect(),
             backup: web::Backup::last(&journal).await,
+            backup_late_after,
             set_aside: set_aside(&dir).await,
             sinks: Vec::new(),
         };

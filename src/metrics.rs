@@ -116,8 +116,6 @@ metrics! {
     influx_refused: Counter = Counter::default();
     /// Influx posts that failed and will be tried again.
     influx_retries: Counter = Counter::default();
-    /// Journal entries the Influx sink is behind; with several stores, one of them: see `sink_lag`.
-    influx_lag: Gauge = Gauge::default();
     /// Duty-room pages open (live event streams).
     web_streams: Gauge = Gauge::default();
     /// Failed sign-ins.

@@ -6,7 +6,6 @@ use fengsui::metrics::Metrics;
 use fengsui::model::{Fact, PointId, Reading, Span, Timestamp, Transition};
 use fengsui::series::{Bucket, Keep, Retention, Series};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use tokio::runtime::Runtime;
 
 /// A follower beside the series, as a configured store is: its cursor is part of every commit.
@@ -136,7 +135,7 @@ pub(crate) fn write(no: u64, at: i64, readings: Vec<Reading>, beside: Beside) ->
     let Beside { transitions, facts, receipts } = beside;
     let at = Timestamp::from_millis(at);
     let entry = Entry { no, at, recorded: true, readings, transitions, notes: Vec::new() };
-    Write { entry: Arc::new(entry), facts, receipts, strays: Vec::new(), restamp: None }
+    Write { facts, receipts, ..Write::of(entry) }
 }
 
 /// Bytes of the pages of a table and its indexes.

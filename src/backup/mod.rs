@@ -30,7 +30,7 @@ pub use manifest::{Journalled, LeftOut, MANIFEST, Manifest, Stored, Whence};
 pub use place::{Mounts, Room, room, usable};
 pub use prune::own;
 pub use restore::{Into, Placed, Restored, place_configuration, restore};
-pub use schedule::{DOCUMENT, Last, Rhythm, Schedule};
+pub use schedule::{DOCUMENT, Last, Rhythm, Schedule, late_after};
 pub use verify::{Verified, verify};
 pub use words::{local, local_or_unknown};
 

@@ -11,7 +11,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// Where the journal is made ready, in the data directory: a rename within one file system is all or nothing.
 const READY: &str = "restoring";
@@ -137,14 +136,7 @@ async fn make_ready(
         transitions: Vec::new(),
         notes: vec![note],
     };
-    let write = Write {
-        entry: Arc::new(entry),
-        facts: Vec::new(),
-        receipts: Vec::new(),
-        strays: Vec::new(),
-        restamp: None,
-    };
-    journal.append(write).await.map_err(|error| refused(&error))?;
+    journal.append(Write::of(entry)).await.map_err(|error| refused(&error))?;
     drop(journal);
     Ok(text)
 }

@@ -36,6 +36,12 @@ impl Default for Rhythm {
     }
 }
 
+/// A scheduled backup is late when the last good one is older than this: two were missed, and there was a day to make it
+/// up in. It says so although nothing failed: a disk that hangs, a clock that jumped, a box that was off.
+pub fn late_after(every: Span) -> Span {
+    Span::from_millis(every.as_millis().saturating_mul(2).saturating_add(86_400_000))
+}
+
 /// The wall clock may be stepped while the task waits: it looks again at least this often.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 

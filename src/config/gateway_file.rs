@@ -63,8 +63,8 @@ pub(super) fn parse(
 ) -> Option<Parsed> {
     let page = Page::new(file);
     let parsed = page.parse(text, |root| {
-        Reader { around, page: &page, names: RefCell::default(), secret_files: RefCell::default() }
-            .gateway(root)
+        let (names, secret_files, folders) = Default::default();
+        Reader { around, page: &page, names, secret_files, folders }.gateway(root)
     });
     problems.extend(page.into_problems());
     parsed
@@ -77,6 +77,8 @@ pub(super) struct Reader<'a> {
     names: RefCell<Vec<String>>,
     /// Files of secrets named so far.
     secret_files: RefCell<Vec<PathBuf>>,
+    /// The folders of sinks seen so far, where they really are, with the sinks' names.
+    pub(super) folders: RefCell<Vec<(PathBuf, String)>>,
 }
 
 impl Reader<'_> {
@@ -93,18 +95,20 @@ impl Reader<'_> {
         let mqtt_tables = root.tables("mqtt");
         let modbus_tables = root.tables("modbus");
         let links_written = usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len();
+        let journal = self.journal(root.table("journal"));
+        let folder = root.tables("folder").into_iter();
         let gateway = Gateway {
             file: PathBuf::from(&*self.page.file),
             plan_file: self.path(plan),
             profiles_dir,
-            journal: self.journal(root.table("journal")),
             series: super::series_table::read(root.table("series")),
             web_listen: self.web(root.table("web")),
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
             modbus: modbus_tables.into_iter().filter_map(|table| self.modbus(table)).collect(),
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
-            folder: root.tables("folder").into_iter().filter_map(|table| self.folder(table)).collect(),
+            folder: folder.filter_map(|table| self.folder(table, &journal.dir)).collect(),
+            journal,
             name: self.gateway_name(root),
             backup: root.table("backup").and_then(|table| self.backup(table)),
             secret_files: self.secret_files.take(),
@@ -113,6 +117,11 @@ impl Reader<'_> {
         };
         let complete = gateway.links().count() == links_written;
         Parsed { gateway, complete }
+    }
+
+    /// Where a path leads, however it is spelt.
+    pub(super) fn place(&self, path: &Path) -> PathBuf {
+        self.around.files.place(path)
     }
 
     /// A relative path is relative to the folder of gateway.toml.

@@ -26,7 +26,7 @@ pub use site_plan::Binding;
 use crate::model::{Plan, Problem};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// The largest file that is read, bytes. A plan of 1000 devices at about 300 bytes each is 0.3 MB; four of them
@@ -84,6 +84,22 @@ pub trait Files {
     fn text(&self, path: &Path) -> io::Result<String>;
     /// Every `.toml` file below a folder, sorted.
     fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Where a path leads, however it is spelt, so that two can be compared: absolute, without `.` and `..`.
+    fn place(&self, path: &Path) -> PathBuf {
+        plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+    }
+}
+
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = plain.pop(),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 impl Config {
@@ -217,6 +233,16 @@ impl Files for Disk {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// Also without links, as far as it exists: a stick may not be plugged in yet.
+    fn place(&self, path: &Path) -> PathBuf {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let real = path.ancestors().find_map(|there| {
+            let rest = path.strip_prefix(there).ok()?;
+            Some(std::fs::canonicalize(there).ok()?.join(rest))
+        });
+        plain(&real.unwrap_or(path))
     }
 }
 

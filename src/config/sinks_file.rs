@@ -99,9 +99,14 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn folder(&self, table: Table<'_>) -> Option<FolderSettings> {
+    /// `journal`: the data directory.
+    pub(super) fn folder(&self, table: Table<'_>, journal: &Path) -> Option<FolderSettings> {
         let name = self.sink_name(&table, "folder");
-        let dir = table.required("dir", "/media/fengsui").map(|dir| self.path(dir.get_ref()));
+        let dir = table.required("dir", "/media/fengsui");
+        if let (Some(dir), Some(name)) = (&dir, &name) {
+            self.own_folder(dir, name, journal);
+        }
+        let dir = dir.map(|dir| self.path(dir.get_ref()));
         let require = table.text("require");
         let mut parts = Path::new(require.as_ref().map_or("x", |file| file.get_ref())).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
@@ -122,6 +127,26 @@ impl Reader<'_> {
             file_every: Span::from_secs(or(minutes, FILE_MINUTES_DEFAULT) * 60),
             keep_free_bytes: mib(or(free, KEEP_FREE_MIB_DEFAULT)),
         })
+    }
+
+    /// Refuses a folder that another sink fills, whose files this one would take for its own, and one in the data directory,
+    /// which is the journal's alone.
+    fn own_folder(&self, dir: &Spanned<&str>, name: &str, journal: &Path) {
+        let place = self.place(&self.path(dir.get_ref()));
+        if place.starts_with(self.place(journal)) {
+            let message =
+                format!("目录在日志的数据目录里 / it lies in the journal's folder: {}", place.display());
+            let help = "换成 U 盘或别的目录，数据目录只归日志用 / a stick or another folder; that one is the journal's: dir = \"/media/fengsui\"";
+            self.page.error(dir.span(), message, help);
+        }
+        let mut folders = self.folders.borrow_mut();
+        if let Some((_, other)) = folders.iter().find(|(taken, _)| *taken == place) {
+            let message =
+                format!("目录已被 {other} 使用 / the folder of {other:?} already: {}", place.display());
+            let help = "每个 [[folder]] 一个目录 / a folder of its own for each [[folder]]: dir = \"…\"";
+            self.page.error(dir.span(), message, help);
+        }
+        folders.push((place, name.to_owned()));
     }
 
     /// The sink's name, which no link and no other sink may have.

@@ -54,7 +54,7 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
     pub(super) hazard: Option<Box<Hazard>>,
     /// The newest value that met the rule while its on-delay runs: the evidence of the hazard to come.
-    pub(super) pending: Option<Sample>,
+    pub(super) pending: Option<Box<Sample>>,
     /// Only for fire rules: the devices' times of the newest readings that met it. Not kept over a restart: then an
     /// old report may be told twice, never too little.
     pub(super) met: Vec<Timestamp>,
@@ -209,7 +209,7 @@ impl Slot {
 pub(super) struct Row {
     phase: Phase,
     hazard: Option<Box<Hazard>>,
-    pending: Option<Sample>,
+    pending: Option<Box<Sample>>,
     met: Vec<Timestamp>,
     silence: Option<Silence>,
     rule: Option<Arc<Rule>>,
@@ -219,12 +219,14 @@ pub(super) struct Row {
 impl Board {
     /// Lays out a plan; nothing has happened yet. Silence counts from `now`.
     pub(super) fn new(plan: Arc<Plan>, now: Timestamp) -> Self {
+        // Made in their size at once: they never grow but for orphans, and are most of what the engine takes in memory.
+        let points = || plan.devices().flat_map(|(_, _, device)| &device.points);
         let mut board = Self {
             plan: plan.clone(),
-            index: HashMap::new(),
-            points: Vec::new(),
-            devices: Vec::new(),
-            slots: Vec::new(),
+            index: HashMap::with_capacity(points().count()),
+            points: Vec::with_capacity(points().count()),
+            devices: Vec::with_capacity(plan.devices().count()),
+            slots: Vec::with_capacity(points().map(|point| point.rules.len()).sum()),
         };
         for (_, _, device) in plan.devices() {
             // Device ids are unique (config checks it); if not, the one that the plan's index finds counts.
@@ -286,6 +288,7 @@ impl Board {
             };
             self.place(fact.point, fact.rule, row);
         }
+        self.slots.shrink_to_fit(); // The first orphan has doubled it.
     }
 
     /// Takes over what the board of the previous plan knew.
@@ -311,6 +314,7 @@ impl Board {
             };
             self.place(slot.point, slot.rule_id, row);
         }
+        self.slots.shrink_to_fit(); // The first orphan has doubled it.
     }
 
     fn place(&mut self, point: PointId, rule: RuleId, row: Row) {

@@ -176,7 +176,7 @@ impl Engine {
         let fire = rule_signal == SignalClass::Fire;
         let slot = &mut self.board.slots[slot];
         if verdict == Verdict::Met && matches!(slot.phase, Phase::Arming { .. } | Phase::Rearming { .. }) {
-            slot.pending = Some(Sample { late: order.is_late(), ..Sample::of(reading) });
+            slot.pending = Some(Box::new(Sample { late: order.is_late(), ..Sample::of(reading) }));
         }
         if let (true, Verdict::Met, Some(time)) = (fire, verdict, reading.sampled_at) {
             slot.remember_met(time);

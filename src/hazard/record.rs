@@ -76,7 +76,8 @@ impl Engine {
             | Because::Operator(_)
             | Because::Link => slot
                 .pending
-                .clone()
+                .as_deref()
+                .cloned()
                 .or_else(|| self.board.points[watch.point].seen.as_ref().map(|seen| seen.sample.clone())),
         };
         let sample =

@@ -110,7 +110,8 @@ impl Archive {
         Ok(answer)
     }
 
-    /// Entries after a number, oldest first; at most `limit`. Readings that fail their check are left out, and a note in
+    /// Entries after a number, oldest first; at most `limit`, and fewer when they are large: only an empty answer says that
+    /// there are no more. Readings that fail their check are left out, and a note in
     /// their entry says so.
     pub fn entries_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
         self.read(|conn| {

@@ -117,6 +117,13 @@ pub struct Write {
     pub restamp: Option<Restamp>,
 }
 
+impl Write {
+    /// An entry, and nothing beside it.
+    pub fn of(entry: Entry) -> Self {
+        Self { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None }
+    }
+}
+
 /// What could not be read, or came from a device that nobody planned. Kept where a person can see it; bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {

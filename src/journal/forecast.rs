@@ -1,15 +1,18 @@
 //! How much room there is and how long it lasts: what each kind of rows takes, how fast it grows, when it is full.
 //!
-//! Looked up by the writer at start and then once in [`EVERY_COMMITS`], by a few dozen rows and counts over indexes: a
-//! scan of the tables would stall commits on a full card for minutes. So the figures are estimates, good to a tenth.
+//! Looked up by the writer at start and then by the time of the entries ([`is_due`]), by a few dozen rows and counts over
+//! indexes: a scan of the tables would stall commits on a full card for minutes. So the figures are estimates, good to a
+//! tenth.
 
 use super::Limits;
 use super::store::{Place, from_sql};
-use crate::model::Span;
+use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-/// Commits between two looks: a quarter of an hour at one a second.
-pub(super) const EVERY_COMMITS: u64 = 900;
+/// Between two looks: a few milliseconds of the writer in a quarter of an hour, however much or little is committed.
+const LOOK_EVERY: Span = Span::from_secs(900);
+/// The same until anything is known: a new site is told after eleven minutes, for a few milliseconds a minute.
+const LOOK_EVERY_AT_FIRST: Span = Span::from_secs(60);
 /// Rows whose length is looked at, to know the average one.
 const SAMPLE_ROWS: i64 = 64;
 /// Growth is measured over the newest day.
@@ -105,6 +108,13 @@ impl Room {
         let an_hour = ((entries + self.series_a_day) / 24).max(1);
         Some(u32::try_from(room / an_hour).unwrap_or(u32::MAX).min(DAYS_MAX * 24))
     }
+}
+
+/// Whether it is time for another look. `looked_at`: the time of the entry at the last one. A clock that was put back does
+/// not hold it up.
+pub(super) fn is_due(room: &Room, looked_at: Option<Timestamp>, now: Timestamp) -> bool {
+    let every = if room.entries_a_day.is_some() { LOOK_EVERY } else { LOOK_EVERY_AT_FIRST };
+    looked_at.is_none_or(|then| now.since(then).abs() >= every)
 }
 
 /// `bytes × part / whole`, without overflow.

@@ -98,7 +98,7 @@ pub struct JournalHealth {
     pub ballast: bool,
     /// Where the hash chain over the duty log stands.
     pub audit: AuditHead,
-    /// What takes how much room, and how long it lasts: renewed a few times an hour.
+    /// What takes how much room, and how long it lasts: renewed each quarter of an hour, each minute until it is known.
     pub room: Room,
 }
 

@@ -219,8 +219,9 @@ impl Journal {
         self.0.live.held_back_after().subscribe()
     }
 
-    /// Entries after a number, oldest first, recorded or not; at most `limit`. Entries that retention has deleted are
-    /// passed over, so the first number may be higher than asked for.
+    /// Entries after a number, oldest first, recorded or not; at most `limit`, and fewer when they are large. Only an EMPTY
+    /// answer says that there are no more. Entries that retention has deleted are passed over, so the first number may be
+    /// higher than asked for.
     pub async fn read_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
         if let Some(entries) = self.0.live.ring().after(no, limit) {
             return Ok(entries);
@@ -230,7 +231,8 @@ impl Journal {
         if entries.is_empty() { Ok(self.0.live.ring().take(no, limit)) } else { Ok(entries) }
     }
 
-    /// Recorded entries after a number, oldest first; at most `limit`.
+    /// Recorded entries after a number, oldest first; at most `limit`, and fewer when they are large: as with
+    /// [`Journal::read_after`], only an empty answer says that there are no more.
     pub async fn read_recorded_after(&self, no: u64, limit: usize) -> Result<Vec<Arc<Entry>>, ReadError> {
         let near = self.0.live.ring().after(no, limit);
         match near {

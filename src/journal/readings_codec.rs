@@ -90,6 +90,13 @@ pub(crate) fn encode<E>(
     Ok(out)
 }
 
+/// How many readings a blob says it holds, without unpacking it. Of a damaged one: something, at most its length.
+pub(crate) fn count(blob: &[u8]) -> usize {
+    let mut input = Input(blob);
+    let count = input.byte().and_then(|_version| input.varint());
+    count.ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0).min(blob.len())
+}
+
 /// Unpacks a blob. Never panics, whatever the bytes.
 pub(crate) fn decode(
     blob: &[u8],
@@ -299,12 +306,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_readings_come_back_as_they_were(readings in prop::collection::vec(any_reading(), 0..50)) {
-            prop_assert_eq!(decode(&pack(&readings), name, code), Ok(readings));
+            let blob = pack(&readings);
+            prop_assert_eq!(count(&blob), readings.len());
+            prop_assert_eq!(decode(&blob, name, code), Ok(readings));
         }
 
         #[test]
         fn any_bytes_are_readings_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(decode(&bytes, name, code).is_err() || bytes.len() > 4);
+            prop_assert!(count(&bytes) <= bytes.len());
             let mut body = vec![VERSION];
             body.extend(&bytes);
             let _readings = decode_body(&body, name, code);

@@ -6,7 +6,7 @@ fn write(no: u64, notes: usize) -> Write {
     let note = Note { kind: NoteKind::Journal, subject: "x".repeat(2000).into(), text: Text::new("", "") };
     let (at, notes) = (Timestamp::from_secs(1_800_000_000), vec![note; notes]);
     let entry = Entry { no, at, recorded: true, readings: vec![], transitions: vec![], notes };
-    Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None }
+    Write::of(entry)
 }
 
 #[tokio::test]

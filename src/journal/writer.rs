@@ -33,6 +33,8 @@ pub(super) struct Writer {
     ballast_gone_since: Option<Instant>,
     /// The time of the entry with which the cursors were written last.
     cursors_at: Option<Timestamp>,
+    /// The time of the entry with which the room was looked at last.
+    room_at: Option<Timestamp>,
     /// The entry whose commit failed in a way that may yet have reached the disk.
     in_doubt: Option<u64>,
     reconnect: bool,
@@ -84,6 +86,7 @@ impl Writer {
             names,
             ballast_gone_since,
             cursors_at: None,
+            room_at: None,
             in_doubt: None,
             reconnect: false,
         };
@@ -239,17 +242,20 @@ impl Writer {
             self.ballast_gone_since = (!laid).then(Instant::now);
             self.live.health().ballast = laid;
         }
-        if write.entry.no.is_multiple_of(forecast::EVERY_COMMITS) {
-            match forecast::look(&self.conn, &self.place, &self.limits) {
-                Ok(room) => self.live.health().room = room,
-                Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),
-            }
-        }
         if let Some(restamp) = &write.restamp {
             self.live.ring().restamp(restamp);
         }
         self.live.show(write.entry.clone());
         self.count();
+        // Last: what was committed is on the screens by now.
+        let known = self.live.health().room;
+        if forecast::is_due(&known, self.room_at, write.entry.at) {
+            self.room_at = Some(write.entry.at);
+            match forecast::look(&self.conn, &self.place, &self.limits) {
+                Ok(room) => self.live.health().room = room,
+                Err(error) => tracing::debug!(%error, "the journal's room could not be looked at"),
+            }
+        }
     }
 
     /// Tells the health, and the log once.

@@ -1,6 +1,6 @@
 //! NOUNS: what arrived on a wire, before anybody understood it, and what became of the wire itself.
 
-use super::{DeviceId, LinkId, Timestamp};
+use super::{DeviceId, LinkId, Text, Timestamp};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -101,6 +101,6 @@ pub struct LinkChange {
     pub link: LinkId,
     /// Whether it now works.
     pub up: bool,
-    /// Why, in English, for the log and the health page.
-    pub reason: String,
+    /// Why, for the health page and the duty log; the log has the English.
+    pub reason: Text,
 }

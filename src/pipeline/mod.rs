@@ -137,8 +137,8 @@ pub struct LinkState {
     pub up: bool,
     /// Since when it is so.
     pub since: Timestamp,
-    /// Why, in English.
-    pub reason: String,
+    /// Why.
+    pub reason: Text,
 }
 
 /// The loop.
@@ -430,7 +430,7 @@ impl Pipeline {
     }
 
     fn link(&mut self, change: LinkChange) {
-        tracing::info!(link = %change.link, up = change.up, reason = %change.reason, "the link changed");
+        tracing::info!(link = %change.link, up = change.up, reason = %change.reason.en, "the link changed");
         self.open_batch();
         let at = self.clock.now();
         self.step(&Event::Link { link: change.link.clone(), up: change.up }, None);
@@ -438,8 +438,8 @@ impl Pipeline {
             Text::new(&format!("{} 已连接", change.link), &format!("{} is connected", change.link))
         } else {
             Text::new(
-                &format!("{} 连接中断：{}", change.link, change.reason),
-                &format!("{} is down: {}", change.link, change.reason),
+                &format!("{} 连接中断：{}", change.link, change.reason.zh),
+                &format!("{} is down: {}", change.link, change.reason.en),
             )
         };
         self.note(NoteKind::Link, change.link.as_str(), text);

@@ -125,18 +125,23 @@ impl Series {
             let tails = self.tails();
             (tails.bytes() < TAIL_BYTES_MAX).then(|| tails.taken())
         };
+        let mut ended = false;
         let entries = match after {
             // Memory is full: sealing goes first.
             None => None,
             Some(after) => {
+                let head = *self.0.journal.recorded().borrow();
                 let entries = self.0.journal.read_recorded_after(after, ENTRIES_PER_STEP).await?;
-                take(&self.0.journal, &mut self.tails(), &entries);
+                let mut tails = self.tails();
+                take(&self.0.journal, &mut tails, &entries);
+                // A short answer may only have been a large one: the end is where the journal was, or where nothing comes.
+                ended = entries.is_empty() || tails.taken() >= head;
                 Some(entries.len())
             }
         };
         let sealed = self.seal(&mut due).await?;
         let passed = self.tails().passed(&[]);
-        let caught_up = entries.is_some_and(|entries| entries < ENTRIES_PER_STEP) && sealed < SEALS_PER_STEP;
+        let caught_up = ended && sealed < SEALS_PER_STEP;
         self.0.journal.move_cursor(CURSOR, passed).await?;
         let tidied = if caught_up { self.tidy(&mut due).await? } else { 0 };
         Ok(Progress { entries: entries.unwrap_or(0), sealed, tidied, idle: caught_up && tidied == 0 })
@@ -149,10 +154,10 @@ impl Series {
         let mut tails = restore(&self.0.journal).await?;
         while tails.bytes() < TAIL_BYTES_MAX {
             let entries = self.0.journal.read_recorded_after(tails.taken(), ENTRIES_PER_STEP).await?;
-            take(&self.0.journal, &mut tails, &entries);
-            if entries.len() < ENTRIES_PER_STEP {
+            if entries.is_empty() {
                 break;
             }
+            take(&self.0.journal, &mut tails, &entries);
         }
         *self.tails() = tails;
         Ok(())

@@ -12,11 +12,11 @@
 //!   and goes on behind it. Only when that stick was changed in between are the same entries written twice; the number of
 //!   the entry is in every line.
 
-use super::{Progress, Worker, ndjson};
+use super::{Progress, Worker, ndjson, of_journal};
 use crate::clock::Clock;
 use crate::journal::{Entry, Journal};
 use crate::metrics::{Metrics, Sink};
-use crate::model::{Plan, Span, Timestamp};
+use crate::model::{Plan, Span, Text, Timestamp};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
@@ -106,7 +106,7 @@ impl Folder {
         }
     }
 
-    async fn deliver(&mut self) -> Result<Progress, String> {
+    async fn deliver(&mut self) -> Result<Progress, Text> {
         let mut cursor = match self.cursor {
             Some(cursor) => cursor,
             None => self.journal.cursor(&self.settings.cursor).await.map_err(|error| of_journal(&error))?,
@@ -149,7 +149,7 @@ impl Folder {
     }
 
     /// Writes one file, from this entry on; says its last entry, and how many entries and lines it has.
-    async fn write_file(&self, first: &Arc<Entry>) -> Result<(u64, usize, usize), String> {
+    async fn write_file(&self, first: &Arc<Entry>) -> Result<(u64, usize, usize), Text> {
         let head = *self.recorded.borrow();
         let settings = self.settings.clone();
         let mut part = blocking(move || Part::begin(settings)).await?;
@@ -169,7 +169,7 @@ impl Folder {
     }
 
     /// The last entry of a file in the folder that begins with this entry and is of this very journal.
-    async fn written_before(&self, next: &Arc<Entry>) -> Result<Option<u64>, String> {
+    async fn written_before(&self, next: &Arc<Entry>) -> Result<Option<u64>, Text> {
         let (settings, first) = (self.settings.clone(), next.no);
         let found = blocking(move || settings.files_from(first)).await?;
         for file in found {
@@ -187,12 +187,12 @@ impl Folder {
         Ok(None)
     }
 
-    async fn entry_after(&self, no: u64) -> Result<Option<Arc<Entry>>, String> {
+    async fn entry_after(&self, no: u64) -> Result<Option<Arc<Entry>>, Text> {
         let entries = self.journal.read_settled_after(no, 1).await;
         Ok(entries.map_err(|error| of_journal(&error))?.into_iter().next())
     }
 
-    async fn confirm(&mut self, last: u64) -> Result<u64, String> {
+    async fn confirm(&mut self, last: u64) -> Result<u64, Text> {
         self.journal.move_cursor(&self.settings.cursor, last).await.map_err(|error| of_journal(&error))?;
         self.cursor = Some(last);
         self.show_lag();
@@ -214,7 +214,7 @@ impl Worker for Folder {
             Err(reason) => {
                 // Perhaps a file got its name and the folder failed afterwards, or this is another stick.
                 self.searched = false;
-                tracing::warn!(sink = %self.settings.name, reason, "The folder cannot be written to.");
+                tracing::warn!(sink = %self.settings.name, reason = %reason.en, "The folder cannot be written to.");
                 Progress::BackOff { wait: LOOK_EVERY, reason }
             }
         }
@@ -246,18 +246,20 @@ type EntryAndTime = (u64, String);
 
 impl FolderSettings {
     /// Whether it may be written to.
-    fn look(&self) -> Result<(), String> {
+    fn look(&self) -> Result<(), Text> {
         let dir = self.dir.display();
         if !self.dir.is_dir() {
-            return Err(format!(
-                "文件夹 {dir} 不存在：请插上 U 盘或检查挂载，记录都留着 / the folder {dir} is missing: put the stick back or mount it; everything is kept"
+            return Err(Text::new(
+                &format!("文件夹 {dir} 不存在：请插上 U 盘或检查挂载，记录都留着"),
+                &format!("the folder {dir} is missing: put the stick back or mount it; everything is kept"),
             ));
         }
         if let Some(file) = &self.require
             && !self.dir.join(file).is_file()
         {
-            return Err(format!(
-                "{dir} 里没有标记文件 {file}：可能没有挂载 U 盘 / the marker file {file} is not in {dir}: is the stick mounted?"
+            return Err(Text::new(
+                &format!("{dir} 里没有标记文件 {file}：可能没有挂载 U 盘"),
+                &format!("the marker file {file} is not in {dir}: is the stick mounted?"),
             ));
         }
         let space = rustix::fs::statvfs(&self.dir).map_err(|error| self.failed(&error.into()))?;
@@ -265,17 +267,21 @@ impl FolderSettings {
         let wanted = self.keep_free_bytes.saturating_add(self.file_max_bytes);
         if free < wanted {
             let (free, wanted) = (free >> 20, wanted >> 20);
-            return Err(format!(
-                "{dir} 只剩 {free} MiB，少于 {wanted} MiB：请换一只 U 盘或清理旧文件，不会自动删除 / {dir} has {free} MiB left, less than {wanted}: change the stick or remove old files; nothing is deleted by itself"
+            return Err(Text::new(
+                &format!("{dir} 只剩 {free} MiB，少于 {wanted} MiB：请换一只 U 盘或清理旧文件，不会自动删除"),
+                &format!(
+                    "{dir} has {free} MiB left, less than {wanted}: change the stick or remove old files; nothing is deleted by itself"
+                ),
             ));
         }
         Ok(())
     }
 
-    fn failed(&self, error: &io::Error) -> String {
+    fn failed(&self, error: &io::Error) -> Text {
         let dir = self.dir.display();
-        format!(
-            "写入 {dir} 失败，稍后重试，记录都留着 / writing to {dir} failed, tried again later, everything is kept: {error}"
+        Text::new(
+            &format!("写入 {dir} 失败，稍后重试，记录都留着：{error}"),
+            &format!("writing to {dir} failed, tried again later, everything is kept: {error}"),
         )
     }
 
@@ -284,7 +290,7 @@ impl FolderSettings {
     }
 
     /// The files that begin with this entry, by their names, and whose first and last lines can be read.
-    fn files_from(&self, first: u64) -> Result<Vec<Found>, String> {
+    fn files_from(&self, first: u64) -> Result<Vec<Found>, Text> {
         let mut found = Vec::new();
         let begin = format!("fengsui-{}-{first:010}-", self.gateway);
         for entry in std::fs::read_dir(&self.dir).map_err(|error| self.failed(&error))? {
@@ -348,7 +354,7 @@ impl Write for Counted {
 }
 
 impl Part {
-    fn begin(settings: Arc<FolderSettings>) -> Result<Self, String> {
+    fn begin(settings: Arc<FolderSettings>) -> Result<Self, Text> {
         let file = File::create(settings.part()).map_err(|error| settings.failed(&error))?;
         let counted = Counted { file: BufWriter::new(file), bytes: 0 };
         Ok(Self { settings, packed: GzEncoder::new(counted, Compression::default()), lines: 0 })
@@ -358,7 +364,7 @@ impl Part {
         self.packed.get_ref().bytes
     }
 
-    fn pack(mut self, entries: &[Arc<Entry>], plan: &Plan) -> Result<Self, String> {
+    fn pack(mut self, entries: &[Arc<Entry>], plan: &Plan) -> Result<Self, Text> {
         let mut text = Vec::new();
         for entry in entries {
             text.clear();
@@ -369,7 +375,7 @@ impl Part {
     }
 
     /// Gives the file its name once it is safely there. One without a line is not kept.
-    fn finish(self, first: u64, last: u64) -> Result<(), String> {
+    fn finish(self, first: u64, last: u64) -> Result<(), Text> {
         let Self { settings, packed, lines } = self;
         let part = settings.part();
         let named = || -> io::Result<()> {
@@ -397,7 +403,7 @@ impl Part {
 
 impl FolderSettings {
     /// What was begun is removed, if the folder is still there: a full stick needs the room.
-    fn given_up(&self, error: &io::Error) -> String {
+    fn given_up(&self, error: &io::Error) -> Text {
         std::fs::remove_file(self.part()).ok();
         self.failed(error)
     }
@@ -405,11 +411,9 @@ impl FolderSettings {
 
 /// Waits for the disk on a thread of its own.
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
-}
-
-fn of_journal(error: &dyn std::fmt::Display) -> String {
-    format!("日志 / the journal: {error}")
+    work: impl FnOnce() -> Result<T, Text> + Send + 'static,
+) -> Result<T, Text> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Text::new(&format!("内部错误：{error}"), &error.to_string())))
 }

@@ -8,7 +8,7 @@
 //! 1. One file here with a struct that implements [`Worker`]. [`folder`] is the shorter example. `step()` reads
 //!    [`Journal::read_settled_after`] from its cursor, gives the entries to the far side, waits for its confirmation, and
 //!    only then calls [`Journal::move_cursor`]. What cannot be delivered now is [`Progress::BackOff`] with words for a
-//!    person, Chinese first; what never can be is counted and kept where a person sees it, before it is given up. A step
+//!    person in both languages; what never can be is counted and kept where a person sees it, before it is given up. A step
 //!    that is repeated must do no harm: after a crash the newest entries come once more.
 //! 2. Everything that may wait on a disk goes through `spawn_blocking`, everything on a network has a time-out, every
 //!    buffer a limit.
@@ -25,6 +25,7 @@ pub mod influx;
 pub mod folder;
 mod ndjson;
 
+use crate::model::Text;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ pub enum Progress {
     BackOff {
         /// How long to leave it in peace.
         wait: Duration,
-        /// Why and, where a person can do something, what.
-        reason: String,
+        /// Why and, where a person can do something, what. The log has the English.
+        reason: Text,
     },
 }
 
@@ -59,13 +60,18 @@ pub trait Worker: Send {
     fn woken(&mut self) -> impl Future<Output = ()> + Send;
 
     /// What a person should know although it works.
-    fn notice(&self) -> Option<String> {
+    fn notice(&self) -> Option<Text> {
         None
     }
 }
 
+/// The journal could not be read or written.
+fn of_journal(error: &dyn std::fmt::Display) -> Text {
+    Text::new(&format!("日志无法读写：{error}"), &format!("the journal: {error}"))
+}
+
 /// Steps a worker until it is cancelled. `trouble` says why it backs off, for the health page; `None`: it works.
-pub async fn run(mut worker: impl Worker, trouble: watch::Sender<Option<String>>, cancel: CancellationToken) {
+pub async fn run(mut worker: impl Worker, trouble: watch::Sender<Option<Text>>, cancel: CancellationToken) {
     let work = async {
         loop {
             match worker.step().await {

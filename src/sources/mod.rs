@@ -8,7 +8,8 @@ pub mod broker;
 pub mod mqtt;
 pub mod modbus;
 
-use crate::model::{Delivery, Frame, LinkChange};
+use crate::model::{Delivery, Frame, LinkChange, Text};
+use std::io::ErrorKind;
 use tokio::sync::mpsc;
 
 /// What a source tells the pipeline.
@@ -22,6 +23,24 @@ pub enum Arrival {
 
 /// The one channel in. When it is full, `send` waits: that is the back-pressure.
 pub type Intake = mpsc::Sender<Arrival>;
+
+/// What became of a connection, for a person.
+fn of_connection(error: &std::io::Error) -> Text {
+    let (zh, en) = match error.kind() {
+        ErrorKind::ConnectionRefused => {
+            ("没有程序在监听（连接被拒绝）", "nothing listens there (connection refused)")
+        }
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            ("连接被断开", "the connection was reset")
+        }
+        ErrorKind::TimedOut => ("超时没有应答", "no answer in time"),
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
+            ("网络不通", "the network does not lead there")
+        }
+        _ => return Text::new(&format!("系统报错：{error}"), &error.to_string()),
+    };
+    Text::new(zh, en)
+}
 
 /// Deliveries that the journal now holds, on their way back to the source that must acknowledge them.
 pub type Acks = mpsc::Receiver<Vec<Delivery>>;

@@ -260,13 +260,13 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
         .links
         .iter()
         .map(|link| {
-            json!({ "link": link.link.as_str(), "up": link.up, "since": link.since.as_millis(), "reason": &link.reason })
+            json!({ "link": link.link.as_str(), "up": link.up, "since": link.since.as_millis(), "reason": wire::text(&link.reason) })
         })
         .collect();
     let sinks: Vec<_> = health
         .sinks
         .iter()
-        .map(|sink| json!({ "name": &sink.name, "lag": sink.lag, "last_error": &sink.last_error, "hours_left": sink.hours_left }))
+        .map(|sink| json!({ "name": &sink.name, "lag": sink.lag, "last_error": sink.last_error.as_ref().map(wire::text), "hours_left": sink.hours_left }))
         .collect();
     let kinds = super::upkeep::kinds(&journal.room.used);
     let kinds: Vec<_> =
@@ -280,7 +280,7 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
         "clock_believable": room.clock.is_set(),
         "troubles": super::upkeep::troubles(&shared).iter().map(wire::text).collect::<Vec<_>>(),
         "journal": { "writable": journal.writable, "head": journal.head, "bytes": journal.bytes,
-            "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error,
+            "oldest": journal.oldest.map(Timestamp::as_millis), "last_error": journal.last_error, "reason": journal.reason.as_ref().map(wire::text),
             "ballast": journal.ballast, "bytes_max": journal.room.bytes_allowed(), "days_until_full": journal.room.days_until_full(),
             "kinds": kinds, "set_aside": health.set_aside.iter().map(|(name, _)| name).collect::<Vec<_>>() },
         "audit": journal.audit.to_string(),

@@ -279,12 +279,10 @@ impl Board {
         self.send(false, &snapshot, |plan| wire::frame(plan, &snapshot, None, &[], true));
     }
 
-    /// The frame that tells a page of all these entries; lamps and sound are as they are now.
-    pub fn frame(&self, entries: &[Arc<Entry>], snapshot: &Snapshot) -> Frame {
+    /// The frame that tells a page of these points and of what changed in these entries; lamps and sound are as they are now.
+    pub fn frame(&self, points: &HashSet<PointId>, changes: &[Arc<Entry>], snapshot: &Snapshot) -> Frame {
         let plan = self.plan.borrow().clone();
-        let readings = entries.iter().flat_map(|entry| &entry.readings);
-        let points: HashSet<_> = readings.map(|reading| &reading.point).collect();
-        let json = wire::frame(&plan, snapshot, points, entries, false);
+        let json = wire::frame(&plan, snapshot, points, changes, false);
         Frame { no: snapshot.no, whole: true, json }
     }
 

@@ -4,7 +4,7 @@ use super::Shared;
 use super::auth::{self, From};
 use super::sessions::COOKIE;
 use crate::journal::Journal;
-use crate::model::{LinkId, Text, Timestamp};
+use crate::model::{LinkId, Span, Text, Timestamp};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,8 @@ pub struct Health {
     pub set_aside: Vec<(String, u64)>,
     /// The last backup that was tried.
     pub backup: Option<Backup>,
+    /// A backup is late when the last good one is older than this; `None`: none is scheduled.
+    pub backup_late_after: Option<Span>,
 }
 
 /// One link.
@@ -33,7 +35,7 @@ pub struct LinkHealth {
     /// Since when it is so.
     pub since: Timestamp,
     /// Why, for a person.
-    pub reason: String,
+    pub reason: Text,
 }
 
 /// One sink.
@@ -44,7 +46,7 @@ pub struct SinkHealth {
     /// Journal entries it is behind.
     pub lag: u64,
     /// What went wrong last, if it has not worked since.
-    pub last_error: Option<String>,
+    pub last_error: Option<Text>,
     /// How many hours more can be kept for it until what it has not got is deleted; `None`: nobody can say yet.
     pub hours_left: Option<u32>,
 }

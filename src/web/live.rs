@@ -12,7 +12,7 @@ use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,14 +148,27 @@ impl Drop for Stream {
 }
 
 async fn catch_up(shared: &Shared, after: u64, until: u64) -> Option<Frame> {
-    let limit = usize::try_from(until - after).ok()?;
-    let mut entries = shared.room.journal.read_after(after, limit).await.ok()?;
-    entries.retain(|entry| entry.no <= until);
-    // Trimmed in between: nobody can say what is missing.
-    if entries.first().is_none_or(|first| first.no != after + 1) {
-        return None;
+    let (mut points, mut changes) = (HashSet::new(), Vec::new());
+    let mut told = after;
+    while told < until {
+        let limit = usize::try_from(until - told).ok()?;
+        let entries = shared.room.journal.read_after(told, limit).await.ok()?;
+        // Trimmed in between: nobody can say what is missing.
+        if entries.first().is_none_or(|first| first.no != told + 1) {
+            return None;
+        }
+        for entry in entries.into_iter().take_while(|entry| entry.no <= until) {
+            told = entry.no;
+            // A page wants each point's newest value once, and the board has it.
+            for reading in &entry.readings {
+                if !points.contains(&reading.point) {
+                    points.insert(reading.point.clone());
+                }
+            }
+            changes.extend((!entry.transitions.is_empty()).then_some(entry));
+        }
     }
-    Some(Frame { no: until, ..shared.board.frame(&entries, &shared.board.snapshot()) })
+    Some(Frame { no: until, ..shared.board.frame(&points, &changes, &shared.board.snapshot()) })
 }
 
 fn change(frame: &Frame) -> Event {

@@ -193,6 +193,7 @@ texts! {
     buffer_span: "保存着最近这么久的全部读数：", "All readings are kept of the last";
     buffer_empty: "还没有记录", "Nothing yet";
     not_known_yet: "尚不能估计", "Not known yet";
+    known_soon: "记录满 10 分钟后给出", "told once ten minutes are recorded";
     years: "10 年以上", "more than 10 years";
     full: "已满，最旧的读数提前删除", "Full: the oldest readings go before their time";
     a_day: "每天", "a day";
@@ -208,6 +209,9 @@ texts! {
     backup_ok: "成功", "Made";
     backup_failed: "失败", "Failed";
     backup_good: "上次成功", "the last good one is of";
+    backup_late: "超期，上次成功", "Late, the last one";
+    backup_late_never: "超期，从未成功", "Late, none was ever made";
+    backup_late_why: "定时备份没有按时完成：请检查 U 盘，运行 fengsui doctor 看原因", "No backup was made in time: look at the stick and run fengsui doctor to see why";
     backup_none: "还没有备份", "None yet";
     backup_none_why: "在 gateway.toml 里写 [backup] 即可定时备份", "Write [backup] into gateway.toml to have one made regularly";
     audit: "值班日志校验码", "Duty log's fingerprint";
@@ -298,7 +302,6 @@ const METRICS: &[(&str, &str)] = &[
     ("influx_points", "已送达 InfluxDB 的数据点"),
     ("influx_refused", "InfluxDB 拒收的数据"),
     ("influx_retries", "InfluxDB 发送失败待重试次数"),
-    ("influx_lag", "InfluxDB 待送批数"),
     ("web_streams", "打开的监控页面"),
     ("web_sign_in_failures", "登录失败次数"),
     ("web_access_lost", "没能写进值班日志的登录和退出"),

@@ -2,13 +2,13 @@
 //! is wrong, in the bar of every page.
 
 use super::api::unreadable;
-use super::health::{Backup, Health};
+use super::health::Health;
 use super::pages::{Chrome, Visit, render};
 use super::rows::{self, Moment};
 use super::texts::{Lang, Texts};
 use super::{Shared, SinkHealth};
 use crate::journal::{JournalHealth, Room, Used};
-use crate::model::{Text, Timestamp};
+use crate::model::{LinkId, Text, Timestamp};
 use askama::Template;
 use axum::extract::State as Given;
 use axum::response::Response;
@@ -66,7 +66,23 @@ pub(super) struct Facts<'f> {
     pub(super) journal: &'f JournalHealth,
     pub(super) health: &'f Health,
     pub(super) clock_set: bool,
+    pub(super) started_at: Timestamp,
     pub(super) now: Timestamp,
+}
+
+impl<'f> Facts<'f> {
+    fn of(shared: &Shared, journal: &'f JournalHealth, health: &'f Health) -> Self {
+        let clock = &shared.room.clock;
+        Self { journal, health, clock_set: clock.is_set(), started_at: shared.started_at, now: clock.now() }
+    }
+
+    /// Whether a scheduled backup is overdue. One that was never made counts from the start, and nothing by a clock that
+    /// nobody has set.
+    fn backup_is_late(&self) -> bool {
+        let good_at = self.health.backup.as_ref().and_then(|backup| backup.good_at);
+        let since = self.now.since(good_at.unwrap_or(self.started_at));
+        self.clock_set && self.health.backup_late_after.is_some_and(|late| since > late)
+    }
 }
 
 /// Everything that may need a person, in the order of its weight.
@@ -74,11 +90,11 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
     let t = lang.texts();
     let set_aside = &facts.health.set_aside;
     let mut states = vec![
-        journal(facts.journal, t),
+        journal(facts.journal, lang),
         room(&facts.journal.room, facts.journal.bytes, lang),
         buffer(&facts.health.sinks, lang),
         clock(facts.clock_set, t),
-        backup(facts.health.backup.as_ref(), facts.now, lang),
+        backup(facts, lang),
     ];
     if !facts.journal.ballast {
         states.push(State {
@@ -105,8 +121,7 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
 pub(super) fn troubles(shared: &Shared) -> Vec<Text> {
     let room = &shared.room;
     let (journal, health) = (room.journal.health(), room.health.borrow().clone());
-    let facts =
-        Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now: room.clock.now() };
+    let facts = Facts::of(shared, &journal, &health);
     let told = |lang| {
         let faults = states(&facts, lang).into_iter().filter(|state| state.level == Level::Fault);
         let mut told: Vec<String> = faults.map(|state| format!("{} {}", state.title, state.words)).collect();
@@ -119,10 +134,16 @@ pub(super) fn troubles(shared: &Shared) -> Vec<Text> {
     told(Lang::Zh).iter().zip(told(Lang::En)).map(|(zh, en)| Text::new(zh, &en)).collect()
 }
 
-fn journal(journal: &JournalHealth, t: &Texts) -> State {
+fn journal(journal: &JournalHealth, lang: Lang) -> State {
+    let t = lang.texts();
     let (words, level) =
         if journal.writable { (t.journal_ok, Level::Well) } else { (t.journal_off, Level::Fault) };
-    let more = journal.last_error.as_ref().filter(|_| !journal.writable).cloned().unwrap_or_default();
+    let more = journal
+        .reason
+        .as_ref()
+        .filter(|_| !journal.writable)
+        .map_or("", |reason| lang.pick(reason))
+        .to_owned();
     State { title: t.journal, words: words.to_owned(), more, level }
 }
 
@@ -138,8 +159,9 @@ fn room(room: &Room, bytes: u64, lang: Lang) -> State {
         }
     };
     let mut more = format!("{} {} / {}", t.journal_size, bytes_text(bytes), bytes_text(room.bytes_allowed()));
-    if let Some(a_day) = room.entries_a_day {
-        more.push_str(&format!("，{} {}", t.a_day, bytes_text(a_day + room.series_a_day)));
+    match room.entries_a_day {
+        Some(a_day) => more.push_str(&format!("，{} {}", t.a_day, bytes_text(a_day + room.series_a_day))),
+        None => more.push_str(&format!("，{}", t.known_soon)),
     }
     State { title: t.until_full, words, more, level }
 }
@@ -165,13 +187,22 @@ fn clock(set: bool, t: &Texts) -> State {
     State { title: t.clock, words: words.to_owned(), more: more.to_owned(), level }
 }
 
-fn backup(backup: Option<&Backup>, now: Timestamp, lang: Lang) -> State {
+fn backup(facts: &Facts<'_>, lang: Lang) -> State {
     let t = lang.texts();
+    let backup = facts.health.backup.as_ref();
+    let ago = |at| format!("{}{}", rows::span_text(facts.now.since(at), lang), t.ago);
+    // One that failed says why; this one says nothing by itself.
+    if facts.backup_is_late() && backup.is_none_or(|backup| backup.error.is_none()) {
+        let good_at = backup.and_then(|backup| backup.good_at);
+        let words = good_at
+            .map_or_else(|| t.backup_late_never.to_owned(), |at| format!("{} {}", t.backup_late, ago(at)));
+        return State { title: t.backup, words, more: t.backup_late_why.to_owned(), level: Level::Fault };
+    }
     let Some(backup) = backup else {
         let (words, more) = (t.backup_none.to_owned(), t.backup_none_why.to_owned());
         return State { title: t.backup, words, more, level: Level::Unknown };
     };
-    let ago = format!("{}{}", rows::span_text(now.since(backup.at), lang), t.ago);
+    let ago = ago(backup.at);
     match &backup.error {
         Some(error) => {
             let good = backup.good_at.map(|at| format!("；{} {}", t.backup_good, rows::clock_text(at)));
@@ -234,6 +265,8 @@ struct Refused {
     line: String,
     #[serde(default)]
     reason: String,
+    /// Missing in what earlier versions kept: then `reason` is in both languages.
+    reason_en: Option<String>,
     #[serde(default)]
     alike: u64,
 }
@@ -243,7 +276,7 @@ struct Refused {
 struct HealthPage {
     c: Chrome,
     states: Vec<State>,
-    links: Vec<(super::LinkHealth, Moment)>,
+    links: Vec<LinkRow>,
     sinks: Vec<SinkRow>,
     head: u64,
     /// The oldest record, and how far back that is, in words.
@@ -254,6 +287,13 @@ struct HealthPage {
     refused: Vec<(Refused, Moment)>,
     uptime: String,
     counters: Vec<(String, String)>,
+}
+
+struct LinkRow {
+    link: LinkId,
+    up: bool,
+    since: Moment,
+    reason: String,
 }
 
 struct SinkRow {
@@ -271,26 +311,28 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
     let journal = room.journal.health();
     let now = room.clock.now();
     let refused = match room.journal.documents(REFUSED_KIND).await {
-        Ok(documents) => newest_refused(&documents),
+        Ok(documents) => newest_refused(&documents, lang),
         Err(error) => return visit.broken(&unreadable(error)),
     };
-    let facts = Facts { journal: &journal, health: &health, clock_set: room.clock.is_set(), now };
+    let facts = Facts::of(&shared, &journal, &health);
     let states = states(&facts, lang);
     let sink = |sink: SinkHealth| SinkRow {
         left: sink.hours_left.map_or_else(String::new, |hours| long_text(hours, lang)),
         short: sink.hours_left.is_some_and(|hours| hours < BUFFER_SHORT_HOURS),
         name: sink.name,
         lag: sink.lag,
-        last_error: sink.last_error,
+        last_error: sink.last_error.map(|error| lang.pick(&error).to_owned()),
     };
-    let since = |link: super::LinkHealth| {
-        let since = link.since.into();
-        (link, since)
+    let link = |link: super::LinkHealth| LinkRow {
+        since: link.since.into(),
+        reason: if link.up { String::new() } else { lang.pick(&link.reason).to_owned() },
+        link: link.link,
+        up: link.up,
     };
     render(&HealthPage {
         c: visit.chrome(),
         states,
-        links: health.links.into_iter().map(since).collect(),
+        links: health.links.into_iter().map(link).collect(),
         sinks: health.sinks.into_iter().map(sink).collect(),
         head: journal.head,
         oldest: journal.oldest.map(|at| (at.into(), rows::span_text(now.since(at), lang))),
@@ -305,14 +347,17 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
     })
 }
 
-fn newest_refused(documents: &[(String, String)]) -> Vec<(Refused, Moment)> {
+fn newest_refused(documents: &[(String, String)], lang: Lang) -> Vec<(Refused, Moment)> {
     let mut refused: Vec<Refused> =
         documents.iter().filter_map(|(_, json)| serde_json::from_str(json).ok()).collect();
     refused.sort_by_key(|refused| std::cmp::Reverse(refused.at));
     refused.truncate(REFUSED_SHOWN);
     refused
         .into_iter()
-        .map(|refused| {
+        .map(|mut refused| {
+            if let (Lang::En, Some(reason)) = (lang, refused.reason_en.take()) {
+                refused.reason = reason;
+            }
             let at = Timestamp::from_millis(refused.at).into();
             (refused, at)
         })
@@ -365,11 +410,21 @@ mod tests {
         };
         let words = |text: &str| text.to_owned();
         assert_eq!(told(None, 1000), (words("尚不能估计"), Level::Unknown));
+        assert!(room(&of(None, 1000), 0, Lang::Zh).more.ends_with("，记录满 10 分钟后给出"), "it says when");
         assert_eq!(told(Some(100), 0), (words("已满，最旧的读数提前删除"), Level::Fault));
         assert_eq!(told(Some(100), 200), (words("48小时"), Level::Fault));
         assert_eq!(told(Some(100), 600), (words("6天"), Level::Fault));
         assert_eq!(told(Some(100), 700), (words("7天"), Level::Well));
         assert_eq!(told(Some(1), 1_000_000), (words("10 年以上"), Level::Well));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_says_why_in_the_language_of_the_page() {
+        let reason = Some(Text::new("磁盘已满", "the disk is full"));
+        let failing = JournalHealth { reason, ..JournalHealth::default() };
+        assert_eq!(journal(&failing, Lang::Zh).more, "磁盘已满");
+        assert_eq!(journal(&failing, Lang::En).more, "the disk is full");
+        assert_eq!(journal(&JournalHealth { writable: true, ..failing }, Lang::Zh).more, "", "it is over");
     }
 
     #[test]

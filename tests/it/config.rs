@@ -371,8 +371,45 @@ fn a_store_of_version_1_and_a_folder_are_read_with_their_limits() {
 }
 
 #[test]
+fn a_folder_that_is_another_sinks_or_lies_in_the_data_directory_is_refused_however_it_is_spelt() {
+    let home = tempfile::tempdir().unwrap();
+    let (file, stick) = (home.path().join("gateway.toml"), home.path().join("stick"));
+    std::fs::create_dir(&stick).unwrap();
+    std::os::unix::fs::symlink(&stick, home.path().join("link")).unwrap();
+    let folder = |name: &str, dir: &str| format!("[[folder]]\nname = \"{name}\"\ndir = {dir:?}\n");
+    let told = |sinks: &str| {
+        std::fs::write(&file, format!("{GATEWAY}\n{sinks}")).unwrap();
+        Config::gateway_alone(&file, &no_env).1.render(Colour::No)
+    };
+    let first = folder("one", "stick");
+    let absolute = stick.to_str().unwrap();
+    for same in ["stick", "./stick/", "stick//.", "other/../stick", absolute, "link", "link/../stick/../link"]
+    {
+        let told = told(&format!("{first}{}", folder("two", same)));
+        assert!(told.contains("目录已被 one 使用 / the folder of \"one\" already"), "{same}: {told}");
+        assert!(told.contains("gateway.toml:17:"), "without its line: {told}");
+        assert!(told.contains("每个 [[folder]] 一个目录"), "without what to do: {told}");
+    }
+    for inside in ["journal", "journal/", "./stick/../journal/out"] {
+        let told = told(&folder("one", inside));
+        assert!(
+            told.contains("目录在日志的数据目录里") && told.contains("gateway.toml:14:"),
+            "{inside}: {told}"
+        );
+    }
+    for other in ["sticks", "stick/two", "journals", ".", "link/two"] {
+        assert_eq!(told(&format!("{first}{}", folder("two", other))), "", "{other} is a folder of its own");
+    }
+    // The stick is not plugged in, and nothing of it exists.
+    std::fs::remove_dir(&stick).unwrap();
+    let told = told(&format!("{first}{}", folder("two", "./stick")));
+    assert!(told.contains("目录已被 one 使用"), "{told}");
+}
+
+#[test]
 fn a_sink_that_mixes_two_versions_or_lacks_a_word_is_refused() {
     let store = |rest: &str| format!("[[influx]]\nurl = \"http://db\"\n{rest}\n");
+    let v2 = store("org = \"o\"\nbucket = \"b\"");
     for (sinks, expected) in [
         (store("version = 1"), "\"database\" is missing"),
         (store("version = 1\ndatabase = \"d\"\nbucket = \"b\""), "bucket belongs to version = 2"),
@@ -383,6 +420,8 @@ fn a_sink_that_mixes_two_versions_or_lacks_a_word_is_refused() {
         ("[[folder]]\nname = \"x\"\n".to_owned(), "\"dir\" is missing"),
         ("[[folder]]\ndir = \"d\"\nrequire = \"../x\"\n".to_owned(), "without a folder"),
         ("[[folder]]\ndir = \"d\"\n[[folder]]\ndir = \"e\"\n".to_owned(), "is used twice"),
+        (format!("{v2}{v2}"), "the name \"influx\" is used twice"),
+        (format!("{v2}[[folder]]\nname = \"influx\"\ndir = \"d\"\n"), "the name \"influx\" is used twice"),
     ] {
         let shown = with_sinks(&sinks).unwrap_err().render(Colour::No);
         assert!(shown.contains(expected), "{sinks}: {shown}");

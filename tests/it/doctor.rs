@@ -10,7 +10,6 @@ use fengsui::metrics::Metrics;
 use fengsui::model::{Span, Text, Timestamp};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fengsui");
 
@@ -346,9 +345,7 @@ async fn write_notes(data: &Path, notes: Vec<Note>) {
         transitions: vec![],
         notes,
     };
-    let write =
-        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
-    journal.append(write).await.unwrap();
+    journal.append(Write::of(entry)).await.unwrap();
     let refused = r#"{"number":1,"sink":"town","reason":"timestamp outside retention"}"#;
     journal.put_document("influx-refused", "town:1", Some(refused), now()).await.unwrap();
 }

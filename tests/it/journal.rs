@@ -6,6 +6,7 @@ mod formats;
 mod lost;
 mod room;
 
+use crate::support::journal::everything;
 use fengsui::journal::{
     AppendError, Entry, Journal, Limits, LogLine, Logged, Note, NoteKind, OpenError, Stray, StrayKind, Write,
 };
@@ -38,8 +39,12 @@ fn reading(point: &str, value: f64, at: Timestamp) -> Reading {
 }
 
 fn write(no: u64, readings: Vec<Reading>) -> Write {
-    let entry = Entry { no, at: at(no), recorded: true, readings, transitions: vec![], notes: vec![] };
-    Write { entry: Arc::new(entry), facts: vec![], receipts: vec![no], strays: vec![], restamp: None }
+    write_at(no, at(no), readings)
+}
+
+fn write_at(no: u64, at: Timestamp, readings: Vec<Reading>) -> Write {
+    let entry = Entry { no, at, recorded: true, readings, transitions: vec![], notes: vec![] };
+    Write { receipts: vec![no], ..Write::of(entry) }
 }
 
 #[tokio::test]
@@ -115,7 +120,7 @@ fn change(no: u64, raised: u64, change: Change) -> Write {
         transitions: vec![transition],
         notes: vec![Note { kind: NoteKind::Link, subject: "bus".into(), text: Text::new("断开", "down") }],
     };
-    Write { entry: Arc::new(entry), facts: vec![fact], receipts: vec![], strays: vec![], restamp: None }
+    Write { facts: vec![fact], ..Write::of(entry) }
 }
 
 #[tokio::test]
@@ -319,7 +324,7 @@ async fn the_size_limit_deletes_telemetry_and_never_an_open_hazard() {
     assert!(file <= limits.bytes_max + limits.bytes_max / 8, "{file}");
     let (journal, restored) = Journal::open(dir.path(), limits, Metrics::new()).unwrap();
     assert_eq!((restored.head, restored.facts.len()), (300, 1));
-    let kept = journal.read_after(0, 1000).await.unwrap();
+    let kept = everything(&journal).await;
     assert!(kept.len() > 20 && kept.last().unwrap().no == 300);
 }
 
@@ -375,7 +380,7 @@ async fn nothing_acknowledged_is_lost_to_kill_9() {
         let (journal, restored) = open(dir.path());
         assert_eq!(restored.recovered, None);
         assert!(restored.head == acknowledged || restored.head == acknowledged + 1, "round {round}");
-        let entries = journal.read_after(0, 10_000).await.unwrap();
+        let entries = everything(&journal).await;
         let numbers: Vec<_> = entries.iter().map(|entry| entry.no).collect();
         assert_eq!(numbers, (1..=restored.head).collect::<Vec<_>>(), "each exactly once");
         assert!(entries.iter().all(|entry| entry.readings.len() == 20 && entry.transitions.len() == 1));

@@ -55,13 +55,15 @@ impl Rig {
 
     async fn up(&mut self) {
         let change = self.link().await;
-        assert!(change.up, "{}", change.reason);
+        assert!(change.up, "{}", change.reason.en);
     }
 
     async fn down(&mut self) -> String {
         let change = self.link().await;
-        assert!(!change.up, "{}", change.reason);
-        change.reason
+        assert!(!change.up, "{}", change.reason.en);
+        let chinese = change.reason.zh.chars().any(|c| ('一'..='鿿').contains(&c));
+        assert!(chinese, "the screen is Chinese: {:?}", change.reason);
+        change.reason.en.to_string()
     }
 
     async fn frame(&mut self) -> Frame {

@@ -3,6 +3,7 @@
 mod time;
 
 use crate::support::gateway::Stuck;
+use crate::support::journal::everything;
 use crate::support::ports::{PATIENCE, soon, until};
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Door, Refused};
@@ -162,18 +163,6 @@ impl Stage {
 }
 
 const TOPIC: &str = "site/a/device/203/up";
-
-async fn everything(journal: &Journal) -> Vec<Arc<Entry>> {
-    let mut entries: Vec<Arc<Entry>> = Vec::new();
-    loop {
-        let after = entries.last().map_or(0, |entry| entry.no);
-        let more = journal.read_recorded_after(after, 1000).await.unwrap();
-        if more.is_empty() {
-            return entries;
-        }
-        entries.extend(more);
-    }
-}
 
 /// The temperatures of all readings, by which the tests tell messages apart.
 fn temperatures(entries: &[Arc<Entry>]) -> Vec<f64> {

@@ -12,7 +12,6 @@ use fengsui::series::{Bucket, Series};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 
 const START: i64 = 1_800_000_000_000;
 /// A tail is sealed six hours after its first sample.
@@ -45,9 +44,7 @@ fn number(value: f64) -> Value {
 async fn append(journal: &Journal, after: i64, readings: Vec<Reading>) {
     let no = *journal.head().borrow() + 1;
     let entry = Entry { no, at: ms(after), recorded: true, readings, transitions: vec![], notes: vec![] };
-    let write =
-        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
-    journal.append(write).await.unwrap();
+    journal.append(Write::of(entry)).await.unwrap();
 }
 
 async fn settle(series: &Series) {
@@ -177,6 +174,40 @@ async fn the_newest_value_of_a_quiet_point_is_known_after_a_restart() {
     let series = Series::open(&open(dir.path())).await.unwrap();
     assert_eq!(series.last(&quiet).unwrap(), reading(&quiet, 0, number(7.25)));
     assert_eq!(series.last(&busy).unwrap().received_at, ms(21 * 3_600_000));
+}
+
+#[tokio::test]
+async fn entries_of_thousands_of_readings_are_all_followed_and_no_answer_is_large() {
+    const SIZES: [i64; 9] = [3000, 9000, 1, 5000, 3000, 192, 1, 20_000, 4];
+    let dir = tempfile::tempdir().unwrap();
+    // Nothing but the newest entry is in memory: the rest is read from the disk.
+    let limits = Limits { ballast_bytes: 4096, ring_entries_max: 1, ..Limits::default() };
+    let journal = Journal::open(dir.path(), limits, Metrics::new()).unwrap().0;
+    let current = point("current");
+    let mut time = 0;
+    for size in SIZES {
+        let readings = (time..time + size).map(|time| reading(&current, time, number(7.0))).collect();
+        time += size;
+        append(&journal, time, readings).await;
+    }
+    let (mut sizes, mut after) = (Vec::new(), 0);
+    loop {
+        let entries = journal.read_recorded_after(after, 256).await.unwrap();
+        let Some(last) = entries.last() else { break };
+        let numbers: Vec<_> = entries.iter().map(|entry| entry.no).collect();
+        assert_eq!(numbers, (after + 1..=last.no).collect::<Vec<_>>(), "an entry was left out");
+        after = last.no;
+        sizes.push(entries.iter().map(|entry| entry.readings.len()).collect::<Vec<_>>());
+    }
+    assert_eq!(sizes, [vec![3000], vec![9000], vec![1, 5000, 3000], vec![192, 1], vec![20_000], vec![4]]);
+    let all = u32::try_from(time).unwrap();
+    let series = Series::open(&journal).await.unwrap();
+    let count = || async { total(&series.range(&current, ms(0), ms(time), 1).await.unwrap()).0 };
+    assert_eq!(count().await, all, "at start");
+    series.rebuild_tail().await.unwrap();
+    assert_eq!(count().await, all, "read again");
+    let archive = fengsui::journal::Archive::open(dir.path()).unwrap();
+    assert_eq!(archive.entries_after(0, 256).unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -105,9 +105,7 @@ impl House {
         self.head += 1;
         let (no, at) = (self.head, self.entry_at);
         let entry = Entry { no, at, recorded: true, readings, transitions, notes };
-        let write =
-            Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
-        self.journal.append(write).await.unwrap();
+        self.journal.append(Write::of(entry)).await.unwrap();
     }
 
     /// One entry with that many readings, one a second from `first` on, whose value is their own number.
@@ -136,6 +134,10 @@ impl House {
         change(&mut settings);
         let (_, plan) = watch::channel(Arc::new(plan()));
         Influx::new(settings, self.journal.clone(), plan, self.clock.clone(), self.metrics.clone()).unwrap()
+    }
+
+    fn lag(&self) -> i64 {
+        self.metrics.sink_lag.get_or_create(&fengsui::metrics::Sink::named("store")).get()
     }
 
     async fn cursor(&self) -> u64 {

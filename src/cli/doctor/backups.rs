@@ -8,8 +8,6 @@ use crate::model::{Span, Timestamp};
 
 /// Backups that somebody makes by hand: one a month.
 const BY_HAND: Span = Span::from_secs(31 * 86_400);
-/// An hour for the backup itself, so that one that is due now is not called old.
-const SLACK: Span = Span::from_secs(3600);
 
 pub(super) fn look(
     known: Option<&Known>,
@@ -93,10 +91,7 @@ fn age(newest: Option<Timestamp>, every: Option<Span>, now: Timestamp, found: &m
         );
         return;
     };
-    let twice = |every: Span| {
-        Span::from_millis(every.as_millis().saturating_mul(2).saturating_add(SLACK.as_millis()))
-    };
-    let allowed = every.map_or(BY_HAND, twice);
+    let allowed = every.map_or(BY_HAND, backup::late_after);
     let days = now.since(at).as_millis() / 86_400_000;
     if now.since(at) > allowed {
         found.push(

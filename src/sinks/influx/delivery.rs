@@ -2,6 +2,7 @@
 
 use super::line::Line;
 use super::{InfluxSettings, Way, refusal};
+use crate::model::Text;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -25,7 +26,7 @@ pub(super) enum Verdict {
     TooLarge(String),
     /// Not now.
     Later {
-        reason: String,
+        reason: Text,
         /// The pause that the server asks for.
         after: Option<Duration>,
         /// A smaller post might have passed: it was too slow, or fell over.
@@ -82,7 +83,7 @@ impl Delivery {
     }
 
     /// Status, Retry-After and the beginning of the answer's text; or why there is none, and whether it was slow.
-    async fn send(&self, lines: &[Line]) -> Result<(u16, Option<String>, String), (String, bool)> {
+    async fn send(&self, lines: &[Line]) -> Result<(u16, Option<String>, String), (Text, bool)> {
         let text = lines.iter().map(|line| line.text.as_str()).collect::<String>().into_bytes();
         let mut post = self.client.post(&self.url).query(&self.query);
         post = post.header(CONTENT_TYPE, "text/plain; charset=utf-8");
@@ -94,7 +95,7 @@ impl Delivery {
         if self.gzip {
             let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
             let body = packed.write_all(&text).and_then(|()| packed.finish());
-            let body = body.map_err(|error| (error.to_string(), false))?;
+            let body = body.map_err(|error| (Text::new(&error.to_string(), &error.to_string()), false))?;
             post = post.header(CONTENT_ENCODING, "gzip").body(body);
         } else {
             post = post.body(text);
@@ -114,26 +115,33 @@ impl Delivery {
         Ok((answer.status().as_u16(), after, String::from_utf8_lossy(&reason).trim().to_owned()))
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> String {
+    fn unreachable(&self, error: &reqwest::Error) -> Text {
         use std::error::Error;
-        let mut text = format!("无法写入 / cannot post to {}", self.url);
+        let (late_zh, late_en) = if error.is_timeout() {
+            ("：超时无应答", ": no answer within the time-out")
+        } else {
+            ("", "")
+        };
+        let mut causes = String::new();
         let mut cause = error.source();
-        if error.is_timeout() {
-            text.push_str("：超时无应答 / no answer within the time-out");
-        }
         while let Some(error) = cause {
-            text.push_str(&format!(": {error}"));
+            causes.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        text
+        let url = &self.url;
+        Text::new(
+            &format!("连不上 {url}{late_zh}{causes}"),
+            &format!("cannot post to {url}{late_en}{causes}"),
+        )
     }
 }
 
 fn classify(status: u16, retry_after: Option<&str>, reason: &str, url: &str) -> Verdict {
-    let later = |what: &str| Verdict::Later {
-        reason: format!(
-            "{url} 应答 / answered {status}: {what}{}{reason}",
-            if reason.is_empty() { "" } else { ": " }
+    let colon = if reason.is_empty() { "" } else { ": " };
+    let later = |zh: &str, en: &str| Verdict::Later {
+        reason: Text::new(
+            &format!("{url} 应答 {status}：{zh}{colon}{reason}"),
+            &format!("{url} answered {status}: {en}{colon}{reason}"),
         ),
         after: retry_after
             .and_then(|text| text.trim().parse().ok())
@@ -146,20 +154,23 @@ fn classify(status: u16, retry_after: Option<&str>, reason: &str, url: &str) -> 
         _ if refusal::is_partial(reason) => Verdict::Refused(reason.to_owned()),
         413 => Verdict::TooLarge(reason.to_owned()),
         401 | 403 => later(
-            "登录被拒：请检查令牌或用户密码及其写入权限 / it refuses the sign-in; check the token, or the user and the password, and that they may write here",
+            "登录被拒：请检查令牌或用户密码及其写入权限",
+            "it refuses the sign-in; check the token, or the user and the password, and that they may write here",
         ),
         404 => later(
-            "目标不存在：请检查地址、组织、存储桶或数据库名 / it does not know the place; check the address, the organisation and the bucket, or the database",
+            "目标不存在：请检查地址、组织、存储桶或数据库名",
+            "it does not know the place; check the address, the organisation and the bucket, or the database",
         ),
-        429 => later("请求太频繁 / it is asked too often"),
+        429 => later("请求太频繁", "it is asked too often"),
         300..400 => later(
-            "地址已转移：请在配置中写最终地址 / it points elsewhere; write the final address into the configuration",
+            "地址已转移：请在配置中写最终地址",
+            "it points elsewhere; write the final address into the configuration",
         ),
         // InfluxDB 1 answers 500 for a retention policy that does not exist.
         _ if reason.contains("retention policy not found") => {
-            later("没有这个保留策略：请检查 retention_policy / check retention_policy")
+            later("没有这个保留策略：请检查 retention_policy", "check retention_policy")
         }
-        _ => later("暂时不能接收 / it cannot take it now"),
+        _ => later("暂时不能接收", "it cannot take it now"),
     }
 }
 

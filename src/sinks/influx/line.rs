@@ -14,15 +14,16 @@
 //! store them as 0. Readings of points that the plan no longer has go to the measurement `unplanned`.
 //!
 //! Once a minute comes one line of the gateway itself: measurement `gateway`, tag `gateway` (its name), and as fields every
-//! counter and gauge of `metrics.rs` by its name there, such as `readings` or `influx_lag`, all floats. These are produced
-//! when they are sent and stand in no journal: for the time of an outage there are none.
+//! counter and gauge of `metrics.rs` by its name there, such as `readings`, all floats, and `sink_lag`: how many entries
+//! this very store is behind. These are produced when they are sent and stand in no journal: for the time of an outage
+//! there are none.
 //!
 //! # Cardinality
 //! The tags are the plan's own ids: one series a point and field, and for hazards one a rule of a point. Nothing that
 //! a device sends (topic, address, text) becomes a tag or a name, so a stranger cannot make series.
 
 use crate::journal::Entry;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Sink};
 use crate::model::{Change, Plan, PointId, Quality, Reading, Span, Timestamp, Transition, Value};
 use influxdb2::models::data_point::{DataPoint, DataPointBuilder, WriteDataPoint};
 
@@ -47,11 +48,13 @@ impl Line {
     }
 }
 
-/// The gateway's own figures.
-pub(super) fn gateway_line(name: &str, metrics: &Metrics, at: Timestamp) -> Option<Line> {
+/// The gateway's own figures, and how far the store behind this sink is.
+pub(super) fn gateway_line(name: &str, metrics: &Metrics, sink: &Sink, at: Timestamp) -> Option<Line> {
     let line = DataPoint::builder("gateway").tag("gateway", name);
     let line = metrics.figures().into_iter().fold(line, |line, (name, value)| line.field(name, value));
-    finish(line, at)
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 entries")]
+    let lag = metrics.sink_lag.get_or_create(sink).get() as f64;
+    finish(line.field("sink_lag", lag), at)
 }
 
 /// An entry is written within seconds of its last change. One that is further from it was dated anew, with its readings;
@@ -132,4 +135,20 @@ fn finish(line: DataPointBuilder, at: Timestamp) -> Option<Line> {
     let mut text = Vec::with_capacity(160);
     line.timestamp(at.as_millis()).build().ok()?.write_data_point_to(&mut text).ok()?;
     Some(Line { text: String::from_utf8(text).ok()?, at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_store_is_told_how_far_behind_it_is_itself() {
+        let metrics = Metrics::new();
+        let (near, far) = (Sink::named("near"), Sink::named("far"));
+        metrics.sink_lag.get_or_create(&far).set(7);
+        let told = |sink| gateway_line("box", &metrics, sink, Timestamp::EPOCH).unwrap();
+        assert!(told(&near).has_field("sink_lag") && told(&near).has_field("readings"));
+        assert!(told(&near).text.contains("sink_lag=0"), "{}", told(&near).text);
+        assert!(told(&far).text.contains("sink_lag=7"), "{}", told(&far).text);
+    }
 }

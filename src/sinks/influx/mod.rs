@@ -31,11 +31,11 @@ pub use settings::{
     REFUSED_KIND, TIMEOUT_DEFAULT, Way,
 };
 
-use super::{Progress, Worker};
+use super::{Progress, Worker, of_journal};
 use crate::clock::Clock;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Sink};
-use crate::model::{Plan, Span, Timestamp};
+use crate::model::{Plan, Span, Text, Timestamp};
 use ahead::{Ahead, Next, Stretch};
 use delivery::{Delivery, Verdict};
 use line::Line;
@@ -97,7 +97,7 @@ pub struct Influx {
     refused_next: Option<u64>,
     /// Lines given up since the start.
     refused: u64,
-    notice: Option<(Instant, String)>,
+    notice: Option<(Instant, Text)>,
 }
 
 /// What was read of a stretch; an empty one when there was nothing.
@@ -265,7 +265,7 @@ impl Influx {
             return None;
         }
         self.figures_due = now + FIGURES_EVERY;
-        line::gateway_line(name, &self.metrics, self.clock.now())
+        line::gateway_line(name, &self.metrics, &self.sink, self.clock.now())
     }
 
     /// Sets aside what the store would drop in silence.
@@ -281,13 +281,18 @@ impl Influx {
         let span = |span: Option<Span>| span.unwrap_or_default();
         if !old.is_empty() {
             let keeps = span(self.settings.retention);
-            let reason =
-                format!("早于数据库的保留期 {keeps}，未发送 / older than the store keeps, {keeps}: not sent");
+            let reason = Text::new(
+                &format!("早于数据库的保留期 {keeps}，未发送"),
+                &format!("older than the store keeps, {keeps}: not sent"),
+            );
             self.keep_refused(&old, &reason, entry).await?;
         }
         if !new.is_empty() {
             let ahead = span(self.settings.future_max);
-            let reason = format!("时间超前 {ahead} 以上，未发送 / more than {ahead} in the future: not sent");
+            let reason = Text::new(
+                &format!("时间超前 {ahead} 以上，未发送"),
+                &format!("more than {ahead} in the future: not sent"),
+            );
             self.keep_refused(&new, &reason, entry).await?;
         }
         Ok(lines)
@@ -331,6 +336,7 @@ impl Influx {
                         if !good.is_empty() {
                             batch.posts.push_front(good);
                         }
+                        let reason = Text::new(&reason, &reason);
                         if let Err(trouble) = self.keep_refused(&bad, &reason, batch.through()).await {
                             batch.posts.push_front(bad);
                             return Err(trouble);
@@ -348,8 +354,9 @@ impl Influx {
         if batch.accepted == 0 && batch.refused >= REFUSED_ALONE_MAX {
             batch.refused = 0;
             batch.posts.push_front(post);
-            let reason = format!(
-                "服务器拒收每一行，问题不在数据本身 / the server refuses every line, so it is not the lines: {reason}"
+            let reason = Text::new(
+                &format!("服务器拒收每一行，问题不在数据本身：{reason}"),
+                &format!("the server refuses every line, so it is not the lines: {reason}"),
             );
             return Err(Trouble { reason, after: Some(PAUSE_MAX) });
         }
@@ -359,7 +366,7 @@ impl Influx {
             batch.posts.push_front(post);
             return Ok(());
         }
-        let kept = self.keep_refused(&post, reason, batch.through()).await;
+        let kept = self.keep_refused(&post, &Text::new(reason, reason), batch.through()).await;
         if kept.is_err() {
             batch.posts.push_front(post);
         } else {
@@ -369,7 +376,7 @@ impl Influx {
     }
 
     /// Counts refused lines and writes the first of them where a person can see them, before they are given up.
-    async fn keep_refused(&mut self, lines: &[Line], reason: &str, entry: u64) -> Result<(), Trouble> {
+    async fn keep_refused(&mut self, lines: &[Line], reason: &Text, entry: u64) -> Result<(), Trouble> {
         let mut number = match self.refused_next {
             Some(number) => number,
             None => self.refused_kept().await?,
@@ -383,7 +390,8 @@ impl Influx {
                 "at": at.to_string(),
                 "entry_at_most": entry,
                 "line": cut(line.text.trim_end()),
-                "reason": cut(reason),
+                "reason": cut(&reason.zh),
+                "reason_en": cut(&reason.en),
                 "alike": if index + 1 == listed { lines.len() - listed } else { 0 },
             });
             let key = format!("{}:{}", self.settings.name, number % REFUSED_KEPT);
@@ -395,16 +403,17 @@ impl Influx {
         let count = lines.len() as u64;
         self.metrics.influx_refused.inc_by(count);
         self.refused += count;
-        self.notice = Some((
-            Instant::now() + NOTICE_FOR,
-            format!(
-                "有 {0} 个数据点未被数据库保存（网关的曲线里仍有）/ {0} points were not stored there, the gateway's own charts have them: {1}",
-                self.refused,
-                cut(reason)
+        let refused = self.refused;
+        let notice = Text::new(
+            &format!("有 {refused} 个数据点未被数据库保存（网关的曲线里仍有）：{}", cut(&reason.zh)),
+            &format!(
+                "{refused} points were not stored there, the gateway's own charts have them: {}",
+                cut(&reason.en)
             ),
-        ));
+        );
+        self.notice = Some((Instant::now() + NOTICE_FOR, notice));
         let line = lines.first().map_or("", |line| cut(line.text.trim_end()));
-        let reason = cut(reason);
+        let reason = cut(&reason.en);
         tracing::warn!(sink = %self.settings.name, count, line, reason, "Lines were not stored by the time-series server.");
         Ok(())
     }
@@ -421,7 +430,6 @@ impl Influx {
 
     fn show_lag(&self, cursor: u64) {
         let lag = i64::try_from(self.recorded.borrow().saturating_sub(cursor)).unwrap_or(i64::MAX);
-        self.metrics.influx_lag.set(lag);
         self.metrics.sink_lag.get_or_create(&self.sink).set(lag);
     }
 }
@@ -436,7 +444,7 @@ impl Worker for Influx {
                 let wait = after.unwrap_or_else(|| self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
                 self.pause = (self.pause * 2).min(PAUSE_MAX);
                 let sink = &self.settings.name;
-                tracing::warn!(%sink, wait_ms = wait.as_millis(), reason, "The time-series server is not reached.");
+                tracing::warn!(%sink, wait_ms = wait.as_millis(), reason = %reason.en, "The time-series server is not reached.");
                 Progress::BackOff { wait, reason }
             }
         }
@@ -464,20 +472,20 @@ impl Worker for Influx {
         }
     }
 
-    fn notice(&self) -> Option<String> {
+    fn notice(&self) -> Option<Text> {
         let (until, text) = self.notice.as_ref()?;
         (Instant::now() < *until).then(|| text.clone())
     }
 }
 
 struct Trouble {
-    reason: String,
+    reason: Text,
     after: Option<Duration>,
 }
 
 impl Trouble {
     fn journal(error: &dyn std::fmt::Display) -> Self {
-        Self { reason: format!("日志 / the journal: {error}"), after: None }
+        Self { reason: of_journal(error), after: None }
     }
 }
 

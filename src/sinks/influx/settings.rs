@@ -8,7 +8,7 @@ pub const CURSOR: &str = "influx";
 
 /// The kind of the journal's documents that keep refused lines, under the key `<store>:<number modulo 100>`. Each is JSON:
 /// `sink` the store's name, `number` counting from 0, `at` when it was given up, `entry_at_most` the newest entry it may
-/// come from, `line` as it was posted, `reason` in the server's words or ours, `alike` how many more were refused
+/// come from, `line` as it was posted, `reason` and `reason_en` in the server's words or ours, `alike` how many more were refused
 /// together with it and are not listed.
 pub const REFUSED_KIND: &str = "influx-refused";
 

@@ -20,7 +20,7 @@ pub use credentials::{Credentials, Rights, User};
 use super::{Acks, Arrival, Intake};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex};
+use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -159,8 +159,8 @@ async fn serve(
     mut acks: Acks,
     cancel: CancellationToken,
 ) {
-    let up =
-        LinkChange { link: ingest.link.clone(), up: true, reason: "the embedded broker listens".to_owned() };
+    let reason = Text::new("内置 MQTT 服务已启动", "the embedded broker listens");
+    let up = LinkChange { link: ingest.link.clone(), up: true, reason };
     // On the side, so that a full pipeline at the start delays nobody's connection.
     let said = tokio::spawn({
         let intake = ingest.intake.clone();

@@ -18,7 +18,7 @@ mod unit;
 use super::{Arrival, Intake};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, RegisterTable, SourceIndex};
+use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, RegisterTable, SourceIndex, Text};
 use connection::Connection;
 use schedule::{Ask, Finished, Lane, Next, Schedule};
 use std::convert::Infallible;
@@ -243,8 +243,12 @@ impl Bus {
                 self.deliver(finished).await?;
             }
             if let Some(up) = change {
-                let reason = if up { "a unit answers again" } else { "connected, but no unit answers" };
-                self.report(up, reason.to_owned()).await?;
+                let reason = if up {
+                    Text::new("从站恢复应答", "a unit answers again")
+                } else {
+                    Text::new("已连接，但没有从站应答", "connected, but no unit answers")
+                };
+                self.report(up, reason).await?;
             }
             if !keep {
                 return Ok(());
@@ -286,7 +290,7 @@ impl Bus {
         };
         self.wake_side.notify_one();
         match change {
-            Some(true) => self.report(true, "connected".to_owned()).await,
+            Some(true) => self.report(true, Text::new("已连接", "connected")).await,
             _ => Ok(()),
         }
     }
@@ -302,7 +306,9 @@ impl Bus {
         };
         if change.is_some() {
             let BusSettings { host, port, .. } = &self.settings;
-            self.report(false, format!("cannot connect to {host}:{port}: {error}")).await?;
+            let Text { zh, en } = super::of_connection(error);
+            let zh = format!("连不上 {host}:{port}：{zh}");
+            self.report(false, Text::new(&zh, &format!("cannot connect to {host}:{port}: {en}"))).await?;
         }
         for round in lost {
             self.deliver(round).await?;
@@ -310,7 +316,7 @@ impl Bus {
         Ok(())
     }
 
-    async fn report(&self, up: bool, reason: String) -> Result<(), Gone> {
+    async fn report(&self, up: bool, reason: Text) -> Result<(), Gone> {
         let change = LinkChange { link: self.settings.link.clone(), up, reason };
         self.intake.send(Arrival::Link(change)).await.map_err(|_| Gone)
     }

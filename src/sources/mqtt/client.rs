@@ -8,7 +8,7 @@ use super::topics::Topics;
 use super::{CONNECT_MAX, DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES, SUBSCRIBE_MAX, WRITE_MAX};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Timestamp};
+use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Text, Timestamp};
 use crate::sources::{Acks, Intake};
 use bytes::Bytes;
 use rumqttc::{
@@ -119,7 +119,7 @@ impl Client {
             event_loop.state.events.clear();
             let reason = lost.reason(&self.settings);
             let wait = backoff.next(begun.elapsed());
-            warn!(link = %self.settings.link, retry_in_ms = wait.as_millis(), "link is down: {reason}");
+            warn!(link = %self.settings.link, retry_in_ms = wait.as_millis(), "link is down: {}", reason.en);
             self.announce(false, reason);
             if let Err(Over) = self.beside(tokio::time::sleep(wait)).await {
                 break;
@@ -149,7 +149,7 @@ impl Client {
     async fn introduce(&mut self, event_loop: &mut EventLoop) -> Result<(), Lost> {
         let mut packets = Vec::with_capacity(2);
         if self.settings.filters.is_empty() {
-            self.announce(true, "connected, no topics to subscribe".to_owned());
+            self.announce(true, Text::new("已连接，没有要订阅的主题", "connected, no topics to subscribe"));
         } else {
             let filters =
                 self.settings.filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
@@ -271,16 +271,19 @@ impl Client {
             .map(|(filter, _)| filter.as_str())
             .collect();
         if refused.is_empty() {
-            self.announce(true, "connected and subscribed".to_owned());
+            self.announce(true, Text::new("已连接并订阅", "connected and subscribed"));
         } else {
-            let reason = format!("the broker refused the topics {refused:?}: check its access list");
-            warn!(link = %self.settings.link, "{reason}");
+            let reason = Text::new(
+                &format!("服务器拒绝订阅 {refused:?}：请检查它的访问控制"),
+                &format!("the broker refused the topics {refused:?}: check its access list"),
+            );
+            warn!(link = %self.settings.link, "{}", reason.en);
             self.announce(false, reason);
         }
     }
 
     /// Says that the link came up or went down, only when that is new.
-    fn announce(&mut self, up: bool, reason: String) {
+    fn announce(&mut self, up: bool, reason: Text) {
         if self.up.replace(up) == Some(up) {
             return;
         }
@@ -360,7 +363,7 @@ impl Client {
         if connected {
             let farewell = self.status(OFFLINE).into_iter().chain([Packet::Disconnect]);
             if let Err(lost) = write(event_loop, farewell).await {
-                info!(link = %self.settings.link, "left without a farewell: {}", lost.reason(&self.settings));
+                info!(link = %self.settings.link, "left without a farewell: {}", lost.reason(&self.settings).en);
             }
         }
     }
@@ -389,7 +392,7 @@ fn answer(epoch: u32, delivery: Delivery) -> Option<Packet> {
 /// Writes packets past rumqttc's request channel, with one flush.
 async fn write(event_loop: &mut EventLoop, packets: impl IntoIterator<Item = Packet>) -> Result<(), Lost> {
     let Some(network) = event_loop.network.as_mut() else {
-        return Err(Lost::WriteFailed("not connected".to_owned()));
+        return Err(Lost::WriteFailed(Text::new("没有连接", "not connected")));
     };
     let all = async {
         for packet in packets {
@@ -399,7 +402,11 @@ async fn write(event_loop: &mut EventLoop, packets: impl IntoIterator<Item = Pac
     };
     match tokio::time::timeout(WRITE_MAX, all).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Lost::WriteFailed(error.to_string())),
-        Err(_) => Err(Lost::WriteFailed(format!("nothing for {} s", WRITE_MAX.as_secs()))),
+        Ok(Err(error)) => Err(Lost::WriteFailed(Text::new(&error.to_string(), &error.to_string()))),
+        Err(_) => {
+            let seconds = WRITE_MAX.as_secs();
+            let why = Text::new(&format!("{seconds} 秒写不出去"), &format!("nothing for {seconds} s"));
+            Err(Lost::WriteFailed(why))
+        }
     }
 }

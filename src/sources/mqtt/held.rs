@@ -149,7 +149,7 @@ mod tests {
         let mut held = Held::new(to);
         for n in 0..1000 {
             let link = LinkId::parse("hall").unwrap();
-            held.put_link(LinkChange { link, up: n % 2 == 0, reason: String::new() });
+            held.put_link(LinkChange { link, up: n % 2 == 0, reason: crate::model::Text::new("", "") });
         }
         assert_eq!(held.queue.len(), 1);
         assert!(matches!(held.queue.front(), Some(Arrival::Link(change)) if !change.up));

@@ -1,19 +1,26 @@
 //! From our settings to rumqttc's.
 
 use super::{MqttSettings, OFFLINE, WIRE_BYTES_MAX};
+use crate::model::Text;
 use rumqttc::{LastWill, MqttOptions, QoS};
 use std::time::Duration;
 
 /// rumqttc's options, or why these settings can never work. Checked here because rumqttc panics on some.
-pub(super) fn options(settings: &MqttSettings) -> Result<MqttOptions, String> {
+pub(super) fn options(settings: &MqttSettings) -> Result<MqttOptions, Text> {
     if settings.client_id.is_empty() {
-        return Err("the client id is empty: a session cannot be kept without one".to_owned());
+        return Err(Text::new(
+            "客户端标识是空的，无法保持会话",
+            "the client id is empty: a session cannot be kept without one",
+        ));
     }
     if settings.keep_alive < Duration::from_secs(1) {
-        return Err("the keep-alive is shorter than a second".to_owned());
+        return Err(Text::new("心跳间隔不到一秒", "the keep-alive is shorter than a second"));
     }
     if let Some(filter) = settings.filters.iter().find(|f| !rumqttc::valid_filter(f)) {
-        return Err(format!("{filter:?} is no MQTT topic filter"));
+        return Err(Text::new(
+            &format!("{filter:?} 不是 MQTT 主题过滤器"),
+            &format!("{filter:?} is no MQTT topic filter"),
+        ));
     }
     let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
     options.set_keep_alive(settings.keep_alive);
@@ -25,7 +32,10 @@ pub(super) fn options(settings: &MqttSettings) -> Result<MqttOptions, String> {
     }
     if let Some(topic) = &settings.will_topic {
         if !rumqttc::valid_topic(topic) {
-            return Err(format!("{topic:?} is no MQTT topic"));
+            return Err(Text::new(
+                &format!("{topic:?} 不是 MQTT 主题"),
+                &format!("{topic:?} is no MQTT topic"),
+            ));
         }
         options.set_last_will(LastWill::new(topic, OFFLINE, QoS::AtLeastOnce, true));
     }

@@ -124,10 +124,7 @@ async fn lines_and_hazards_go_when_they_are_too_old_or_too_many() {
 
 /// One commit without anything in it, at that time.
 async fn commit(journal: &Journal, no: u64, at: Timestamp) {
-    let entry = Entry { at, ..(*write(no, vec![]).entry).clone() };
-    let write =
-        Write { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None };
-    journal.append(write).await.unwrap();
+    journal.append(write_at(no, at, vec![])).await.unwrap();
     journal.move_cursor("a store", no).await.unwrap();
 }
 
@@ -182,6 +179,34 @@ async fn nothing_grows_old_in_a_wrong_future_however_often_the_box_is_started_in
 }
 
 #[tokio::test]
+async fn a_quiet_site_is_told_how_long_its_room_lasts_after_ten_minutes_and_a_busy_one_no_oftener_than_needed()
+ {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits { ballast_bytes: 4096, ..Limits::default() };
+    let (journal, _) = Journal::open(dir.path(), limits, Metrics::new()).unwrap();
+    let mut no = 0;
+    let mut commit = async |secs: u64| {
+        no += 1;
+        let readings = vec![reading("m/noise", 1.0, at(secs))];
+        journal.append(write_at(no, at(secs), readings)).await.unwrap();
+        journal.health().room
+    };
+    for minute in (0..10).step_by(2) {
+        assert_eq!(commit(minute * 60).await.entries_a_day, None, "minute {minute}");
+    }
+    let room = commit(600).await;
+    assert!(room.entries_a_day.is_some_and(|bytes| bytes > 0), "{room:?}");
+    assert_eq!(room.days_until_full(), None, "more than ten years");
+    // A commit a second: one look in a quarter of an hour, at its end.
+    for second in 1..=900 {
+        let looked_at = commit(600 + second).await.entries.1;
+        assert_eq!(looked_at == room.entries.1, second < 900, "second {second}");
+    }
+    // A clock that was stepped back is no reason to wait for its return.
+    assert_eq!(commit(10).await.entries.1, *journal.head().borrow());
+}
+
+#[tokio::test]
 async fn the_health_says_what_takes_the_room_and_how_long_it_lasts() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits { bytes_max: 64 << 20, ballast_bytes: 4096, ..Limits::default() };
@@ -192,17 +217,7 @@ async fn the_health_says_what_takes_the_room_and_how_long_it_lasts() {
     for no in 1..=900 {
         let at = at(no * 12);
         let readings = (0..100).map(|n| reading("m/noise", fastrand::f64() + f64::from(n), at)).collect();
-        let entry = Entry { at, ..(*write(no, readings).entry).clone() };
-        journal
-            .append(Write {
-                entry: Arc::new(entry),
-                facts: vec![],
-                receipts: vec![],
-                strays: vec![],
-                restamp: None,
-            })
-            .await
-            .unwrap();
+        journal.append(write_at(no, at, readings)).await.unwrap();
     }
     let room = journal.health().room;
     let file = journal.health().bytes;

@@ -236,7 +236,8 @@ async fn a_link_is_up_since_the_time_that_the_clock_shows_now() {
     let dir = TempDir::new().unwrap();
     let stage = Stage::set(dir.path(), at_time(Clock::simulated(Timestamp::from_secs(100))));
     let link = LinkId::parse("broker").unwrap();
-    let change = LinkChange { link: link.clone(), up: true, reason: "test".to_owned() };
+    let change =
+        LinkChange { link: link.clone(), up: true, reason: fengsui::model::Text::new("测试", "test") };
     stage.to.send(Arrival::Link(change)).await.unwrap();
     until("the link is up", || stage.links.borrow().contains_key(&link)).await;
     step(&stage, EVE.since(Timestamp::from_secs(100))).await;
@@ -282,7 +283,11 @@ async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_
     })
     .await;
     clock.step_simulated(Span::from_secs(1_800_000_000));
-    let change = LinkChange { link: LinkId::parse("broker").unwrap(), up: true, reason: "test".to_owned() };
+    let change = LinkChange {
+        link: LinkId::parse("broker").unwrap(),
+        up: true,
+        reason: fengsui::model::Text::new("测试", "test"),
+    };
     to.send(Arrival::Link(change)).await.unwrap();
     soon("the fault is over", async {
         let mut recorded = journal.recorded();

@@ -9,6 +9,7 @@ use fengsui::model::Plan;
 use fengsui::series::{Imported, Keep, Retention};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 const FORMATS: [Format; 3] = [Format::Csv, Format::Ndjson, Format::Lp];
 const HOUR: i64 = 3_600_000;

@@ -66,14 +66,14 @@ async fn write_all(sink: &mut Folder) {
         match sink.step().await {
             Progress::Delivered { .. } => {}
             Progress::Idle => return,
-            Progress::BackOff { reason, .. } => panic!("{reason}"),
+            Progress::BackOff { reason, .. } => panic!("{}", reason.en),
         }
     }
 }
 
 async fn refused(sink: &mut Folder) -> String {
     match sink.step().await {
-        Progress::BackOff { reason, .. } => reason,
+        Progress::BackOff { reason, .. } => format!("{} / {}", reason.zh, reason.en),
         other => panic!("{other:?}"),
     }
 }

@@ -130,7 +130,7 @@ async fn after_thirty_days_away_live_values_go_first_and_everything_arrives_once
                 sink.woken().await;
                 tokio::time::resume();
             }
-            Progress::BackOff { reason, .. } => panic!("{reason}"),
+            Progress::BackOff { reason, .. } => panic!("{}", reason.en),
         }
     }
     let took = begun_catching_up.elapsed().as_secs_f64();
@@ -172,7 +172,7 @@ async fn killed_while_history_is_caught_up_it_sends_live_ones_again_and_loses_no
         match sink.step().await {
             Progress::Idle => sink.woken().await,
             Progress::Delivered { .. } => {}
-            Progress::BackOff { reason, .. } => panic!("{reason}"),
+            Progress::BackOff { reason, .. } => panic!("{}", reason.en),
         }
     }
     assert_eq!(influxd.count("site", "residual_current", "value").await, 2000);

@@ -38,6 +38,7 @@ async fn every_point_is_in_a_real_influxdb_1_exactly_once_although_it_was_down_i
 
     influxd.start().await;
     let Progress::BackOff { reason, .. } = sink.step().await else { panic!("there is no database yet") };
+    let reason = reason.en;
     assert!(
         reason.contains("check the address, the organisation and the bucket, or the database"),
         "{reason}"
@@ -52,13 +53,13 @@ async fn every_point_is_in_a_real_influxdb_1_exactly_once_although_it_was_down_i
     }
     house.append(Vec::new(), vec![transition(false), transition(true)]).await;
     assert!(matches!(sink.step().await, Progress::BackOff { .. }));
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (1, 4));
+    assert_eq!((house.cursor().await, house.lag()), (1, 4));
 
     // The gateway is started again as well: only the cursor remembers.
     influxd.start().await;
     let mut sink = house.sink_with(&influxd.url(), with_login);
     drain(&mut sink).await;
-    assert_eq!((house.cursor().await, house.metrics.influx_lag.get()), (5, 0));
+    assert_eq!((house.cursor().await, house.lag()), (5, 0));
     let expected: Vec<(i64, f64)> =
         (0..700).map(|n| ((START + Span::from_secs(i64::from(n))).as_millis(), f64::from(n))).collect();
     assert_eq!(values(&influxd).await, expected);
@@ -99,6 +100,7 @@ async fn a_wrong_password_or_policy_loses_nothing_and_says_what_to_do() {
             settings.way = Way::V1 { database: "site".into(), retention_policy, login };
         });
         let Progress::BackOff { reason, .. } = sink.step().await else { panic!("it went on") };
+        let reason = reason.en;
         assert!(reason.contains(expected) && !reason.contains(password), "{reason}");
         assert_eq!((house.cursor().await, house.metrics.influx_refused.get()), (0, 0));
     }
@@ -127,10 +129,10 @@ async fn a_field_of_another_type_costs_its_own_lines_and_one_more_post() {
     assert_eq!((house.cursor().await, house.metrics.influx_refused.get()), (1, 40));
     let refused = house.refused().await;
     assert_eq!(refused.len(), 3, "a few of the forty, word for word");
-    assert!(refused.iter().all(|one| one["reason"].as_str().unwrap().contains("field type conflict")));
+    assert!(refused.iter().all(|one| one["reason_en"].as_str().unwrap().contains("field type conflict")));
     assert!(refused.iter().any(|one| one["alike"] == 37), "{refused:?}");
     let notice = sink.notice().expect("a person is told");
-    assert!(notice.contains("40 个") && notice.contains("field type conflict"), "{notice}");
+    assert!(notice.zh.contains("40 个") && notice.en.contains("field type conflict"), "{notice:?}");
 }
 
 #[tokio::test]
@@ -149,7 +151,7 @@ async fn points_beyond_the_retention_policy_are_told_kept_and_hold_nothing_up() 
     assert_eq!(sink.step().await, Progress::Delivered { entries: 1, lines: 30 });
     assert_eq!(values(&influxd).await.len(), 30);
     assert_eq!((house.cursor().await, house.metrics.influx_refused.get()), (1, 30));
-    let reason = |refused: &[serde_json::Value]| refused[0]["reason"].as_str().unwrap().to_owned();
+    let reason = |refused: &[serde_json::Value]| refused[0]["reason_en"].as_str().unwrap().to_owned();
     assert!(reason(&house.refused().await).contains("points beyond retention policy"));
 
     // Told what the store keeps, the gateway does not even send them.
@@ -162,8 +164,8 @@ async fn points_beyond_the_retention_policy_are_told_kept_and_hold_nothing_up() 
     assert_eq!((house.cursor().await, house.metrics.influx_refused.get()), (2, 60));
     let refused = house.refused().await;
     let last = refused.iter().max_by_key(|one| one["number"].as_u64()).unwrap();
-    assert!(last["reason"].as_str().unwrap().contains("older than the store keeps, 24 h"), "{last}");
-    assert!(sink.notice().unwrap().contains("早于数据库的保留期"));
+    assert!(last["reason_en"].as_str().unwrap().contains("older than the store keeps, 24 h"), "{last}");
+    assert!(sink.notice().unwrap().zh.contains("早于数据库的保留期"));
 }
 
 /// VictoriaMetrics says yes to these and drops them: only the gateway can tell.
@@ -190,7 +192,7 @@ async fn what_victoria_metrics_would_drop_in_silence_is_kept_and_told() {
     assert_eq!(sink.step().await, Progress::Delivered { entries: 1, lines: 1 });
     assert_eq!(house.metrics.influx_refused.get(), 2);
     let reasons: Vec<String> =
-        house.refused().await.iter().map(|one| one["reason"].as_str().unwrap().to_owned()).collect();
+        house.refused().await.iter().map(|one| one["reason_en"].as_str().unwrap().to_owned()).collect();
     assert!(reasons.iter().any(|reason| reason.contains("more than 48 h in the future")), "{reasons:?}");
     assert!(
         reasons.iter().any(|reason| reason.contains("older than the store keeps, 87600 h")),

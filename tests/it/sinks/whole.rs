@@ -45,7 +45,7 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
     pen.publish(&topic("sd-1"), r#"{"smoke":true}"#).await;
     gateway.hazard("sd-1/smoke", "smoke-fire", |_| true).await;
     soon("both are missed on the health page", async {
-        while gateway.page("/health").await.matches("cannot post to").count() < 2 {
+        while gateway.page("/health").await.matches("连不上 http").count() < 2 {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })

@@ -75,7 +75,7 @@ impl Stage {
         let _alone = self.writing.lock().await;
         let entry = self.entry(readings, &changes, notes, operator);
         let facts = changes.iter().map(|(_, hazard)| fact(hazard)).collect();
-        let write = Write { entry: Arc::new(entry), facts, receipts: Vec::new(), strays, restamp: None };
+        let write = Write { facts, strays, ..Write::of(entry) };
         let no = write.entry.no;
         self.journal.append(write).await.unwrap();
         no
@@ -229,25 +229,26 @@ pub(crate) async fn room_in(
 }
 
 fn health(clock: &Clock) -> Health {
-    let link = |name: &str, up, reason: &str| LinkHealth {
+    let link = |name: &str, up, (zh, en)| LinkHealth {
         link: LinkId::parse(name).unwrap(),
         up,
         since: clock.now() - Span::from_secs(3600),
-        reason: reason.to_owned(),
+        reason: Text::new(zh, en),
     };
     Health {
         set_aside: Vec::new(),
         backup: None,
+        backup_late_after: None,
         links: vec![
-            link("broker", true, "MQTT 127.0.0.1:1883"),
-            link("pump-room-bus", false, "Modbus TCP: no answer from 3 units"),
+            link("broker", true, ("已连接", "connected")),
+            link("pump-room-bus", false, ("已连接，但没有从站应答", "connected, but no unit answers")),
         ],
         sinks: vec![
             SinkHealth { name: "series".into(), lag: 0, last_error: None, hours_left: None },
             SinkHealth {
                 name: "influx".into(),
                 lag: 214,
-                last_error: Some("503 Service Unavailable".into()),
+                last_error: Some(Text::new("应答 503：暂时不能接收", "answered 503: it cannot take it now")),
                 hours_left: Some(96),
             },
         ],

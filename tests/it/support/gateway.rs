@@ -1,5 +1,6 @@
 //! A whole gateway, in this process or as a child, with its page's API and a publisher that shares no code with it.
 
+use super::journal::everything;
 use super::ports::{PATIENCE, free_port, soon, until};
 use fengsui::app::{self, Options};
 use fengsui::clock::Clock;
@@ -182,15 +183,7 @@ impl House {
     /// What the journal holds, once the gateway has ended: every entry, and what stands.
     pub(crate) async fn journal(&self) -> (Vec<Arc<Entry>>, Vec<Fact>) {
         let (journal, restored) = Journal::open(&self.data(), Limits::default(), Metrics::new()).unwrap();
-        let mut entries: Vec<Arc<Entry>> = Vec::new();
-        loop {
-            let after = entries.last().map_or(0, |entry| entry.no);
-            let more = journal.read_recorded_after(after, 1000).await.unwrap();
-            if more.is_empty() {
-                return (entries, restored.facts);
-            }
-            entries.extend(more);
-        }
+        (everything(&journal).await, restored.facts)
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod doctor;
 pub(crate) mod duty_room;
 pub(crate) mod gateway;
 pub(crate) mod influxd;
+pub(crate) mod journal;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;

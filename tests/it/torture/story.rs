@@ -3,6 +3,7 @@
 
 use crate::support::bad_disk::BadDisk;
 use crate::support::doctor::find;
+use crate::support::journal::everything;
 use fengsui::cli::doctor::{Grade, Patient, examine};
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Restored, Write};
 use fengsui::metrics::Metrics;
@@ -12,7 +13,6 @@ use fengsui::model::{
 };
 use fengsui::series::Series;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Entries of a whole life. Ten minutes apart, so that tails are sealed on the way.
@@ -121,13 +121,7 @@ fn write(no: u64) -> Write {
         notes: vec![note],
     };
     let facts = facts.into_iter().collect();
-    Write {
-        entry: Arc::new(entry),
-        facts,
-        receipts: (0..20).map(|n| no * 100 + n).collect(),
-        strays: vec![],
-        restamp: None,
-    }
+    Write { facts, receipts: (0..20).map(|n| no * 100 + n).collect(), ..Write::of(entry) }
 }
 
 fn document(no: u64) -> String {
@@ -227,7 +221,7 @@ pub(super) async fn check(disk: &BadDisk, promised: &Promised) {
     assert_eq!(restored.recovered, None, "it had to be repaired; {promised:?}");
     let head = restored.head;
     assert!((promised.acknowledged..=promised.tried).contains(&head), "the head is {head}; {promised:?}");
-    let entries = journal.read_recorded_after(0, 1000).await.unwrap();
+    let entries = everything(&journal).await;
     assert_eq!(entries.len() as u64, head);
     for (no, entry) in (1..).zip(&entries) {
         assert_eq!(**entry, *write(no).entry, "entry {no} is another one; {promised:?}");

@@ -54,6 +54,32 @@ async fn the_health_page_speaks_chinese_and_says_how_far_back_the_journal_goes()
 }
 
 #[tokio::test]
+async fn the_notes_of_links_and_sinks_are_chinese_on_the_chinese_page_and_english_on_the_english_one() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let now = room.clock.now();
+    let kept = serde_json::json!({
+        "sink": "influx", "number": 1, "at": now.as_millis(), "line": "a value=1",
+        "reason": "早于数据库的保留期", "reason_en": "older than the store keeps",
+    });
+    room.journal.put_document("influx-refused", "influx:1", Some(&kept.to_string()), now).await.unwrap();
+    let notes = [
+        ("已连接，但没有从站应答", "connected, but no unit answers"),
+        ("应答 503：暂时不能接收", "answered 503: it cannot take it now"),
+        ("早于数据库的保留期", "older than the store keeps"),
+    ];
+    let chinese = page(&room, "/health", &cookie).await;
+    let english = page(&room, "/health", &format!("{cookie}; fengsui_lang=en")).await;
+    for (zh, en) in notes {
+        assert!(chinese.contains(zh) && !chinese.contains(en), "{en}: {chinese}");
+        assert!(english.contains(en) && !english.contains(zh), "{zh}: {english}");
+    }
+    let health = json(send(&room, ask("GET", "/api/v1/health", &cookie)).await).await;
+    assert_eq!(health["links"][1]["reason"], serde_json::json!({ "zh": notes[0].0, "en": notes[0].1 }));
+    assert_eq!(health["sinks"][1]["last_error"]["zh"], notes[1].0);
+}
+
+#[tokio::test]
 async fn what_needs_a_person_stands_in_the_bar_of_every_page_until_it_is_over() {
     let room = filled().await;
     let cookie = sign_in(&room).await;
@@ -86,6 +112,46 @@ async fn what_needs_a_person_stands_in_the_bar_of_every_page_until_it_is_over() 
     assert_eq!(bar(&page(&room, "/", &cookie).await), "");
     let health = page(&room, "/health", &cookie).await;
     assert!(health.contains("/mnt/usb/1 3.4 MB") && health.contains("还能缓存 <b>24小时</b>"), "{health}");
+}
+
+#[tokio::test]
+async fn a_scheduled_backup_that_is_late_is_a_fault_on_every_page_although_nothing_failed() {
+    use fengsui::model::Span;
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let day = |days: i64| Span::from_secs(days * 86_400);
+    let late_after = fengsui::backup::late_after(day(1));
+    assert_eq!(late_after, day(3));
+    let made = |age: Span| {
+        let at = room.clock.now() - age;
+        Backup { at, file: "/mnt/usb/1".into(), bytes: 3_400_000, error: None, good_at: Some(at) }
+    };
+    let set = |backup: Option<Backup>, late| {
+        room.health.send_modify(|health| {
+            health.links.clear();
+            (health.backup, health.backup_late_after) = (backup, late);
+        });
+    };
+    set(Some(made(day(2))), Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "one was missed");
+    set(Some(made(day(5))), Some(late_after));
+    for path in ["/", "/log", "/points/ef-01/residual_current"] {
+        assert_eq!(bar(&page(&room, path, &cookie).await), "备份 超期，上次成功 5天前", "{path}");
+    }
+    let english = format!("{cookie}; fengsui_lang=en");
+    assert_eq!(bar(&page(&room, "/", &english).await), "Backup Late, the last one 5 d ago");
+    assert!(page(&room, "/health", &cookie).await.contains("请检查 U 盘"), "it says what to do");
+    set(Some(made(day(5))), None);
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "they are made by hand");
+    set(Some(made(Span::from_secs(-3600))), Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "one from the future is not late");
+    // One that failed says why instead.
+    set(Some(failed_backup(&room)), Some(Span::from_secs(3600)));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "备份 失败 2小时前");
+    set(None, Some(late_after));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "", "the first one has time");
+    set(None, Some(Span::from_secs(-1)));
+    assert_eq!(bar(&page(&room, "/", &cookie).await), "备份 超期，从未成功");
 }
 
 #[tokio::test]

@@ -182,6 +182,32 @@ async fn a_resume_after_a_cut_loses_nothing_and_no_transition() {
 }
 
 #[tokio::test]
+async fn a_resume_behind_entries_of_thousands_of_readings_tells_all_of_them() {
+    let room = filled().await;
+    let cookie = sign_in(&room).await;
+    let before = *room.journal.head().borrow();
+    // More than the journal keeps in memory: they come from the disk, one at a time.
+    let many = |point: &str| vec![reading(&room, point, 1); 20_000];
+    room.stage.append(many("sd-203/smoke_state"), vec![], vec![]).await;
+    room.stage.append(many("sd-204/smoke_state"), vec![], vec![]).await;
+    room.stage.append(many("sd-203/smoke_state"), vec![], vec![]).await;
+    let last =
+        room.stage.append(vec![reading(&room, "sd-101/smoke_state", 2)], vec![fire(&room)], vec![]).await;
+    reached(&room, last).await;
+    let mut request = ask("GET", "/api/v1/live", &cookie);
+    request.headers_mut().insert("last-event-id", before.to_string().parse().unwrap());
+    let mut stream = send(&room, request).await.into_body().into_data_stream();
+    let events = read_until(&mut stream, "change").await;
+    let change = events.last().unwrap();
+    assert!(change.contains(&format!("id: {last}")) && change.contains("9.sd-101.smoke_state"), "{change}");
+    let line = change.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let json: Value = serde_json::from_str(line).unwrap();
+    let mut told = points(&json);
+    told.sort_unstable();
+    assert_eq!(told, ["sd-101/smoke_state", "sd-203/smoke_state", "sd-204/smoke_state"]);
+}
+
+#[tokio::test]
 async fn a_flood_of_readings_is_told_at_most_four_times_a_second() {
     const COMMITS: u32 = 60;
     let room = filled().await;
