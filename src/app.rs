@@ -15,7 +15,7 @@ use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{Delivery, LinkId, SourceIndex, Span, Text};
-use crate::pipeline::{Binding, LinkState, Parts, Pipeline, Rhythm, Router, Window};
+use crate::pipeline::{Binding, Heard, LinkState, Parts, Pipeline, Rhythm, Router, Window};
 use crate::series::{self, Series};
 use crate::sinks;
 use crate::sources::{self, Arrival, broker, modbus, mqtt};
@@ -181,7 +181,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     drop(intake);
 
     let (link_sender, links) = watch::channel(BTreeMap::new());
-    let engine = Engine::restore(config.plan.clone(), restored.facts, &series.all_last(), clock.now());
+    let newest = series.all_last();
+    let engine = Engine::restore(config.plan.clone(), restored.facts, &newest, clock.now());
     let parts = Parts {
         engine,
         router: Router::new(config.bindings.iter().map(binding).collect()),
@@ -189,6 +190,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         head: restored.head,
         recovered: restored.recovered,
         receipts: restored.receipts,
+        heard: Heard::of(&newest),
         acks: ways_back.acks,
         clock: clock.clone(),
         metrics: metrics.clone(),

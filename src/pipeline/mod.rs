@@ -12,10 +12,12 @@
 
 mod batch;
 mod commit;
+mod heard;
 mod receipts;
 mod route;
 mod time;
 
+pub use heard::{AHEAD_MAX, Heard};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
 pub use route::{Binding, Route, Router};
 pub use time::HELD_BACK_MAX;
@@ -34,7 +36,7 @@ use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
 use receipts::{Receipts, fingerprint};
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 use time::{Stepped, Unset};
 use tokio::sync::{mpsc, watch};
@@ -43,9 +45,6 @@ use tokio_util::sync::CancellationToken;
 /// Arrivals taken at once, before the loop looks at the clock, the operators and the commit under way. Batches grow while
 /// a commit runs, not by this figure. 128 × about 10 µs: 1.3 ms; a turn of the loop itself costs 1 or 2 µs.
 pub const ARRIVALS_AT_ONCE: usize = 128;
-
-/// How far a burst's times may run ahead of the clock, so that each frame of a device has a millisecond of its own.
-pub const AHEAD_MAX: Span = Span::from_secs(1);
 
 /// Readings in one entry. At about 100 bytes each in memory this is 1 MB; the journal's blob is a tenth of that.
 pub const ENTRY_READINGS_MAX: usize = 10_000;
@@ -118,6 +117,8 @@ pub struct Parts {
     pub recovered: Option<Text>,
     /// Fingerprints of messages that the journal already has.
     pub receipts: HashSet<u64>,
+    /// When each device was heard last, as the journal has it.
+    pub heard: Heard,
     /// The way back to each source, by its index.
     pub acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     /// Time.
@@ -155,8 +156,7 @@ pub struct Pipeline {
     receipts: Receipts,
     unset: Option<Unset>,
     stepped: Option<Stepped>,
-    /// When each device's newest frame was received, as it was written: see [`Pipeline::own_millisecond`].
-    heard: HashMap<DeviceId, Timestamp>,
+    heard: Heard,
     /// What `gateway/disk` was last told, and when to look again.
     disk_full: Option<bool>,
     look_at_disk: Timestamp,
@@ -195,7 +195,7 @@ impl Pipeline {
             receipts: Receipts::new(parts.receipts),
             unset: None,
             stepped: None,
-            heard: HashMap::new(),
+            heard: parts.heard,
             disk_full: None,
             look_at_disk: Timestamp::EPOCH,
             next_no: parts.head + 1,
@@ -325,24 +325,11 @@ impl Pipeline {
         }
     }
 
-    /// No two frames of a device are received in the same millisecond: a store keeps one value a point and time, so of a
-    /// burst without times of its own only the last reading would be left there. A device that sends more than a
-    /// thousand frames a second for longer than [`AHEAD_MAX`] shares its milliseconds again.
-    fn own_millisecond(&mut self, device: &DeviceId, received_at: Timestamp) -> Timestamp {
-        let Some(last) = self.heard.get_mut(device) else {
-            self.heard.insert(device.clone(), received_at);
-            return received_at;
-        };
-        // Far ahead is not a burst: the clock was set back.
-        let ahead = last.since(received_at);
-        let own =
-            if ahead >= Span::ZERO && ahead < AHEAD_MAX { *last + Span::from_millis(1) } else { received_at };
-        *last = own;
-        own
-    }
-
     fn decoded(&mut self, frame: &Frame, binding: &Binding, decoded: Decoded) {
-        let received_at = self.own_millisecond(&binding.device, frame.received_at);
+        let received_at = self.heard.receive(&binding.device, frame.received_at).unwrap_or_else(|shared| {
+            self.metrics.frames_sharing_a_millisecond.inc();
+            shared
+        });
         for sample in decoded.samples {
             let Some(point) = binding.points.get(sample.point) else { continue };
             let reading = Reading {

@@ -262,6 +262,7 @@ async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_
         head: 0,
         recovered: None,
         receipts: restored.receipts,
+        heard: fengsui::pipeline::Heard::default(),
         acks: vec![acks],
         clock: clock.clone(),
         metrics: Metrics::new(),
