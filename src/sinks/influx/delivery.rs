@@ -2,10 +2,10 @@
 
 use super::line::Line;
 use super::{InfluxSettings, Way, refusal};
-use crate::model::Text;
+use crate::model::{Text, Timestamp};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use std::io::Write;
 use std::time::Duration;
 
@@ -80,6 +80,16 @@ impl Delivery {
             Ok((status, after, reason)) => classify(status, after.as_deref(), &reason, &self.url),
             Err((reason, busy)) => Verdict::Later { reason, after: None, busy },
         }
+    }
+
+    /// The server's own time, from the head of an answer, whatever that answers; `None`: it does not say.
+    pub(super) async fn their_time(&self) -> Result<Option<Timestamp>, Text> {
+        let answer = self.client.head(&self.url).send().await.map_err(|error| self.unreachable(&error))?;
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| {
+            let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+            Some(Timestamp::from_millis(date.as_millisecond()))
+        }))
     }
 
     /// Status, Retry-After and the beginning of the answer's text; or why there is none, and whether it was slow.

@@ -15,8 +15,8 @@
 //! # What a yes is worth
 //! InfluxDB 1 and 2 refuse points older than the bucket's or policy's retention, and say how many. VictoriaMetrics drops
 //! them in silence, as it does points more than two days in the future, and answers 204. So tell the gateway what
-//! the store keeps ([`InfluxSettings::retention`], [`InfluxSettings::future_max`]): such points are then not sent but
-//! counted, kept and shown.
+//! the store keeps ([`InfluxSettings::retention`], [`InfluxSettings::future_max`]): such points, by the store's own clock,
+//! are then not sent but counted, kept and shown.
 
 mod ahead;
 mod delivery;
@@ -69,6 +69,12 @@ const REFUSED_TEXT_MAX: usize = 1000;
 /// How often the gateway's own figures are sent.
 const FIGURES_EVERY: Duration = Duration::from_secs(60);
 
+/// How often the store is asked for its time, where that matters: clocks drift by a second a day.
+const THEIR_CLOCK_EVERY: Duration = Duration::from_secs(3600);
+
+/// So far apart from ours, the log says so.
+const CLOCKS_APART: Span = Span::from_secs(3600);
+
 /// How long the health page says that points were given up. The list of them stays.
 const NOTICE_FOR: Duration = Duration::from_secs(86_400);
 
@@ -92,6 +98,8 @@ pub struct Influx {
     /// The last batch was of live entries: if history may go, it is its turn.
     live_last: bool,
     figures_due: Instant,
+    /// The store's time, if it says it, and when it was asked.
+    their_clock: Option<(Option<Timestamp>, Instant)>,
     pause: Duration,
     /// The number of the next refused line; `None`: not yet read from the journal.
     refused_next: Option<u64>,
@@ -151,6 +159,7 @@ impl Influx {
             throttled: false,
             live_last: false,
             figures_due: Instant::now(),
+            their_clock: None,
             pause: PAUSE_MIN,
             refused_next: None,
             refused: 0,
@@ -268,12 +277,36 @@ impl Influx {
         line::gateway_line(name, &self.metrics, &self.sink, self.clock.now())
     }
 
+    /// The store's time: what it drops, it drops by its own clock, and ours may be wrong by years. Ours, where it does not
+    /// say.
+    async fn their_now(&mut self) -> Result<Timestamp, Trouble> {
+        let known = self.their_clock.filter(|(_, asked)| asked.elapsed() < THEIR_CLOCK_EVERY);
+        let (theirs, asked) = match known {
+            Some(known) => known,
+            None => {
+                let theirs = self.delivery.their_time().await;
+                let theirs = theirs.map_err(|reason| Trouble { reason, after: None })?;
+                let apart = theirs.map_or(Span::ZERO, |theirs| theirs.since(self.clock.now()));
+                if apart.abs() > CLOCKS_APART {
+                    let sink = &self.settings.name;
+                    tracing::warn!(sink, %apart, "the store's clock is ahead of ours by this: one of them is wrong");
+                }
+                *self.their_clock.insert((theirs, Instant::now()))
+            }
+        };
+        let passed = i64::try_from(asked.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Ok(theirs.map_or_else(|| self.clock.now(), |theirs| theirs + Span::from_millis(passed)))
+    }
+
     /// Sets aside what the store would drop in silence.
     async fn hold_back(&mut self, lines: Vec<Line>, entry: u64) -> Result<Vec<Line>, Trouble> {
         if !self.clock.is_set() {
             return Ok(lines);
         }
-        let now = self.clock.now();
+        if self.settings.retention.is_none() && self.settings.future_max.is_none() {
+            return Ok(lines);
+        }
+        let now = self.their_now().await?;
         let oldest = self.settings.retention.map_or(Timestamp::from_millis(i64::MIN), |span| now - span);
         let newest = self.settings.future_max.map_or(Timestamp::from_millis(i64::MAX), |span| now + span);
         let (old, lines): (Vec<Line>, Vec<Line>) = lines.into_iter().partition(|line| line.at < oldest);

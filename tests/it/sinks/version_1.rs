@@ -200,6 +200,41 @@ async fn what_victoria_metrics_would_drop_in_silence_is_kept_and_told() {
     );
 }
 
+/// A box whose clock lies twenty years ahead: what it recorded before is not old for the store.
+#[tokio::test]
+async fn what_a_store_keeps_is_judged_by_its_own_clock() {
+    let mut victoria = Victoria::new();
+    victoria.start().await;
+    let mut house = House::new();
+    let now = Clock::system().now() - Span::from_secs(10);
+    let wrong = now + Span::from_secs(20 * 365 * 86_400);
+    house.clock = Clock::simulated(wrong);
+    let readings = [(1.0, now - Span::from_secs(5 * 86_400)), (2.0, now), (3.0, wrong)]
+        .map(|(value, at)| reading("rc-01/leak", number(value), at));
+    house.append(readings.to_vec(), Vec::new()).await;
+    let careful = |settings: &mut InfluxSettings| {
+        settings.retention = Some(Span::from_secs(30 * 86_400));
+        settings.future_max = Some(Span::from_secs(2 * 86_400));
+    };
+    // As long as it cannot be asked, nothing is given up.
+    let url = victoria.url();
+    victoria.stop().await;
+    let mut sink = house.sink_with(&url, careful);
+    assert!(matches!(sink.step().await, Progress::BackOff { .. }));
+    assert_eq!((house.cursor().await, house.metrics.influx_refused.get()), (0, 0));
+    victoria.start().await;
+    let mut sink = house.sink_with(&url, careful);
+    assert_eq!(sink.step().await, Progress::Delivered { entries: 1, lines: 2 });
+    assert_eq!(victoria.samples("residual_current_value").await.len(), 2);
+    assert_eq!(house.metrics.influx_refused.get(), 1);
+    assert!(house.refused().await[0]["reason_en"].as_str().unwrap().contains("more than 48 h in the future"));
+    // The clock is put right: what the store is believed to keep does not move with it.
+    house.clock.step_simulated(Span::from_secs(-20 * 365 * 86_400));
+    house.clock.take_step();
+    house.append(vec![reading("rc-01/leak", number(4.0), now)], Vec::new()).await;
+    assert_eq!(sink.step().await, Progress::Delivered { entries: 1, lines: 1 });
+}
+
 #[tokio::test]
 async fn a_real_413_makes_the_posts_smaller_until_they_pass() {
     // Some 60 lines of 80 bytes.
