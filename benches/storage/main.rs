@@ -1,6 +1,6 @@
 //! The store on its own, beside plain SQLite rows, VictoriaMetrics and InfluxDB 1 with the same samples in the same run.
 //!
-//! `cargo bench --bench storage` runs everything but `month`; `cargo bench --bench storage -- wear rest` only these;
+//! `cargo bench --bench storage -- all` runs everything, without `all` everything but `month`, with `wear rest` only these;
 //! `--quick` makes each part small, to see that it works:
 //!
 //! - `wear`: bytes written to the disk at 1 to 500 readings a second, by process and by block device (as root);
@@ -55,7 +55,7 @@ fn main() {
     // A folder on the disk that is measured; it goes at the end.
     let folder = tempfile::tempdir().unwrap();
     for part in PARTS {
-        let named = arguments.iter().any(|argument| argument == part);
+        let named = arguments.iter().any(|argument| argument == part || argument == "all");
         if !(named || !any && part != "month") {
             continue;
         }
