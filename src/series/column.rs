@@ -289,7 +289,9 @@ impl<'a> Input<'a> {
         times.collect::<Option<_>>().ok_or(Damaged::Shape)
     }
 
+    /// Of figures that have an absent one only, so that a wrong tag never leads into itself.
     fn decimals<T: Figure>(&mut self, count: usize) -> Result<Vec<T>, Damaged> {
+        let nothing = T::ABSENT.ok_or(Damaged::Shape)?;
         let (&scale, rest) = self.0.split_first().ok_or(Damaged::Shape)?;
         self.0 = rest;
         let power = *POWERS.get(usize::from(scale)).ok_or(Damaged::Shape)?;
@@ -303,7 +305,7 @@ impl<'a> Input<'a> {
         let mut figures: Vec<T> = figures.collect::<Option<_>>().ok_or(Damaged::Shape)?;
         for place in absent {
             let figure = usize::try_from(place).ok().and_then(|place| figures.get_mut(place));
-            *figure.ok_or(Damaged::Shape)? = T::ABSENT.ok_or(Damaged::Shape)?;
+            *figure.ok_or(Damaged::Shape)? = nothing;
         }
         Ok(figures)
     }
@@ -377,6 +379,15 @@ mod tests {
             times.sort_unstable();
             prop_assert_eq!(times_there_and_back(&times).0, times);
         }
+    }
+
+    #[test]
+    fn a_tag_that_leads_into_itself_is_an_error() {
+        let mut blob = Blob::new(9, 1);
+        (0..100_000).for_each(|_| blob.0.extend([DECIMAL, 0, 0, 0, 0, 0, CONSTANT, 0, 0, 0, 0, 0, 0, 0, 0]));
+        let blob = blob.finish();
+        assert_eq!(open(&blob).unwrap().2.column::<f64>(1), Err(Damaged::Shape));
+        assert_eq!(open(&blob).unwrap().2.times(1), Err(Damaged::Shape));
     }
 
     #[test]
