@@ -282,6 +282,8 @@ async fn a_run_that_ended_without_a_word_is_told_until_the_next_orderly_stop() {
     let at = unclean["since_ms"].as_i64().unwrap();
     assert!((at - killed_at.as_millis()).abs() < 30_000, "{unclean}");
     let gateway = house.launch().await;
+    // Once it has an answer, the journal has the start as well.
+    gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"temperature":22}"#).await;
     assert_eq!(Told::of(&house).sees("unclean-stop", "warning")["since_ms"], at);
     gateway.stop().await;
     Told::of(&house).sees("clean-stop", "good");
