@@ -483,8 +483,8 @@ fn start_modbus(
             port: from.port,
             units,
             timeout: from.timeout.to_std(),
-            pause_after_connect: Duration::ZERO,
-            second_connection: true,
+            pause_after_connect: from.pause_after_connect.to_std(),
+            second_connection: from.second_connection,
         };
         let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
         let intake = intake.clone();

@@ -141,6 +141,10 @@ pub struct ModbusSettings {
     pub port: u16,
     /// How long to wait for one answer.
     pub timeout: Span,
+    /// How long it is left in peace after connecting: some serial gateways drop what comes at once.
+    pub pause_after_connect: Span,
+    /// Whether a second connection may be opened, on which a mute unit is asked apart from its neighbours.
+    pub second_connection: bool,
 }
 
 /// `[[influx]]`: one store that understands `/write` or `/api/v2/write`.

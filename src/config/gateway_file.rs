@@ -35,6 +35,8 @@ const BACKUP_KEEP_MAX: i64 = 1000;
 const MODBUS_TIMEOUT_MS_DEFAULT: i64 = 1000;
 const MODBUS_TIMEOUT_MS_MIN: i64 = 50;
 const MODBUS_TIMEOUT_MS_MAX: i64 = 30_000;
+/// A pause after connecting of more than a few seconds would cost every unit behind the link a round.
+const MODBUS_PAUSE_MS_MAX: i64 = 5000;
 /// mosquitto's `max_inflight_messages` when it is not set.
 const INFLIGHT_WINDOW_DEFAULT: u16 = 20;
 /// Each link has a device `link-<name>` in the plan, whose id has at most 64 characters.
@@ -287,10 +289,14 @@ impl Reader<'_> {
         let link = self.link(&table);
         let url = self.url(&table, "tcp://192.168.1.20:502", &[("tcp", 502)]);
         let timeout = table.integer("timeout_ms", MODBUS_TIMEOUT_MS_MIN..=MODBUS_TIMEOUT_MS_MAX);
+        let pause = table.integer("pause_after_connect_ms", 0..=MODBUS_PAUSE_MS_MAX);
+        let second_connection = table.flag("second_connection").unwrap_or(true);
         table.finish();
         let (link, url) = (link?, url?);
         let timeout = Span::from_millis(timeout.map_or(MODBUS_TIMEOUT_MS_DEFAULT, Spanned::into_inner));
-        Some(ModbusSettings { link, host: url.host, port: url.port, timeout })
+        let pause_after_connect = Span::from_millis(pause.map_or(0, Spanned::into_inner));
+        let (host, port) = (url.host, url.port);
+        Some(ModbusSettings { link, host, port, timeout, pause_after_connect, second_connection })
     }
 
     fn link(&self, table: &Table<'_>) -> Option<LinkId> {

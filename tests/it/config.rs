@@ -105,6 +105,27 @@ fn rule(plan: &Plan, point: &str, rule: &str) -> Option<Arc<Rule>> {
 }
 
 #[test]
+fn a_bus_may_be_given_a_pause_and_refused_a_second_connection() {
+    let read = |more: &str| {
+        Config::from_texts(&[("gateway.toml", &format!("{GATEWAY}{more}")), ("plan.toml", SITE)], &|_| None)
+    };
+    let bus = |more: &str| {
+        let bus = read(more).unwrap().0.gateway.modbus[0].clone();
+        (bus.pause_after_connect, bus.second_connection)
+    };
+    assert_eq!(bus(""), (Span::ZERO, true));
+    assert_eq!(
+        bus("pause_after_connect_ms = 300\nsecond_connection = false"),
+        (Span::from_millis(300), false)
+    );
+    for wrong in
+        ["pause_after_connect_ms = 60000", "pause_after_connect_ms = -1", "second_connection = \"no\""]
+    {
+        assert!(read(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_device_gets_its_profiles_points_and_one_for_being_heard() {
     let config = good(&format!("{SITE}{SMOKE}"));
     let binding = config.bindings.first().expect("one device, one binding");

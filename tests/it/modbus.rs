@@ -140,6 +140,23 @@ fn four_units() -> Vec<(u8, Vec<Read>)> {
 }
 
 #[tokio::test]
+async fn a_server_is_left_in_peace_after_connecting_as_long_as_it_was_told() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let pause = Duration::from_millis(300);
+    let _poller = Poller::start_with(listener.local_addr().unwrap(), four_units(), 10, |settings| {
+        settings.pause_after_connect = pause;
+    });
+    let first_byte = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let connected = Instant::now();
+        tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap();
+        connected.elapsed()
+    };
+    // Only the lower bound says something; half of it, because the connection stood before it was accepted.
+    assert!(tokio::time::timeout(PATIENCE, first_byte).await.unwrap() >= pause / 2);
+}
+
+#[tokio::test]
 async fn every_unit_is_polled_in_its_period_with_its_own_values() {
     let server = ModbusServer::start().await;
     let reads = vec![
