@@ -5,7 +5,10 @@
 //! then everybody else. A task that ends otherwise stops the whole gateway with an exit code, and the service manager
 //! starts it again: one recovery path, the journal.
 
+mod links;
 mod outlets;
+
+pub use links::{ACKS_MAX, BROKER_WINDOW};
 
 use crate::backup;
 use crate::clock::Clock;
@@ -14,11 +17,11 @@ use crate::config::{self, Config};
 use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, LinkId, SourceIndex, Span, Text};
-use crate::pipeline::{Binding, Heard, LinkState, Parts, Pipeline, Rhythm, Router, Window};
+use crate::model::{LinkId, Span, Text};
+use crate::pipeline::{Binding, Heard, LinkState, Parts, Pipeline, Rhythm, Router};
 use crate::series::{self, Series};
 use crate::sinks;
-use crate::sources::{self, Arrival, broker, modbus, mqtt};
+use crate::sources::Arrival;
 use crate::web;
 use anyhow::Context;
 use std::collections::BTreeMap;
@@ -34,14 +37,6 @@ use tokio_util::sync::CancellationToken;
 /// side. At the 36 000 messages a second that the loop takes at most this is 30 ms of arrivals: what a fire that comes
 /// last waits here.
 pub const INTAKE_MAX: usize = 1024;
-
-/// Bundles of acknowledgements that may wait for a source; one bundle a commit.
-pub const ACKS_MAX: usize = 64;
-
-/// Unacknowledged messages of the embedded broker's publishers, half of which must not wait for the commit window.
-/// At 100 messages a second from as many devices that is one commit a second (1.1 GB of flash a day); a concentrator
-/// with 20 in flight on one connection gets 20 messages a commit.
-pub const BROKER_WINDOW: u16 = 200;
 
 /// How long the sources may take to hand over what they hold, and the pipeline to write it. A service manager
 /// kills after 90 s; an SD card needs less than 5.
@@ -171,13 +166,14 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     // The one channel in, the small one for operators, and the way back to each source.
     let (intake, arrivals) = mpsc::channel::<Arrival>(INTAKE_MAX);
     let (door, requests) = commands::door();
-    let mut ways_back = WaysBack::default();
+    let mut ways_back = links::WaysBack::default();
 
-    let broker_address = start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)
-        .await
-        .context("MQTT broker")?;
-    start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
-    start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    let broker_address =
+        links::start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)
+            .await
+            .context("MQTT broker")?;
+    links::start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    links::start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     drop(intake);
 
     let (link_sender, links) = watch::channel(BTreeMap::new());
@@ -277,23 +273,6 @@ impl App {
     }
 }
 
-/// The way back to each source, by its index, and how many messages its far side sends unacknowledged.
-#[derive(Default)]
-struct WaysBack {
-    acks: Vec<mpsc::Sender<Vec<Delivery>>>,
-    windows: Vec<Window>,
-}
-
-impl WaysBack {
-    fn add(&mut self, window: Window) -> anyhow::Result<(SourceIndex, sources::Acks)> {
-        let index = u16::try_from(self.acks.len()).context("more than 65535 links")?;
-        let (sender, receiver) = mpsc::channel(ACKS_MAX);
-        self.acks.push(sender);
-        self.windows.push(window);
-        Ok((SourceIndex(index), receiver))
-    }
-}
-
 /// How long the series keeps which point's samples.
 fn retention(config: &Config) -> series::Retention {
     let keep =
@@ -385,123 +364,4 @@ async fn set_aside(dir: &Path) -> Vec<(String, u64)> {
     }
     found.sort();
     found
-}
-
-/// What must be subscribed on a link: each topic of each profile that is used on it, once.
-fn filters(config: &Config, link: &LinkId) -> Vec<String> {
-    let mut filters: Vec<String> = config
-        .bindings
-        .iter()
-        .filter(|binding| binding.link == *link)
-        .flat_map(|binding| binding.profile.topics().iter().map(|topic| topic.filter()))
-        .collect();
-    filters.sort();
-    filters.dedup();
-    filters
-}
-
-async fn start_broker(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<Option<SocketAddr>> {
-    let Some(settings) = &config.gateway.broker else { return Ok(None) };
-    let (source, acks) = ways_back.add(Window { messages: BROKER_WINDOW, of_many: true })?;
-    let user = |login: &config::Login| {
-        let user =
-            broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
-        (login.user.clone(), user)
-    };
-    let credentials = match settings.anonymous {
-        true => broker::Credentials::Anonymous,
-        false => broker::Credentials::Users(settings.logins.iter().map(user).collect()),
-    };
-    let started = broker::Broker::start(
-        broker::BrokerSettings::new(settings.link.clone(), settings.listen, credentials),
-        source,
-        intake.clone(),
-        acks,
-        clock.clone(),
-        metrics.clone(),
-        tasks.cancel.clone(),
-    )
-    .await?;
-    let address = started.local_addr();
-    tasks.spawn("broker", async move {
-        anyhow::ensure!(started.ended().await, "the embedded broker ended by a defect");
-        Ok(())
-    });
-    Ok(Some(address))
-}
-
-fn start_mqtt(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<()> {
-    for from in &config.gateway.mqtt {
-        let (source, acks) = ways_back.add(Window { messages: from.inflight_window, of_many: false })?;
-        let mut settings =
-            mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
-        settings.user =
-            from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
-        settings.tls = from.tls.then(mqtt::TlsSettings::default);
-        settings.filters = filters(config, &from.link);
-        settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
-        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-        let intake = intake.clone();
-        tasks.spawn("mqtt", async move {
-            mqtt::run(settings, source, intake, acks, clock, metrics, cancel).await;
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn start_modbus(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<()> {
-    for from in &config.gateway.modbus {
-        // Polls wait for no acknowledgement; the index is all they need.
-        let (source, _no_acks) = ways_back.add(Window { messages: u16::MAX, of_many: false })?;
-        let units =
-            config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
-        let bus = modbus::BusSettings {
-            link: from.link.clone(),
-            host: from.host.clone(),
-            port: from.port,
-            units,
-            timeout: from.timeout.to_std(),
-            pause_after_connect: from.pause_after_connect.to_std(),
-            second_connection: from.second_connection,
-        };
-        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-        let intake = intake.clone();
-        tasks.spawn("modbus", async move {
-            modbus::run(bus, source, intake, clock, metrics, cancel).await;
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {
-    let reads = binding.profile.poll_plan().into_iter().map(|block| modbus::Read {
-        table: block.table,
-        start: block.start,
-        count: block.count,
-        every: block.every.to_std(),
-    });
-    Some(modbus::UnitSettings { device: binding.device.clone(), unit: binding.unit?, reads: reads.collect() })
 }

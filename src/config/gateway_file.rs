@@ -1,9 +1,6 @@
 //! Reads `gateway.toml` into [`Gateway`]. Every limit and default is written here, with its reason.
 
-use super::gateway::{
-    BackupSettings, BrokerSettings, Gateway, JournalSettings, LogFormat, Login, ModbusSettings, MqttSettings,
-    Secret,
-};
+use super::gateway::{BackupSettings, Gateway, JournalSettings, LogFormat, Secret};
 use super::reader::{Page, Table};
 use super::{Env, Files};
 use crate::model::{LinkId, Problem, Span};
@@ -31,14 +28,6 @@ const BACKUP_HOURS_MAX: i64 = 31 * 24;
 /// A week of daily backups; as many as a stick of 128 GB holds of the smallest.
 const BACKUP_KEEP_DEFAULT: i64 = 7;
 const BACKUP_KEEP_MAX: i64 = 1000;
-/// One Modbus answer, ms. A serial bus behind a gateway at 9600 baud needs about 270 ms for 125 registers.
-const MODBUS_TIMEOUT_MS_DEFAULT: i64 = 1000;
-const MODBUS_TIMEOUT_MS_MIN: i64 = 50;
-const MODBUS_TIMEOUT_MS_MAX: i64 = 30_000;
-/// A pause after connecting of more than a few seconds would cost every unit behind the link a round.
-const MODBUS_PAUSE_MS_MAX: i64 = 5000;
-/// mosquitto's `max_inflight_messages` when it is not set.
-const INFLIGHT_WINDOW_DEFAULT: u16 = 20;
 /// Each link has a device `link-<name>` in the plan, whose id has at most 64 characters.
 const LINK_NAME_MAX: usize = crate::model::id::ID_LENGTH_MAX - "link-".len();
 
@@ -173,7 +162,7 @@ impl Reader<'_> {
         })
     }
 
-    fn listen(&self, table: &Table<'_>, default: SocketAddr) -> SocketAddr {
+    pub(super) fn listen(&self, table: &Table<'_>, default: SocketAddr) -> SocketAddr {
         let Some(text) = table.text("listen") else { return default };
         text.get_ref().parse().unwrap_or_else(|_| {
             self.page.error(
@@ -203,109 +192,13 @@ impl Reader<'_> {
         format
     }
 
-    fn broker(&self, table: Table<'_>) -> Option<BrokerSettings> {
-        let link = match table.text("name") {
-            Some(_) => self.link(&table)?,
-            None => self.unique_link(LinkId::parse("broker").ok()?, table.span.clone())?,
-        };
-        let listen = self.listen(&table, SocketAddr::from(([127, 0, 0, 1], 1883)));
-        let anonymous = table.flag("anonymous").unwrap_or(false);
-        let file = table.text("credentials_file");
-        let logins = file.as_ref().map_or_else(Vec::new, |file| self.logins(file));
-        if file.is_none() && !anonymous {
-            self.page.error(
-                table.span.clone(),
-                "谁可以连接？ / who may connect?",
-                "credentials_file = \"broker.users\"（每行 user:password），或 / or anonymous = true",
-            );
-        }
-        if anonymous && !listen.ip().is_loopback() {
-            self.page.warning(
-                table.span_of("anonymous"),
-                format!("{listen}：网络上任何人都能发布读数 / anybody on the network can publish readings"),
-                "anonymous = false + credentials_file",
-            );
-        }
-        table.finish();
-        Some(BrokerSettings { link, listen, anonymous, logins })
-    }
-
-    fn logins(&self, file: &Spanned<&str>) -> Vec<Login> {
-        let Some(text) = self.secret_text(file) else { return Vec::new() };
-        let mut logins: Vec<Login> = Vec::new();
-        for (at, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            match line.split_once(':') {
-                Some((user, password)) if !user.is_empty() && !password.is_empty() => {
-                    logins.push(Login { user: user.to_owned(), password: Secret::new(password) });
-                }
-                // The line itself is not shown: it may hold a password.
-                _ => self.page.error(
-                    file.span(),
-                    format!("{} 第 {} 行不是 user:password / line {} is not", file.get_ref(), at + 1, at + 1),
-                    "每行一个 user:password / one user:password a line",
-                ),
-            }
-        }
-        logins
-    }
-
-    fn mqtt(&self, table: Table<'_>) -> Option<MqttSettings> {
-        let link = self.link(&table);
-        let url = self.url(&table, "mqtt://192.168.1.10:1883", &[("mqtt", 1883), ("mqtts", 8883)]);
-        let client_id = table.text("client_id").map(|id| (*id.get_ref()).to_owned());
-        let user = table.text("user");
-        let password = self.secret(&table, "password_file", "password_env");
-        let window = table.integer("inflight_window", 1..=i64::from(u16::MAX));
-        let window = window.and_then(|window| u16::try_from(window.into_inner()).ok());
-        if user.is_none() && (table.has("password_file") || table.has("password_env")) {
-            let help = "user = \"…\"";
-            self.page.error(table.span.clone(), "有密码却没有用户 / a password without a user", help);
-        }
-        if user.is_some() && !(table.has("password_file") || table.has("password_env")) {
-            let help = "password_file = \"…\" 或 / or password_env = \"…\"";
-            self.page.error(table.span.clone(), "有用户却没有密码 / a user without a password", help);
-        }
-        let login =
-            user.zip(password).map(|(user, password)| Login { user: (*user.get_ref()).to_owned(), password });
-        table.finish();
-        let (link, url) = (link?, url?);
-        let client_id = client_id.unwrap_or_else(|| format!("fengsui-{link}"));
-        Some(MqttSettings {
-            host: url.host,
-            port: url.port,
-            tls: url.scheme == "mqtts",
-            client_id,
-            login,
-            inflight_window: window.unwrap_or(INFLIGHT_WINDOW_DEFAULT),
-            link,
-        })
-    }
-
-    fn modbus(&self, table: Table<'_>) -> Option<ModbusSettings> {
-        let link = self.link(&table);
-        let url = self.url(&table, "tcp://192.168.1.20:502", &[("tcp", 502)]);
-        let timeout = table.integer("timeout_ms", MODBUS_TIMEOUT_MS_MIN..=MODBUS_TIMEOUT_MS_MAX);
-        let pause = table.integer("pause_after_connect_ms", 0..=MODBUS_PAUSE_MS_MAX);
-        let second_connection = table.flag("second_connection").unwrap_or(true);
-        table.finish();
-        let (link, url) = (link?, url?);
-        let timeout = Span::from_millis(timeout.map_or(MODBUS_TIMEOUT_MS_DEFAULT, Spanned::into_inner));
-        let pause_after_connect = Span::from_millis(pause.map_or(0, Spanned::into_inner));
-        let (host, port) = (url.host, url.port);
-        Some(ModbusSettings { link, host, port, timeout, pause_after_connect, second_connection })
-    }
-
-    fn link(&self, table: &Table<'_>) -> Option<LinkId> {
+    pub(super) fn link(&self, table: &Table<'_>) -> Option<LinkId> {
         let id: Spanned<LinkId> = table.id("name", "hall")?;
         let span = id.span();
         self.unique_link(id.into_inner(), span)
     }
 
-    fn unique_link(&self, link: LinkId, span: Range<usize>) -> Option<LinkId> {
+    pub(super) fn unique_link(&self, link: LinkId, span: Range<usize>) -> Option<LinkId> {
         if link.as_str().len() > LINK_NAME_MAX {
             let message = format!("名称太长 / {link} is longer than {LINK_NAME_MAX} characters");
             self.page.error(span, message, "");
@@ -382,7 +275,7 @@ impl Reader<'_> {
         }
     }
 
-    fn secret_text(&self, file: &Spanned<&str>) -> Option<String> {
+    pub(super) fn secret_text(&self, file: &Spanned<&str>) -> Option<String> {
         let path = self.path(file.get_ref());
         self.secret_files.borrow_mut().push(path.clone());
         match self.around.files.text(&path) {
@@ -403,9 +296,9 @@ pub(super) const fn mib(count: i64) -> u64 {
 /// `scheme://host[:port]`, nothing more: no user, no password, no path.
 #[derive(Debug, PartialEq)]
 pub(super) struct Url {
-    scheme: &'static str,
-    host: String,
-    port: u16,
+    pub(super) scheme: &'static str,
+    pub(super) host: String,
+    pub(super) port: u16,
     pub(super) text: String,
 }
 

@@ -10,6 +10,8 @@ pub mod library;
 pub mod render;
 pub mod system;
 mod gateway_file;
+mod modbus_file;
+mod mqtt_file;
 mod overrides;
 mod reader;
 pub mod series_table;
