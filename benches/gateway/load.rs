@@ -63,6 +63,29 @@ pub(crate) fn paced(
     (total, breaches)
 }
 
+/// Messages 0 to `count`, each with its number in it, at `rate` a second (`usize::MAX`: flat out).
+pub(crate) fn numbered(port: u16, rate: usize, count: usize) {
+    numbered_from(port, rate, 0, count);
+}
+
+/// The same from another number on. Each device counts in its temperature, in thousandths from 10 on; 1000 devices have
+/// room for 40 000 messages each below every limit.
+pub(crate) fn numbered_from(port: u16, rate: usize, from: usize, count: usize) {
+    let mut client = Publisher::connect(port, &format!("numbered-{from}"));
+    let start = Instant::now();
+    for number in 0..count {
+        let due = start + Duration::from_secs_f64(number as f64 / rate as f64);
+        if let Some(wait) = due.checked_duration_since(Instant::now()) {
+            client.flush();
+            std::thread::sleep(wait);
+        }
+        let number = from + number;
+        let (device, step) = (number % crate::subject::DEVICES, number / crate::subject::DEVICES);
+        client.write(&format!("d{device:04}"), false, &format!("{}.{:03}", 10 + step / 1000, step % 1000));
+    }
+    client.wait_all();
+}
+
 /// A QoS 1 publisher: MQTT 3.1.1 packets written by hand.
 pub(crate) struct Publisher {
     stream: std::io::BufWriter<TcpStream>,
@@ -89,6 +112,10 @@ impl Publisher {
     }
 
     pub(crate) fn send(&mut self, device: &str, breach: bool) {
+        self.write(device, breach, "23.4");
+    }
+
+    fn write(&mut self, device: &str, breach: bool, temperature: &str) {
         if self.sent - self.acknowledged.load(Ordering::Acquire) >= WINDOW {
             self.stream.flush().unwrap();
             while self.sent - self.acknowledged.load(Ordering::Acquire) >= WINDOW {
@@ -97,7 +124,8 @@ impl Publisher {
         }
         let topic = format!("site/bench/device/{device}/up");
         let smoke = u8::from(breach);
-        let payload = format!("{{\"smoke\":{smoke},\"temperature\":23.4,\"battery\":98,\"rssi\":-71}}");
+        let payload =
+            format!("{{\"smoke\":{smoke},\"temperature\":{temperature},\"battery\":98,\"rssi\":-71}}");
         self.sent += 1;
         let id = ((self.sent - 1) % 65_535 + 1) as u16;
         let length = 2 + topic.len() + 2 + payload.len();
@@ -110,6 +138,11 @@ impl Publisher {
         packet.extend_from_slice(&id.to_be_bytes());
         packet.extend_from_slice(payload.as_bytes());
         self.stream.write_all(&packet).unwrap();
+    }
+
+    /// Sends what is written at once.
+    pub(crate) fn flush(&mut self) {
+        self.stream.flush().unwrap();
     }
 
     /// Until the broker has every message.
@@ -163,8 +196,12 @@ pub(crate) struct Mosquitto {
 impl Mosquitto {
     /// `window`: messages sent to a subscriber before its acknowledgements; 0 is without limit.
     pub(crate) fn start(folder: &Path, window: usize) -> Self {
+        Self::start_on(folder, window, free_port())
+    }
+
+    pub(crate) fn start_on(folder: &Path, window: usize, port: u16) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let (port, file) = (free_port(), folder.join("mosquitto.conf"));
+        let file = folder.join("mosquitto.conf");
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages {window}\n\
              max_queued_messages 0\nset_tcp_nodelay true\npersistence false\nlog_type error\n"

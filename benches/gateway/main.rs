@@ -8,6 +8,10 @@
 //!   the JSON, applies a limit and prints a line, and keeps nothing;
 //! - `wear`: bytes written to the disk, at several rates and broker windows;
 //! - `memory`: resident memory idle with the demo's plan, signed in, and while a store is away;
+//! - `crowded`: the same while 2000 messages are always on their way;
+//! - `embedded`: publishers straight into the embedded broker;
+//! - `outage`: a store that is away for half of the time, kills, stops and a broker that forgets: what is lost, doubled, late;
+//! - `day`: a day of 500 readings a second as fast as it goes, and the memory after it (not in a run of everything);
 //! - `start`: from the start of the process to the first reading.
 //!
 //! Each subject gets a broker of its own and is warmed up before it is measured. After each round of the gateway its
@@ -24,7 +28,11 @@
     reason = "counts and times far below 2^52, and packet fields below their limits"
 )]
 
+mod crowded;
+mod day;
+mod embedded;
 mod load;
+mod outage;
 mod page;
 mod subject;
 mod stored;
@@ -53,7 +61,7 @@ fn main() {
         return subject::subscribe(port.parse().unwrap(), true);
     }
     let number = |name: &str, otherwise: usize| after(name).map_or(otherwise, |text| text.parse().unwrap());
-    let parts = ["throughput", "latency", "wear", "memory", "start"];
+    let parts = ["throughput", "latency", "crowded", "embedded", "outage", "wear", "memory", "day", "start"];
     let chosen = |part: &str| {
         arguments.iter().any(|argument| argument == part)
             || !arguments.iter().any(|argument| parts.contains(&argument.as_str()))
@@ -65,6 +73,19 @@ fn main() {
     }
     if chosen("latency") {
         latency(folder.path(), length);
+    }
+    if chosen("crowded") {
+        crowded::run(folder.path(), length);
+    }
+    if chosen("embedded") {
+        embedded::run(folder.path(), number("--messages", 100_000), number("--rounds", 3));
+    }
+    if chosen("outage") {
+        outage::run(folder.path());
+    }
+    // Eleven million messages: only when it is asked for.
+    if arguments.iter().any(|argument| argument == "day") {
+        day::run(folder.path(), number("--hours", 24));
     }
     if chosen("wear") {
         wear(folder.path(), length);

@@ -82,6 +82,8 @@ pub(crate) struct Bare {
     pub(crate) process: Process,
     input: std::process::ChildStdin,
     answers: mpsc::Receiver<(String, Instant)>,
+    /// Breaches that were told while a count was waited for.
+    told: Vec<(String, Instant)>,
 }
 
 impl Bare {
@@ -99,19 +101,32 @@ impl Bare {
                 drop(sender.send((line, Instant::now())));
             }
         });
-        let bare = Self { process: Process(child), input, answers };
+        let mut bare = Self { process: Process(child), input, answers, told: Vec::new() };
         assert_eq!(bare.answer().0, "ready");
         bare
     }
 
-    pub(crate) fn answer(&self) -> (String, Instant) {
+    pub(crate) fn answer(&mut self) -> (String, Instant) {
+        if !self.told.is_empty() {
+            return self.told.remove(0);
+        }
+        self.next()
+    }
+
+    fn next(&self) -> (String, Instant) {
         self.answers.recv_timeout(Duration::from_secs(30)).expect("the subscriber answers")
     }
 
     /// Messages so far.
     pub(crate) fn count(&mut self) -> u64 {
         self.input.write_all(b"\n").unwrap();
-        self.answer().0.parse().unwrap()
+        loop {
+            let answer = self.next();
+            match answer.0.parse() {
+                Ok(count) => return count,
+                Err(_) => self.told.push(answer),
+            }
+        }
     }
 
     pub(crate) fn wait_for(&mut self, messages: u64) {
@@ -206,6 +221,21 @@ impl Gateway {
         client.wait_all();
         gateway.settle();
         gateway
+    }
+
+    /// A first start with the embedded broker, and the broker's port.
+    pub(crate) fn embedded(folder: &Path) -> (Self, u16) {
+        std::fs::create_dir_all(folder).unwrap();
+        let (page, port) = (free_port(), free_port());
+        let gateway = format!(
+            "plan = \"plan.toml\"\n\n[journal]\ndir = \"data\"\n\n[web]\nlisten = \"127.0.0.1:{page}\"\n\n\
+             [broker]\nname = \"main\"\nlisten = \"127.0.0.1:{port}\"\nanonymous = true\n"
+        );
+        std::fs::write(folder.join("gateway.toml"), gateway).unwrap();
+        std::fs::write(folder.join("plan.toml"), plan()).unwrap();
+        let mut child = spawn(folder);
+        let password = read_password(&mut BufReader::new(child.stdout.take().unwrap()));
+        (Self::signed_in(child, page, &password), port)
     }
 
     /// A later start in the same folder.

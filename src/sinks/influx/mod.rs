@@ -10,7 +10,7 @@
 //! - The far side's answers size the posts (`pace.rs`).
 //! - Only a yes counts. Of a refused post the bad lines are set aside, by what the server says (`refusal.rs`) or by
 //!   cutting it in halves; they are counted and kept under [`REFUSED_KIND`], and the rest is posted until it is taken.
-//! - Everything else that goes wrong is kept and tried again, with growing pauses or the one the server asks for.
+//! - Everything else that goes wrong is kept and tried again, with pauses that grow with the outage, or the one the server asks for.
 //!
 //! # What a yes is worth
 //! InfluxDB 1 and 2 refuse points older than the bucket's or policy's retention, and say how many. VictoriaMetrics drops
@@ -52,7 +52,9 @@ const ENTRIES_AT_ONCE: usize = 64;
 /// Entries of one batch, however few lines they make: an hour of a quiet site at one a second.
 const ENTRIES_MAX: usize = 4096;
 
-/// The pauses after a failure: 1 s, doubled up to 60 s, each between half and the whole of it.
+/// The pause after a failure: a tenth of the outage so far within these limits, and between half and the whole of that.
+/// Doubled pauses once left a store that was away for 30 s unused for 20 more.
+const PAUSE_PARTS: u32 = 10;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -100,7 +102,8 @@ pub struct Influx {
     figures_due: Instant,
     /// The store's time, if it says it, and when it was asked.
     their_clock: Option<(Option<Timestamp>, Instant)>,
-    pause: Duration,
+    /// When it began to fail.
+    failing_since: Option<Instant>,
     /// The number of the next refused line; `None`: not yet read from the journal.
     refused_next: Option<u64>,
     /// Lines given up since the start.
@@ -160,7 +163,7 @@ impl Influx {
             live_last: false,
             figures_due: Instant::now(),
             their_clock: None,
-            pause: PAUSE_MIN,
+            failing_since: None,
             refused_next: None,
             refused: 0,
             notice: None,
@@ -190,7 +193,7 @@ impl Influx {
             }
             self.show_lag(cursor);
         }
-        self.pause = PAUSE_MIN;
+        self.failing_since = None;
         Ok(Progress::Delivered { entries: batch.entries, lines: batch.accepted })
     }
 
@@ -474,8 +477,8 @@ impl Worker for Influx {
         match result {
             Ok(progress) => progress,
             Err(Trouble { reason, after }) => {
-                let wait = after.unwrap_or_else(|| self.pause.mul_f64(0.5 + fastrand::f64() / 2.0));
-                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                let outage = self.failing_since.get_or_insert_with(Instant::now).elapsed();
+                let wait = after.unwrap_or_else(|| pause(outage).mul_f64(0.5 + fastrand::f64() / 2.0));
                 let sink = &self.settings.name;
                 tracing::warn!(%sink, wait_ms = wait.as_millis(), reason = %reason.en, "The time-series server is not reached.");
                 Progress::BackOff { wait, reason }
@@ -522,6 +525,23 @@ impl Trouble {
     }
 }
 
+/// How long to wait after an outage of so long.
+fn pause(outage: Duration) -> Duration {
+    (outage / PAUSE_PARTS).clamp(PAUSE_MIN, PAUSE_MAX)
+}
+
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(REFUSED_TEXT_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_prolongs_an_outage_by_a_tenth_or_a_second_and_never_by_more_than_a_minute() {
+        for (outage, expected) in [(0, 1.0), (5, 1.0), (30, 3.0), (300, 30.0), (600, 60.0), (86_400, 60.0)] {
+            assert_eq!(pause(Duration::from_secs(outage)).as_secs_f64(), expected, "{outage}");
+        }
+    }
 }
