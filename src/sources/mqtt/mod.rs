@@ -9,7 +9,8 @@
 //!   message of the same packet id; it is dropped and counted, and the broker sends the message again.
 //! - **Every CONNACK is followed by a SUBSCRIBE**, also when the broker remembers the session: it may remember an older
 //!   list of topics (restored from a backup, or written before the last change). The price is that retained messages
-//!   come again; they are marked as such. A topic that was taken out of the list stays in the broker's session.
+//!   come again; they are marked as such, and the pipeline passes over what is no news. A topic that was taken out of the
+//!   list stays in the broker's session.
 //! - **Reading goes on while the intake is full**, into a bounded queue of [`HELD_MAX`] messages, so that pings are
 //!   answered and a dead broker is noticed. A broker with its usual window (20 at mosquitto, 32 at EMQX) stops sending
 //!   long before; with MQTT 5 we say ourselves how many it may send. When even the queue is full, reading stops, TCP holds

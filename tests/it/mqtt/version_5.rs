@@ -3,7 +3,7 @@
 use super::rig::{Rig, Scripted, settings, text};
 use crate::support::mosquitto::{Mosquitto, Peer};
 use crate::support::ports::until;
-use fengsui::sources::mqtt::Protocol;
+use fengsui::sources::mqtt::{Protocol, WIRE_BYTES_MAX};
 
 /// CONNACK without properties, and SUBACK with QoS 1 for one topic.
 const WELCOME: [u8; 5] = [0x20, 3, 0, 0, 0];
@@ -149,4 +149,17 @@ async fn what_is_no_packet_ends_the_connection_and_not_the_gateway() {
         assert!(reason.contains("no MQTT 5"), "{bad:?}: {reason}");
         broker.answer(&WELCOME).await;
     }
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_us_never_comes_and_the_link_lives() {
+    let broker = Mosquitto::start().await;
+    let mut rig = Rig::new(Protocol::V5, broker.port);
+    rig.up().await;
+    let mut publisher = Peer::publisher(broker.port, &["-t", "site/a/up", "-q", "1", "-s"]);
+    publisher.feed(&vec![b'x'; WIRE_BYTES_MAX + 1]);
+    assert_eq!(publisher.ended().await, 0);
+    broker.publish("site/a/up", "next", &["-q", "1"]).await;
+    assert_eq!(text(&rig.frame().await), "next");
+    assert_eq!(rig.metrics.mqtt_connects.get(), 1, "the connection never broke");
 }
