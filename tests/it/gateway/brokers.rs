@@ -37,7 +37,7 @@ async fn poison() -> (u16, Arc<AtomicU32>) {
         while let Ok((mut stream, _)) = listener.accept().await {
             counted.fetch_add(1, Ordering::Relaxed);
             let mut connect = [0; 512];
-            stream.read(&mut connect).await.ok();
+            let Ok(1..) = stream.read(&mut connect).await else { continue };
             stream.write_all(&[0x20, 2, 0, 0, 0x90, 3, 0, 1, 1]).await.ok();
             stream.write_all(&[0x32, 0x80, 0xc2, 0xd7, 0x2f, 0, 4, b's', b'i', b't', b'e', 0, 1]).await.ok();
             // Until the gateway hangs up.
