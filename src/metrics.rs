@@ -62,6 +62,8 @@ metrics! {
     frames_unreadable: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
+    /// Readings of retained messages that said only what was known: a broker sends them with every connection.
+    retained_known: Counter = Counter::default();
     /// Frames of a burst so long that two of one device have the same time; of these a store keeps one.
     frames_sharing_a_millisecond: Counter = Counter::default();
     /// Messages acknowledged while they were only in memory, so that the broker could go on sending.

@@ -17,11 +17,17 @@ const PUBLISHERS: usize = 4;
 /// Sends `messages` of the devices `d0000`… over a few connections as fast as the broker takes them, and waits until
 /// the broker has acknowledged every one.
 pub(crate) fn flat_out(port: u16, messages: usize, devices: usize) {
+    flat_out_with(port, messages, devices, 1);
+}
+
+/// The same with QoS 0 or 1. With QoS 0 nobody says when the broker has them.
+pub(crate) fn flat_out_with(port: u16, messages: usize, devices: usize, qos: u8) {
     let threads: Vec<_> = (0..PUBLISHERS)
         .map(|index| {
             let share = messages / PUBLISHERS + usize::from(index < messages % PUBLISHERS);
             std::thread::spawn(move || {
                 let mut client = Publisher::connect(port, &format!("publisher-{index}"));
+                client.qos = qos;
                 for number in 0..share {
                     client.send(&format!("d{:04}", (number * PUBLISHERS + index) % devices), false);
                 }
@@ -86,11 +92,12 @@ pub(crate) fn numbered_from(port: u16, rate: usize, from: usize, count: usize) {
     client.wait_all();
 }
 
-/// A QoS 1 publisher: MQTT 3.1.1 packets written by hand.
+/// A publisher with QoS 1, or 0 when it is told so: MQTT 3.1.1 packets written by hand.
 pub(crate) struct Publisher {
     stream: std::io::BufWriter<TcpStream>,
     sent: u64,
     acknowledged: Arc<AtomicU64>,
+    qos: u8,
 }
 
 impl Publisher {
@@ -108,7 +115,7 @@ impl Publisher {
                 pending %= 4;
             }
         });
-        Self { stream: std::io::BufWriter::with_capacity(16 * 1024, stream), sent: 0, acknowledged }
+        Self { stream: std::io::BufWriter::with_capacity(16 * 1024, stream), sent: 0, acknowledged, qos: 1 }
     }
 
     pub(crate) fn send(&mut self, device: &str, breach: bool) {
@@ -126,16 +133,21 @@ impl Publisher {
         let smoke = u8::from(breach);
         let payload =
             format!("{{\"smoke\":{smoke},\"temperature\":{temperature},\"battery\":98,\"rssi\":-71}}");
-        self.sent += 1;
-        let id = ((self.sent - 1) % 65_535 + 1) as u16;
-        let length = 2 + topic.len() + 2 + payload.len();
-        let mut packet = vec![0x32, (length % 128) as u8 | if length > 127 { 0x80 } else { 0 }];
+        if self.qos > 0 {
+            self.sent += 1;
+        }
+        let id = (self.sent.saturating_sub(1) % 65_535 + 1) as u16;
+        let length = 2 + topic.len() + if self.qos > 0 { 2 } else { 0 } + payload.len();
+        let mut packet =
+            vec![0x30 | (self.qos << 1), (length % 128) as u8 | if length > 127 { 0x80 } else { 0 }];
         if length > 127 {
             packet.push((length / 128) as u8);
         }
         packet.extend_from_slice(&(topic.len() as u16).to_be_bytes());
         packet.extend_from_slice(topic.as_bytes());
-        packet.extend_from_slice(&id.to_be_bytes());
+        if self.qos > 0 {
+            packet.extend_from_slice(&id.to_be_bytes());
+        }
         packet.extend_from_slice(payload.as_bytes());
         self.stream.write_all(&packet).unwrap();
     }

@@ -4,6 +4,8 @@
 //!
 //! - `throughput`: QoS 1 messages of 1000 devices flat out, in interleaved rounds, to a rumqttc subscriber that only
 //!   counts (*bare*) and to the gateway as users run it (`fengsui run`: journal, series and page on);
+//! - `client`: the same with QoS 0 and 1, 100 and 1000 devices, a broker that sends 20 unacknowledged messages or any
+//!   number, MQTT 3.1.1 and 5; with QoS 0 also how many of the messages came at all;
 //! - `latency`: from the publication of a breach to the live event on the duty-room page, beside a *floor* that reads
 //!   the JSON, applies a limit and prints a line, and keeps nothing;
 //! - `wear`: bytes written to the disk, at several rates and broker windows;
@@ -28,6 +30,7 @@
     reason = "counts and times far below 2^52, and packet fields below their limits"
 )]
 
+mod client;
 mod crowded;
 mod day;
 mod embedded;
@@ -60,8 +63,22 @@ fn main() {
     if let Some(port) = after("floor") {
         return subject::subscribe(port.parse().unwrap(), true);
     }
+    if let Some(port) = after("bare5") {
+        return subject::subscribe_in_5(port.parse().unwrap());
+    }
     let number = |name: &str, otherwise: usize| after(name).map_or(otherwise, |text| text.parse().unwrap());
-    let parts = ["throughput", "latency", "crowded", "embedded", "outage", "wear", "memory", "day", "start"];
+    let parts = [
+        "throughput",
+        "client",
+        "latency",
+        "crowded",
+        "embedded",
+        "outage",
+        "wear",
+        "memory",
+        "day",
+        "start",
+    ];
     let chosen = |part: &str| {
         arguments.iter().any(|argument| argument == part)
             || !arguments.iter().any(|argument| parts.contains(&argument.as_str()))
@@ -70,6 +87,9 @@ fn main() {
     let length = Duration::from_secs(number("--secs", 20) as u64);
     if chosen("throughput") {
         throughput(folder.path(), number("--messages", 200_000), number("--rounds", 3));
+    }
+    if chosen("client") {
+        client::matrix(folder.path(), number("--messages", 100_000), number("--cells", usize::MAX));
     }
     if chosen("latency") {
         latency(folder.path(), length);

@@ -88,8 +88,13 @@ pub(crate) struct Bare {
 
 impl Bare {
     pub(crate) fn start(port: u16, floor: bool) -> Self {
+        Self::start_as(if floor { "floor" } else { "bare" }, port)
+    }
+
+    /// `bare`, `floor`, or `bare5`: the first in MQTT 5.
+    pub(crate) fn start_as(kind: &str, port: u16) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args([if floor { "floor" } else { "bare" }, &port.to_string()])
+            .args([kind, &port.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -138,12 +143,33 @@ impl Bare {
     }
 }
 
-/// The child process of [`Bare`].
-pub(crate) fn subscribe(port: u16, floor: bool) {
-    let say = |text: &str| {
-        println!("{text}");
-        std::io::stdout().flush().unwrap();
-    };
+/// The child process of [`Bare`] that speaks MQTT 5.
+pub(crate) fn subscribe_in_5(port: u16) {
+    let count = answering();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async move {
+        use rumqttc::v5::{AsyncClient, Event, Incoming, MqttOptions, mqttbytes::QoS};
+        let mut options = MqttOptions::new("bare", "127.0.0.1", port);
+        options.set_clean_start(true);
+        let (client, mut events) = AsyncClient::new(options, 100);
+        client.subscribe("site/+/device/+/up", QoS::AtLeastOnce).await.unwrap();
+        while let Ok(event) = events.poll().await {
+            match event {
+                Event::Incoming(Incoming::SubAck(_)) => say("ready"),
+                Event::Incoming(Incoming::Publish(_)) => _ = count.fetch_add(1, Ordering::Relaxed),
+                _ => {}
+            }
+        }
+    });
+}
+
+fn say(text: &str) {
+    println!("{text}");
+    std::io::stdout().flush().unwrap();
+}
+
+/// The count of messages, told whenever a line is read.
+fn answering() -> Arc<AtomicU64> {
     let count = Arc::new(AtomicU64::new(0));
     let shared = count.clone();
     std::thread::spawn(move || {
@@ -151,6 +177,12 @@ pub(crate) fn subscribe(port: u16, floor: bool) {
             say(&shared.load(Ordering::Relaxed).to_string());
         }
     });
+    count
+}
+
+/// The child process of [`Bare`].
+pub(crate) fn subscribe(port: u16, floor: bool) {
+    let count = answering();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async move {
         let mut options = rumqttc::MqttOptions::new("bare", "127.0.0.1", port);

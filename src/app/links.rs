@@ -4,7 +4,7 @@ use super::Group;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, LinkId, SourceIndex};
+use crate::model::{Delivery, SourceIndex};
 use crate::pipeline::Window;
 use crate::sources::{self, broker, modbus, mqtt};
 use anyhow::Context;
@@ -36,17 +36,19 @@ impl WaysBack {
     }
 }
 
-/// What must be subscribed on a link: each topic of each profile that is used on it, once.
-fn filters(config: &Config, link: &LinkId) -> Vec<String> {
-    let mut filters: Vec<String> = config
-        .bindings
-        .iter()
-        .filter(|binding| binding.link == *link)
-        .flat_map(|binding| binding.profile.topics().iter().map(|topic| topic.filter()))
-        .collect();
+/// What must be subscribed on a link: each topic of each profile that is used on it, and what else the installer wants to
+/// see, once.
+fn filters(config: &Config, from: &config::MqttSettings) -> Vec<String> {
+    let bindings = config.bindings.iter().filter(|binding| binding.link == from.link);
+    let mut filters: Vec<String> =
+        bindings.flat_map(|binding| binding.profile.topics().iter().map(|topic| topic.filter())).collect();
+    filters.extend(from.topics.iter().cloned());
     filters.sort();
     filters.dedup();
-    filters
+    match &from.share {
+        Some(group) => filters.iter().map(|filter| format!("$share/{group}/{filter}")).collect(),
+        None => filters,
+    }
 }
 
 pub(super) async fn start_broker(
@@ -98,10 +100,19 @@ pub(super) fn start_mqtt(
         let (source, acks) = ways_back.add(Window { messages: from.inflight_window, of_many: false })?;
         let mut settings =
             mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
-        settings.user =
-            from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
-        settings.tls = from.tls.then(mqtt::TlsSettings::default);
-        settings.filters = filters(config, &from.link);
+        settings.user = from.login.as_ref().map(|login| {
+            let fixed = || mqtt::Password::Fixed(login.password.reveal().to_owned());
+            (login.user.clone(), from.password_file.clone().map_or_else(fixed, mqtt::Password::File))
+        });
+        if from.version_5 {
+            settings.protocol = mqtt::Protocol::V5;
+        }
+        settings.tls = from
+            .tls
+            .as_ref()
+            .map(|tls| mqtt::TlsSettings { ca_file: tls.ca_file.clone(), client: tls.client.clone() });
+        settings.inflight_window = from.inflight_window;
+        settings.filters = filters(config, from);
         settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
         let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
         let intake = intake.clone();

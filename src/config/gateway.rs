@@ -119,15 +119,33 @@ pub struct MqttSettings {
     pub host: String,
     /// 1883, or 8883 with TLS, unless the URL says otherwise.
     pub port: u16,
-    /// Whether the connection is encrypted (`mqtts://`).
-    pub tls: bool,
+    /// Whether it is spoken to in MQTT 5, else in MQTT 3.1.1.
+    pub version_5: bool,
+    /// How an encrypted connection (`mqtts://`) is made; `None`: it is not encrypted.
+    pub tls: Option<MqttTls>,
     /// The client id. Must be the same at every start: the broker keeps the session under this name.
     pub client_id: String,
     /// User and password, if the broker wants them.
     pub login: Option<Login>,
+    /// The file that the password stands in, to be read again for each connection.
+    pub password_file: Option<PathBuf>,
     /// How many unacknowledged QoS 1 messages the BROKER sends before it waits for us: its own setting
-    /// (mosquitto `max_inflight_messages`, 20 unless set). The pipeline commits before so many are waiting.
+    /// (mosquitto `max_inflight_messages`, 20 unless set), and with MQTT 5 also what we ask for. The pipeline commits
+    /// before so many are waiting.
     pub inflight_window: u16,
+    /// Topic filters beside those of the profiles.
+    pub topics: Vec<String>,
+    /// The group of a shared subscription; `None`: every message comes to us.
+    pub share: Option<String>,
+}
+
+/// The certificates of an encrypted connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MqttTls {
+    /// PEM of the only authorities to trust; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM of our own certificate and of its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 /// `[[modbus]]`: one Modbus TCP server or gateway to a serial bus.

@@ -19,7 +19,7 @@ mod sinks_file;
 
 pub use gateway::{
     BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
-    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
+    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, MqttTls, Secret,
 };
 pub use library::Library;
 pub use series_table::{SeriesKeep, SeriesSettings};

@@ -213,6 +213,24 @@ impl<'t> Table<'t> {
         number.map(|number| Spanned::new(value.span(), number))
     }
 
+    /// A list of texts: `key = ["a", "b"]`. What in it is no text is told, and left out.
+    pub(super) fn texts(&self, key: &'static str) -> Vec<Spanned<&'t str>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let wanted = "a list of texts: [\"…\", \"…\"]";
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, wanted);
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in list.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(Spanned::new(item.span(), text.as_ref())),
+                _ => self.wrong_type(key, item, wanted),
+            }
+        }
+        texts
+    }
+
     /// `[key]`.
     pub(super) fn table(&self, key: &'static str) -> Option<Table<'t>> {
         let value = self.get(key)?;

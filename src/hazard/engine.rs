@@ -99,6 +99,13 @@ impl Engine {
         kept.map(super::board::Slot::fact).collect()
     }
 
+    /// Whether a message of the past says only what is known: a broker sends what it keeps with every connection.
+    pub fn knows(&self, reading: &Reading) -> bool {
+        let Some(&number) = self.board.index.get(&reading.point) else { return false };
+        let seen = self.board.points[number].seen.as_ref();
+        order(seen, reading) == Order::Stale && !self.is_untold_fire(number, reading)
+    }
+
     // Readings.
 
     fn reading(&mut self, reading: &Reading, at: Timestamp, no: u64, out: &mut Outcome) {
@@ -113,8 +120,10 @@ impl Engine {
                 self.evaluate(slot, order, Moment { at, no, because: Because::Reading(reading, order) }, out);
             }
         }
-        // A register that was not answered is not being heard; everything else is, even what is old or broken.
-        if reading.flaw != Some(Flaw::NoAnswer) {
+        // A register that was not answered is not being heard, nor is what a broker kept: nobody knows since when. All else
+        // is, even what is old or broken.
+        let kept = reading.late && reading.sampled_at.is_none();
+        if reading.flaw != Some(Flaw::NoAnswer) && !kept {
             self.heard(self.board.points[number].device, at, no, out);
         }
     }

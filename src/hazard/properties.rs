@@ -380,3 +380,20 @@ fn of_several_remembered_readings_the_newest_counts() {
     engine.handle(at, NO, &Event::Reading(retained), &mut out);
     assert_eq!(out.transitions, Vec::new());
 }
+
+#[test]
+fn what_a_broker_kept_is_no_sign_of_life() {
+    let mut engine = fresh(ALL);
+    let mut out = Outcome::default();
+    engine.handle(START, NO, &smoke(START, 0), &mut out);
+    // Whether it is news or not.
+    for (seconds, value) in [(5, 0), (6, 1)] {
+        let at = START + Span::from_secs(seconds);
+        let Event::Reading(reading) = smoke(at, value) else { unreachable!() };
+        let kept = Reading { late: true, sampled_at: None, ..reading };
+        assert_eq!(engine.knows(&kept), value == 0);
+        engine.handle(at, NO, &Event::Reading(kept), &mut out);
+    }
+    assert_eq!(engine.board.devices[0].heard, Some(START));
+    assert_eq!(out.transitions.len(), 1, "the fire in it is raised all the same: {:?}", out.transitions);
+}

@@ -341,6 +341,11 @@ impl Pipeline {
                 received_at,
                 late: sample.late || frame.retained,
             };
+            // Once more at every connection: no reading, no sign of life, no sample in a store.
+            if frame.retained && self.engine.knows(&reading) {
+                self.metrics.retained_known.inc();
+                continue;
+            }
             self.reading(reading);
         }
         // A register that was not answered is a bad reading, shown as such; a frame that could not be read is kept.

@@ -272,6 +272,7 @@ texts! {
 /// What each counter is called in Chinese, by its name in `metrics.rs`; English has the counter's own description.
 const METRICS: &[(&str, &str)] = &[
     ("frames_received", "收到的报文"),
+    ("retained_known", "保留消息中早已知道的读数（没有重复记录）"),
     ("frames_unknown", "未登记设备的报文（已放入待接入）"),
     ("frames_unreadable", "读不懂的报文（已隔离保存）"),
     ("frames_repeated", "重复送达的报文（已忽略）"),

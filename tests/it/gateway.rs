@@ -4,6 +4,7 @@
 mod bad_bus;
 mod bad_files;
 mod bad_messages;
+mod brokers;
 mod clock;
 mod disk;
 mod kill;

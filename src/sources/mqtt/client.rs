@@ -1,20 +1,18 @@
-//! The connection: connect, subscribe, hand frames over, acknowledge, wait, again.
+//! WIRE → FRAMES, by MQTT: connect, subscribe, hand frames over, acknowledge, wait, again.
 
 use super::backoff::Backoff;
+use super::connection::Connection;
 use super::held::{Gone, Held, Room};
-use super::options::options;
+use super::packet::{Connect, Granted, Incoming, Outgoing, Publish, Receipt, Welcome};
 use super::reason::Lost;
+use super::secrets::Secrets;
 use super::topics::Topics;
-use super::{CONNECT_MAX, DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES, SUBSCRIBE_MAX, WRITE_MAX};
+use super::{DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES, SUBSCRIBE_MAX};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Text, Timestamp};
 use crate::sources::{Acks, Intake};
 use bytes::Bytes;
-use rumqttc::{
-    Event, EventLoop, Packet, PubAck, PubRec, Publish, QoS, SubAck, Subscribe, SubscribeFilter,
-    SubscribeReasonCode,
-};
 use std::future::Future;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,8 +23,13 @@ use tracing::{info, warn};
 /// session): it is answered with PUBREC. Packet ids have 16 bits.
 const QOS2: u32 = 1 << 16;
 
-/// The only packet id we ever use: one SUBSCRIBE a connection.
-const SUBSCRIBE_ID: u16 = 1;
+/// Packets taken at one wake, as far as they are there: enough that a wake costs nothing beside them, few enough that
+/// acknowledgements are written in between.
+const AT_ONCE: usize = 256;
+
+/// A link that is down for another reason than before says so, at most so often: two reasons in turn must not fill the
+/// duty log.
+const REASON_EVERY: Duration = Duration::from_secs(60);
 
 /// Cancelled, or nobody takes frames any more.
 struct Over;
@@ -51,8 +54,11 @@ pub(super) struct Client {
     /// Messages of this connection that wait for their acknowledgement.
     outstanding: usize,
     held: Held,
-    /// What was last said about the link.
-    up: Option<bool>,
+    secrets: Secrets,
+    /// The broker keeps retained messages.
+    retains: bool,
+    /// What was last said about the link, and when.
+    said: Option<(LinkChange, Instant)>,
 }
 
 /// What to do next while connected.
@@ -60,9 +66,10 @@ enum Wake {
     Cancelled,
     Acks(Option<Vec<Delivery>>),
     Room(Room),
-    Packet(Result<Event, rumqttc::ConnectionError>),
+    Packet(Result<Incoming, Lost>),
     Ping,
     NotSubscribed,
+    NewSecrets,
 }
 
 impl Client {
@@ -76,6 +83,7 @@ impl Client {
         cancel: CancellationToken,
     ) -> Self {
         Self {
+            secrets: Secrets::new(&settings, clock.clone()),
             settings,
             source,
             acks,
@@ -87,92 +95,112 @@ impl Client {
             epoch: 0,
             outstanding: 0,
             held: Held::new(intake),
-            up: None,
+            retains: true,
+            said: None,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let mut connection = match options(&self.settings) {
-            Ok(options) => Some(EventLoop::new(options, 1)),
-            Err(reason) => {
-                self.announce(false, reason);
-                None
-            }
-        };
         // Settings that can never work are a link that is down until they change: nothing to retry.
-        let Some(event_loop) = &mut connection else {
+        if let Some(reason) = super::options::fault(&self.settings) {
+            self.announce(false, reason);
             let cancel = self.cancel.clone();
             let _over = self.beside(cancel.cancelled()).await;
-            return self.hand_over_the_rest().await;
-        };
-        event_loop.network_options.set_connection_timeout(CONNECT_MAX.as_secs());
-        event_loop.network_options.set_tcp_nodelay(true);
+            return self.leave(None).await;
+        }
         let mut backoff = Backoff::default();
         loop {
             let begun = Instant::now();
-            let lost = match self.connected(event_loop).await {
+            let (connection, ended) = self.connect_and_serve().await;
+            let lost = match ended {
                 Ok(lost) => lost,
-                Err(Over) => break,
+                Err(Over) => return self.leave(connection).await,
             };
-            event_loop.clean();
-            event_loop.pending.clear();
-            event_loop.state.events.clear();
             let reason = lost.reason(&self.settings);
+            if let (Lost::NewSecrets, Some(mut connection)) = (&lost, connection) {
+                info!(link = %self.settings.link, "connecting anew: {}", reason.en);
+                self.drain(Some(&mut connection)).await;
+                self.farewell(&mut connection).await;
+                continue;
+            }
             let wait = backoff.next(begun.elapsed());
             warn!(link = %self.settings.link, retry_in_ms = wait.as_millis(), "link is down: {}", reason.en);
             self.announce(false, reason);
-            if let Err(Over) = self.beside(tokio::time::sleep(wait)).await {
-                break;
+            match self.pause(wait).await {
+                Ok(()) => {}
+                Err(Over) => return self.leave(None).await,
             }
         }
-        self.leave(event_loop).await;
     }
 
-    /// One connection from CONNECT to its end.
-    async fn connected(&mut self, event_loop: &mut EventLoop) -> Result<Lost, Over> {
-        let session = match self.beside(event_loop.poll()).await? {
-            Ok(Event::Incoming(Packet::ConnAck(connack))) => connack.session_present,
-            Ok(_) => return Ok(Lost::NotSubscribed),
-            Err(error) => return Ok(error.into()),
+    /// One connection from CONNECT to its end; it is given back when it may still be good.
+    async fn connect_and_serve(&mut self) -> (Option<Connection>, Result<Lost, Over>) {
+        let mut connection = match self.connect().await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(lost)) => return (None, Ok(lost)),
+            Err(over) => return (None, Err(over)),
+        };
+        let ended = match self.introduce(&mut connection).await {
+            Ok(()) => self.serve(&mut connection).await,
+            Err(lost) => Ok(lost),
+        };
+        (Some(connection), ended)
+    }
+
+    async fn connect(&mut self) -> Result<Result<Connection, Lost>, Over> {
+        let read = self.secrets.read();
+        let read = self.beside(read).await?;
+        let material = match self.secrets.use_these(read) {
+            Ok(material) => material,
+            Err(text) => return Ok(Err(Lost::Secrets(text))),
+        };
+        let settings = self.settings.clone();
+        let connect = Connect {
+            client_id: settings.client_id.clone(),
+            keep_alive: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
+            login: settings.user.as_ref().map(|(name, _)| name.clone()).zip(material.password),
+            will: settings.will_topic.clone().map(|topic| (topic, OFFLINE)),
+            receive_maximum: settings.inflight_window,
+        };
+        let opened = self.beside(Connection::open(settings, material.tls, connect)).await?;
+        let (connection, Welcome { session, keep_alive, retains }) = match opened {
+            Ok(opened) => opened,
+            Err(lost) => return Ok(Err(lost)),
         };
         self.epoch = self.epoch.wrapping_add(1);
         self.outstanding = 0;
+        self.retains = retains;
+        if let Some(seconds) = keep_alive.filter(|seconds| *seconds > 0) {
+            self.settings.keep_alive = Duration::from_secs(u64::from(seconds));
+        }
         self.metrics.mqtt_connects.inc();
         info!(link = %self.settings.link, epoch = self.epoch, session, "connected to the broker");
-        if let Err(lost) = self.introduce(event_loop).await {
-            return Ok(lost);
-        }
-        self.serve(event_loop).await
+        Ok(Ok(connection))
     }
 
     /// SUBSCRIBE and the retained status.
-    async fn introduce(&mut self, event_loop: &mut EventLoop) -> Result<(), Lost> {
+    async fn introduce(&mut self, connection: &mut Connection) -> Result<(), Lost> {
         let mut packets = Vec::with_capacity(2);
         if self.settings.filters.is_empty() {
             self.announce(true, Text::new("已连接，没有要订阅的主题", "connected, no topics to subscribe"));
         } else {
-            let filters =
-                self.settings.filters.iter().map(|f| SubscribeFilter::new(f.clone(), QoS::AtLeastOnce));
-            let mut subscribe = Subscribe::new_many(filters);
-            subscribe.pkid = SUBSCRIBE_ID;
-            packets.push(Packet::Subscribe(subscribe));
+            packets.push(Outgoing::Subscribe(self.settings.filters.clone()));
         }
         packets.extend(self.status(ONLINE));
-        write(event_loop, packets).await
+        connection.write(packets).await
     }
 
-    /// QoS 0: no packet id, no window, nothing to wait for. A connection that breaks before it arrives is followed by
-    /// another that says it again.
-    fn status(&self, text: &'static str) -> Option<Packet> {
-        let topic = self.settings.will_topic.as_ref()?;
-        let mut publish = Publish::from_bytes(topic, QoS::AtMostOnce, Bytes::from_static(text.as_bytes()));
-        publish.retain = true;
-        Some(Packet::Publish(publish))
+    /// A connection that breaks before it arrives is followed by another that says it again.
+    fn status(&self, text: &'static str) -> Option<Outgoing> {
+        let topic = self.settings.will_topic.clone()?;
+        Some(Outgoing::Status { topic, text, retain: self.retains })
     }
 
-    async fn serve(&mut self, event_loop: &mut EventLoop) -> Result<Lost, Over> {
-        let mut ping = tokio::time::interval(self.settings.keep_alive.max(Duration::from_secs(1)) / 2);
+    async fn serve(&mut self, connection: &mut Connection) -> Result<Lost, Over> {
+        let mut ping = tokio::time::interval(self.settings.keep_alive);
         ping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ping.reset();
+        let mut unanswered_ping = false;
         let mut subscribed = self.settings.filters.is_empty();
         let subscribed_by = Instant::now() + SUBSCRIBE_MAX;
         loop {
@@ -183,8 +211,9 @@ impl Client {
                 () = self.cancel.cancelled() => Wake::Cancelled,
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
                 room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
-                event = event_loop.poll(), if !full => Wake::Packet(event),
-                _ = ping.tick(), if full => Wake::Ping,
+                _ = ping.tick() => Wake::Ping,
+                () = self.secrets.changed() => Wake::NewSecrets,
+                packet = connection.next(), if !full => Wake::Packet(packet),
                 () = tokio::time::sleep_until(subscribed_by), if !subscribed && !full => Wake::NotSubscribed,
             };
             let done = match wake {
@@ -193,20 +222,27 @@ impl Client {
                     self.acks_open = false;
                     Ok(())
                 }
-                Wake::Acks(Some(batch)) => self.acknowledge(event_loop, batch).await,
+                Wake::Acks(Some(batch)) => self.acknowledge(connection, batch).await,
                 Wake::Room(permit) => {
                     self.held.hand_over(permit)?;
                     // While reading stood still the answer to a ping may have waited unread.
-                    event_loop.state.await_pingresp &= !full;
+                    unanswered_ping &= !full;
                     Ok(())
                 }
-                Wake::Packet(Ok(first)) => {
-                    subscribed |= self.take(event_loop, first)?;
-                    Ok(())
+                Wake::Packet(first) => {
+                    let taken = self.take(connection, first).await?;
+                    taken.map(|Taken { subscription, pong }| {
+                        subscribed |= subscription;
+                        unanswered_ping &= !pong;
+                    })
                 }
-                Wake::Packet(Err(error)) => Err(error.into()),
-                Wake::Ping => write(event_loop, [Packet::PingReq]).await,
+                Wake::Ping if unanswered_ping && !full => Err(Lost::HalfOpen),
+                Wake::Ping => {
+                    unanswered_ping = true;
+                    connection.write([Outgoing::PingReq]).await
+                }
                 Wake::NotSubscribed => Err(Lost::NotSubscribed),
+                Wake::NewSecrets => Err(Lost::NewSecrets),
             };
             if let Err(lost) = done {
                 return Ok(lost);
@@ -214,30 +250,44 @@ impl Client {
         }
     }
 
-    /// Takes one packet and all that rumqttc has read with it. Says whether the subscription was answered.
-    fn take(&mut self, event_loop: &mut EventLoop, first: Event) -> Result<bool, Over> {
+    /// Takes one packet and what has come with it.
+    async fn take(
+        &mut self,
+        connection: &mut Connection,
+        first: Result<Incoming, Lost>,
+    ) -> Result<Result<Taken, Lost>, Over> {
         let now = self.clock.now();
-        let mut answered = false;
+        let mut taken = Taken::default();
         let mut next = Some(first);
-        while let Some(event) = next {
-            match event {
-                Event::Incoming(Packet::Publish(publish)) => self.message(publish, now)?,
-                Event::Incoming(Packet::SubAck(suback)) => {
-                    answered = true;
-                    self.subscribed(&suback);
+        let mut left = AT_ONCE;
+        while let Some(packet) = next {
+            match packet {
+                Ok(Incoming::Publish(publish)) => self.message(publish, now)?,
+                Ok(Incoming::SubAck(granted)) => {
+                    taken.subscription = true;
+                    self.subscribed(&granted);
                 }
-                _ => {}
+                Ok(Incoming::PingResp) => taken.pong = true,
+                Ok(Incoming::PubRel(id)) => {
+                    if let Err(lost) = connection.write([Outgoing::PubComp(id)]).await {
+                        return Ok(Err(lost));
+                    }
+                }
+                Ok(Incoming::Disconnect(said)) => return Ok(Err(Lost::Left(said))),
+                Ok(Incoming::ConnAck(_) | Incoming::Other) => {}
+                Err(lost) => return Ok(Err(lost)),
             }
-            next = event_loop.state.events.pop_front();
+            left -= 1;
+            next = if left == 0 || self.held.is_full() { None } else { connection.next_at_once() };
         }
-        Ok(answered)
+        Ok(Ok(taken))
     }
 
     fn message(&mut self, publish: Publish, received_at: Timestamp) -> Result<(), Over> {
-        let key = match publish.qos {
-            QoS::AtMostOnce => None,
-            QoS::AtLeastOnce => Some(u32::from(publish.pkid)),
-            QoS::ExactlyOnce => Some(u32::from(publish.pkid) | QOS2),
+        let key = match publish.receipt {
+            Receipt::None => None,
+            Receipt::PubAck(id) => Some(u32::from(id)),
+            Receipt::PubRec(id) => Some(u32::from(id) | QOS2),
         };
         let delivery = key.map(|key| Delivery { epoch: self.epoch, key, duplicate: publish.dup });
         self.outstanding += usize::from(delivery.is_some());
@@ -261,37 +311,49 @@ impl Client {
     }
 
     /// The broker may refuse single topics. That is a link that does not do its work, and must be seen.
-    fn subscribed(&mut self, suback: &SubAck) {
-        let refused: Vec<&str> = self
-            .settings
-            .filters
-            .iter()
-            .zip(&suback.return_codes)
-            .filter(|(_, code)| matches!(code, SubscribeReasonCode::Failure))
-            .map(|(filter, _)| filter.as_str())
-            .collect();
-        if refused.is_empty() {
-            self.announce(true, Text::new("已连接并订阅", "connected and subscribed"));
+    fn subscribed(&mut self, granted: &[Granted]) {
+        let with = |wanted: Granted| {
+            let pairs =
+                self.settings.filters.iter().zip(granted).filter(move |(_, granted)| **granted == wanted);
+            pairs.map(|(filter, _)| filter.as_str()).collect::<Vec<_>>()
+        };
+        let (refused, unsafely) = (with(Granted::No), with(Granted::WithoutAcknowledgement));
+        let (up, reason) = if !refused.is_empty() {
+            let zh = format!("服务器拒绝订阅 {refused:?}：请检查它的访问控制");
+            (
+                false,
+                Text::new(&zh, &format!("the broker refused the topics {refused:?}: check its access list")),
+            )
+        } else if !unsafely.is_empty() {
+            let zh = format!("已连接，但服务器只给 QoS 0：中断期间的消息会丢失 {unsafely:?}");
+            let en =
+                format!("connected, but with QoS 0 only: what is sent during an outage is lost {unsafely:?}");
+            (true, Text::new(&zh, &en))
         } else {
-            let reason = Text::new(
-                &format!("服务器拒绝订阅 {refused:?}：请检查它的访问控制"),
-                &format!("the broker refused the topics {refused:?}: check its access list"),
-            );
+            (true, Text::new("已连接并订阅", "connected and subscribed"))
+        };
+        if !up || !unsafely.is_empty() {
             warn!(link = %self.settings.link, "{}", reason.en);
-            self.announce(false, reason);
         }
+        self.announce(up, reason);
     }
 
-    /// Says that the link came up or went down, only when that is new.
+    /// Says that the link came up or went down, or that it is down for another reason; only when that is new.
     fn announce(&mut self, up: bool, reason: Text) {
-        if self.up.replace(up) == Some(up) {
+        let change = LinkChange { link: self.settings.link.clone(), up, reason };
+        let now = Instant::now();
+        if let Some((before, at)) = &self.said
+            && before.up == up
+            && (up || before.reason == change.reason || now.duration_since(*at) < REASON_EVERY)
+        {
             return;
         }
-        self.held.put_link(LinkChange { link: self.settings.link.clone(), up, reason });
+        self.said = Some((change.clone(), now));
+        self.held.put_link(change);
     }
 
     /// PUBACK for all that waits in the channel, with one flush.
-    async fn acknowledge(&mut self, event_loop: &mut EventLoop, first: Vec<Delivery>) -> Result<(), Lost> {
+    async fn acknowledge(&mut self, connection: &mut Connection, first: Vec<Delivery>) -> Result<(), Lost> {
         let mut deliveries = first;
         while let Ok(more) = self.acks.try_recv() {
             deliveries.extend(more);
@@ -307,7 +369,7 @@ impl Client {
             }
             packet
         });
-        let written = write(event_loop, packets).await;
+        let written = connection.write(packets).await;
         self.outstanding = self.outstanding.saturating_sub(answered);
         written
     }
@@ -323,90 +385,87 @@ impl Client {
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
                 room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
             };
-            match wake {
-                Wake::Acks(Some(batch)) => {
-                    self.metrics.mqtt_stale_acks.inc_by(batch.len() as u64);
-                }
-                Wake::Acks(None) => self.acks_open = false,
-                Wake::Room(permit) => self.held.hand_over(permit)?,
-                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => {}
-            }
+            self.unconnected(wake)?;
         }
+    }
+
+    /// Waits before the next attempt; not when there are new secrets to try.
+    async fn pause(&mut self, wait: Duration) -> Result<(), Over> {
+        let until = Instant::now() + wait;
+        loop {
+            let wake = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => return Err(Over),
+                batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
+                room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
+                () = self.secrets.changed() => return Ok(()),
+                () = tokio::time::sleep_until(until) => return Ok(()),
+            };
+            self.unconnected(wake)?;
+        }
+    }
+
+    /// What is done while there is no connection.
+    fn unconnected(&mut self, wake: Wake) -> Result<(), Over> {
+        match wake {
+            Wake::Acks(Some(batch)) => _ = self.metrics.mqtt_stale_acks.inc_by(batch.len() as u64),
+            Wake::Acks(None) => self.acks_open = false,
+            Wake::Room(permit) => self.held.hand_over(permit)?,
+            _ => {}
+        }
+        Ok(())
     }
 
     /// The orderly end: what was received is handed over, what comes back is acknowledged, then `offline` and
     /// DISCONNECT. What is still not acknowledged stays in the broker's session and is sent again at the next start.
-    async fn leave(mut self, event_loop: &mut EventLoop) {
+    async fn leave(mut self, mut connection: Option<Connection>) {
+        self.drain(connection.as_mut()).await;
+        self.metrics.frames_lost.inc_by(self.held.irreplaceable());
+        if let Some(connection) = &mut connection {
+            self.farewell(connection).await;
+        }
+    }
+
+    async fn farewell(&mut self, connection: &mut Connection) {
+        let farewell = self.status(OFFLINE).into_iter().chain([Outgoing::Disconnect]);
+        if let Err(lost) = connection.write(farewell).await {
+            info!(link = %self.settings.link, "left without a farewell: {}", lost.reason(&self.settings).en);
+        }
+    }
+
+    /// Hands over what was received and acknowledges what comes back, without reading more.
+    async fn drain(&mut self, mut connection: Option<&mut Connection>) {
         let deadline = Instant::now() + DRAIN_MAX;
-        let connected = event_loop.network.is_some();
-        while (connected && self.outstanding > 0 && self.acks_open) || !self.held.is_empty() {
+        while (connection.is_some() && self.outstanding > 0 && self.acks_open) || !self.held.is_empty() {
             let wake = tokio::select! {
                 biased;
                 () = tokio::time::sleep_until(deadline) => break,
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
                 room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
             };
-            let gone = match wake {
-                Wake::Acks(Some(batch)) if connected => self.acknowledge(event_loop, batch).await.is_err(),
-                Wake::Acks(batch) => {
-                    self.acks_open &= batch.is_some();
-                    false
+            let gone = match (wake, &mut connection) {
+                (Wake::Acks(Some(batch)), Some(connection)) => {
+                    self.acknowledge(connection, batch).await.is_err()
                 }
-                Wake::Room(permit) => self.held.hand_over(permit).is_err(),
-                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => false,
+                (wake, _) => self.unconnected(wake).is_err(),
             };
             if gone {
                 break;
             }
         }
-        self.metrics.frames_lost.inc_by(self.held.irreplaceable());
-        if connected {
-            let farewell = self.status(OFFLINE).into_iter().chain([Packet::Disconnect]);
-            if let Err(lost) = write(event_loop, farewell).await {
-                info!(link = %self.settings.link, "left without a farewell: {}", lost.reason(&self.settings).en);
-            }
-        }
     }
+}
 
-    /// The end of settings that never worked: only the word about the link may still wait.
-    async fn hand_over_the_rest(mut self) {
-        while !self.held.is_empty() {
-            let Ok(room) = tokio::time::timeout(DRAIN_MAX, self.held.room()).await else { return };
-            if self.held.hand_over(room).is_err() {
-                return;
-            }
-        }
-    }
+/// What came with some packets.
+#[derive(Default)]
+struct Taken {
+    subscription: bool,
+    pong: bool,
 }
 
 /// `None` for a delivery of an earlier connection.
-fn answer(epoch: u32, delivery: Delivery) -> Option<Packet> {
-    let packet_id = u16::try_from(delivery.key & !QOS2).ok().filter(|_| delivery.epoch == epoch)?;
-    Some(if delivery.key & QOS2 == 0 {
-        Packet::PubAck(PubAck::new(packet_id))
-    } else {
-        Packet::PubRec(PubRec::new(packet_id))
-    })
-}
-
-/// Writes packets past rumqttc's request channel, with one flush.
-async fn write(event_loop: &mut EventLoop, packets: impl IntoIterator<Item = Packet>) -> Result<(), Lost> {
-    let Some(network) = event_loop.network.as_mut() else {
-        return Err(Lost::WriteFailed(Text::new("没有连接", "not connected")));
-    };
-    let all = async {
-        for packet in packets {
-            network.write(packet).await?;
-        }
-        network.flush().await
-    };
-    match tokio::time::timeout(WRITE_MAX, all).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(Lost::WriteFailed(Text::new(&error.to_string(), &error.to_string()))),
-        Err(_) => {
-            let seconds = WRITE_MAX.as_secs();
-            let why = Text::new(&format!("{seconds} 秒写不出去"), &format!("nothing for {seconds} s"));
-            Err(Lost::WriteFailed(why))
-        }
-    }
+fn answer(epoch: u32, delivery: Delivery) -> Option<Outgoing> {
+    let id = u16::try_from(delivery.key & !QOS2).ok().filter(|_| delivery.epoch == epoch)?;
+    let receipt = if delivery.key & QOS2 == 0 { Receipt::PubAck(id) } else { Receipt::PubRec(id) };
+    Some(Outgoing::Acknowledge(receipt))
 }

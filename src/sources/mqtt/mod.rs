@@ -1,36 +1,45 @@
-//! WIRE → FRAMES, by MQTT 3.1.1 from any broker.
+//! WIRE → FRAMES, by MQTT 3.1.1 or MQTT 5 from any broker.
 //!
-//! First in the flow. One persistent session (`clean_session = false`), acknowledged by hand: a PUBACK goes out only
-//! for a [`Delivery`](crate::model::Delivery) that the pipeline has given back. What rumqttc leaves to its user is done here:
+//! First in the flow. One persistent session, acknowledged by hand: a PUBACK goes out only for a
+//! [`Delivery`](crate::model::Delivery) that the pipeline has given back. The packets of both versions are rumqttc's
+//! (`codec.rs` says why its loop is not used); the rest is here:
 //!
-//! - **Its request channel is not used.** SUBSCRIBE, PUBACK and the status message are written to its connection
-//!   directly, many with one flush. So a full publish window cannot hold acknowledgements back, a full channel cannot
-//!   block the task that polls, and a thousand acknowledgements cost one system call instead of a thousand.
+//! - **PUBACKs are written many with one flush**, and nothing holds them back: no window of our own, no channel.
 //! - **Acknowledgements carry the epoch of their connection.** One of an older connection would acknowledge another
 //!   message of the same packet id; it is dropped and counted, and the broker sends the message again.
 //! - **Every CONNACK is followed by a SUBSCRIBE**, also when the broker remembers the session: it may remember an older
 //!   list of topics (restored from a backup, or written before the last change). The price is that retained messages
-//!   come again; they are marked as such. A topic that was taken out of the list stays in the broker's session.
-//! - **Polling goes on while the intake is full**, into a bounded queue of [`HELD_MAX`] messages, so that pings are
+//!   come again; they are marked as such, and the pipeline passes over what is no news. A topic that was taken out of the
+//!   list stays in the broker's session.
+//! - **Reading goes on while the intake is full**, into a bounded queue of [`HELD_MAX`] messages, so that pings are
 //!   answered and a dead broker is noticed. A broker with its usual window (20 at mosquitto, 32 at EMQX) stops sending
-//!   long before. When even the queue is full, reading stops, TCP holds the rest back, and pings are sent by hand.
-//! - **A message larger than allowed does not break the connection** (rumqttc would reconnect in a hot loop, and a
-//!   persistent session would send it again for ever): up to [`WIRE_BYTES_MAX`] it is read, counted, and its first
-//!   [`SAMPLE_BYTES`] go on to where a person can see them.
+//!   long before; with MQTT 5 we say ourselves how many it may send. When even the queue is full, reading stops, TCP holds
+//!   the rest back, and pings go on.
+//! - **A message larger than allowed does not break the connection** (a persistent session would send it again for ever):
+//!   up to [`WIRE_BYTES_MAX`] it is read, counted, and its first [`SAMPLE_BYTES`] go on to where a person can see them.
 //! - **Every error waits**, longer each time, with jitter.
+//! - **Passwords and certificates are read again** for each connection, and watched: when they change and can be used, the
+//!   link connects anew with them, in its session.
 
 mod backoff;
 mod client;
+mod codec;
+mod connection;
 mod held;
 mod options;
+mod packet;
 mod reason;
+mod secrets;
 mod tls;
 mod topics;
+
+pub use packet::Protocol;
 
 use super::{Acks, Intake};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{LinkId, SourceIndex};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +76,13 @@ pub const WRITE_MAX: Duration = Duration::from_secs(10);
 /// second and one to spare; what is not acknowledged then is sent again at the next start.
 pub const DRAIN_MAX: Duration = Duration::from_secs(3);
 
+/// How often the files of secrets are looked at. A change is believed at the second look, so that no half written file is
+/// used: a link has its new password within ten seconds. Four small files take a tenth of a millisecond.
+pub const SECRETS_EVERY: Duration = Duration::from_secs(5);
+
+/// How many unacknowledged messages a broker sends when nobody has said otherwise: mosquitto's.
+pub const INFLIGHT_WINDOW: u16 = 20;
+
 /// The retained status while this gateway is connected.
 pub const ONLINE: &str = "online";
 
@@ -84,8 +100,10 @@ pub struct MqttSettings {
     pub port: u16,
     /// The client id. The broker keeps the session under it, so it must stay the same and be nobody else's.
     pub client_id: String,
+    /// Which MQTT.
+    pub protocol: Protocol,
     /// User and password.
-    pub user: Option<(String, String)>,
+    pub user: Option<(String, Password)>,
     /// With TLS when present.
     pub tls: Option<TlsSettings>,
     /// Topic filters, subscribed with QoS 1.
@@ -96,13 +114,28 @@ pub struct MqttSettings {
     pub packet_bytes_max: usize,
     /// Where the gateway's retained status ([`ONLINE`], [`OFFLINE`]) is published.
     pub will_topic: Option<String>,
+    /// How many unacknowledged messages the broker may send. MQTT 5 tells it so; with MQTT 3.1.1 it has its own setting.
+    pub inflight_window: u16,
+    /// How often the files of secrets are looked at.
+    pub secrets_every: Duration,
 }
 
-/// How the broker's certificate is checked.
+/// Where a password comes from.
+#[derive(Clone)]
+pub enum Password {
+    /// It is this one until the program ends.
+    Fixed(String),
+    /// It stands in this file, and may be replaced there.
+    File(PathBuf),
+}
+
+/// How the two sides know each other.
 #[derive(Debug, Clone, Default)]
 pub struct TlsSettings {
-    /// PEM of the authorities to trust; without it the system's list.
-    pub ca: Option<Vec<u8>>,
+    /// PEM of the only authorities to trust; without it the system's list.
+    pub ca_file: Option<PathBuf>,
+    /// PEM of our own certificate (with what stands between it and its authority) and of its key.
+    pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl MqttSettings {
@@ -113,12 +146,15 @@ impl MqttSettings {
             host: host.into(),
             port,
             client_id: client_id.into(),
+            protocol: Protocol::default(),
             user: None,
             tls: None,
             filters: Vec::new(),
             keep_alive: KEEP_ALIVE,
             packet_bytes_max: PACKET_BYTES_MAX,
             will_topic: None,
+            inflight_window: INFLIGHT_WINDOW,
+            secrets_every: SECRETS_EVERY,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bad_disk;
 pub(crate) mod browser;
+pub(crate) mod certificates;
 pub(crate) mod doctor;
 pub(crate) mod duty_room;
 pub(crate) mod gateway;

@@ -2,7 +2,7 @@
 
 use super::ports::{free_port, soon};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -32,10 +32,7 @@ impl Mosquitto {
 
     /// With these lines of configuration; `{dir}` is its own directory.
     pub(crate) async fn with(config: &str) -> Self {
-        Self::launch(TempDir::new().unwrap(), config).await
-    }
-
-    async fn launch(dir: TempDir, config: &str) -> Self {
+        let dir = TempDir::new().unwrap();
         let port = free_port();
         let place = dir.path().display();
         // As root mosquitto changes to a user that could not write here.
@@ -47,37 +44,6 @@ impl Mosquitto {
         let mut broker = Self { child: None, dir, port };
         broker.run().await;
         broker
-    }
-
-    /// With TLS on `localhost`, by an authority of its own.
-    pub(crate) async fn tls() -> Self {
-        let dir = TempDir::new().unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        certify(&["-subj", "/CN=authority", "-keyout", &at("ca.key"), "-out", &at("ca.pem")]);
-        certify(&[
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-            "-CA",
-            &at("ca.pem"),
-            "-CAkey",
-            &at("ca.key"),
-            "-keyout",
-            &at("key.pem"),
-            "-out",
-            &at("cert.pem"),
-        ]);
-        let config =
-            format!("allow_anonymous true\ncertfile {}\nkeyfile {}\n", at("cert.pem"), at("key.pem"));
-        Self::launch(dir, &config).await
-    }
-
-    /// The certificate that vouches for [`Mosquitto::tls`].
-    pub(crate) fn authority(&self) -> Vec<u8> {
-        std::fs::read(self.dir.path().join("ca.pem")).unwrap()
     }
 
     /// Starts it (again) with the same configuration, port and directory.
@@ -130,6 +96,26 @@ impl Mosquitto {
     fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
+    }
+
+    /// Reads its password file again (SIGHUP).
+    pub(crate) fn reload(&self) {
+        self.signal("HUP");
+    }
+
+    /// A file in its own directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Sets a user's password in its file `users`, which is made when it is missing.
+    pub(crate) fn set_password(users: &Path, user: &str, password: &str) {
+        let mut command = Command::new("mosquitto_passwd");
+        if !users.exists() {
+            command.arg("-c");
+        }
+        let made = command.arg("-b").arg(users).args([user, password]).output().expect(MISSING);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     }
 
     /// What it wrote to its log (`-v`): connections, packets.
@@ -230,26 +216,6 @@ impl Drop for Peer {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// A new key and certificate.
-fn certify(more: &[&str]) {
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(more)
-        .output()
-        .expect("openssl is not installed: run the README's test command (apt-get install openssl)");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 fn binary() -> &'static Path {
