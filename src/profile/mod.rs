@@ -5,16 +5,21 @@
 //! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
 //! decides which of them watch a point.
 
+mod bytes;
 mod catalogue;
 mod decode;
 mod device_time;
 mod draft;
 mod example;
+mod frame;
 mod json;
 mod meaning;
+mod message;
 mod poll;
 mod registers;
 mod schema;
+mod schema_bytes;
+mod schema_mqtt;
 mod schema_point;
 mod schema_register;
 mod topic;

@@ -1,12 +1,13 @@
 //! FRAMES → READINGS, the profile: the file's shape, and the [`Profile`] that is compiled from it.
 
 use super::decode::TopicPlan;
-use super::device_time::TimeUnit;
-use super::draft::{Problems, TextFile, read, suggest_or_list};
+use super::draft::{Problems, TextFile, read};
 use super::example::{Example, ExampleFile, build_examples};
-use super::json::Paths;
 use super::meaning::Meaning;
+use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
+use super::schema_bytes::FrameFile;
+use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_mqtt, build_topic_plans};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::topic::TopicPattern;
@@ -86,14 +87,22 @@ pub struct ProfilePoint {
     /// Why one example value is enough; `None`: two are needed.
     pub single_example: Option<String>,
     pub(super) source: Source,
+    /// It is only in messages that say so.
+    pub(super) when: Option<When<Where>>,
     pub(super) meaning: Meaning,
 }
 
 /// Where a point's raw value is found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Json { path: String, topic: Option<usize> },
-    Text { topic: usize },
+    /// On one topic, or on all of them.
+    Message {
+        at: Where,
+        topic: Option<usize>,
+    },
+    Text {
+        topic: usize,
+    },
     Register(Field),
 }
 
@@ -147,6 +156,7 @@ struct ProfileFile {
     device: DeviceFile,
     mqtt: Option<MqttFile>,
     modbus: Option<ModbusFile>,
+    frame: Option<Spanned<FrameFile>>,
     time: Option<Spanned<TimeFile>>,
     #[serde(default)]
     point: Vec<PointFile>,
@@ -165,23 +175,10 @@ struct DeviceFile {
     silent_after_secs: Option<Spanned<u32>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MqttFile {
-    topics: Spanned<Vec<Spanned<String>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeFile {
-    json: Spanned<String>,
-    unit: Spanned<String>,
-}
-
 /// What a point needs to know of the rest of its file.
 pub(super) struct Surroundings<'v> {
     pub(super) vocabulary: &'v Vocabulary,
-    pub(super) topics: Option<usize>,
+    pub(super) mqtt: Option<Mqtt>,
     pub(super) modbus: Option<ModbusDefaults>,
 }
 
@@ -215,8 +212,14 @@ fn build(
     if problems.has_errors() {
         return None;
     }
-    let examples = build_examples(&file.example, &link, &points, problems);
-    let topic_plans = build_topic_plans(file, &link, &points, problems);
+    let topic_plans = match &surroundings.mqtt {
+        Some(mqtt) => build_topic_plans(mqtt, file.time.as_ref(), file.frame.as_ref(), &points, problems),
+        None => {
+            refuse_message_tables(file, problems);
+            Vec::new()
+        }
+    };
+    let examples = build_examples(&file.example, &link, &topic_plans, &points, problems);
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -262,25 +265,13 @@ fn build_link<'v>(
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
-            let mut topics = Vec::new();
-            for written in mqtt.topics.get_ref() {
-                match TopicPattern::parse(written.get_ref()) {
-                    Ok(topic) => topics.push(topic),
-                    Err(wrong) => {
-                        problems.error(written.span(), wrong, "write site/{site}/device/{address}/up")
-                    }
-                }
-            }
-            if mqtt.topics.get_ref().is_empty() {
-                problems.error(mqtt.topics.span(), "there is no topic", "add at least one");
-            }
-            let surroundings =
-                Surroundings { vocabulary, topics: Some(mqtt.topics.get_ref().len()), modbus: None };
-            Some((ProfileLink::Mqtt { topics }, surroundings))
+            let mqtt = build_mqtt(mqtt, problems);
+            let link = ProfileLink::Mqtt { topics: mqtt.topics.clone() };
+            Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }
         (None, Some(modbus)) => {
             let (link, defaults) = build_modbus(modbus, problems);
-            Some((link, Surroundings { vocabulary, topics: None, modbus: Some(defaults) }))
+            Some((link, Surroundings { vocabulary, mqtt: None, modbus: Some(defaults) }))
         }
         _ => {
             problems.whole_file(
@@ -292,69 +283,11 @@ fn build_link<'v>(
     }
 }
 
-fn build_topic_plans(
-    file: &ProfileFile,
-    link: &ProfileLink,
-    points: &[ProfilePoint],
-    problems: &mut Problems,
-) -> Vec<TopicPlan> {
-    let ProfileLink::Mqtt { topics } = link else {
-        if let Some(time) = &file.time {
-            problems.error(time.span(), "registers carry no device time", "remove [time]");
-        }
-        return Vec::new();
-    };
-    let time = file.time.as_ref().and_then(|time| build_time(time.get_ref(), problems));
-    let mut plans = Vec::new();
-    for (kind, topic) in topics.iter().enumerate() {
-        let texts: Vec<usize> =
-            (0..points.len()).filter(|&point| points[point].source == Source::Text { topic: kind }).collect();
-        let mut paths = Paths::default();
-        let mut fields = Vec::new();
-        for (place, point) in points.iter().enumerate() {
-            let Source::Json { path, topic } = &point.source else { continue };
-            if topic.is_some_and(|topic| topic != kind) {
-                continue;
-            }
-            match paths.add(path) {
-                Ok(slot) => fields.push((place, slot)),
-                Err(wrong) => {
-                    problems.whole_file(format!("point {:?}: {wrong}", point.name), "mend the path")
-                }
-            }
-        }
-        let time = time.as_ref().and_then(|(path, unit)| Some((paths.add(path).ok()?, *unit)));
-        match (texts.is_empty(), fields.is_empty()) {
-            (true, true) => problems.whole_file(
-                format!("no point reads the topic {:?}", topic.as_str()),
-                "remove the topic or add a point",
-            ),
-            (false, false) => problems.whole_file(
-                format!("the topic {:?} is read both as JSON and as plain text", topic.as_str()),
-                "give the JSON points a `topic`",
-            ),
-            _ => {}
-        }
-        plans.push(if texts.is_empty() {
-            TopicPlan::Json { paths, fields, time }
-        } else {
-            TopicPlan::Text(texts)
-        });
+fn refuse_message_tables(file: &ProfileFile, problems: &mut Problems) {
+    if let Some(time) = &file.time {
+        problems.error(time.span(), "registers carry no device time", "remove [time]");
     }
-    plans
-}
-
-fn build_time(time: &TimeFile, problems: &mut Problems) -> Option<(String, TimeUnit)> {
-    if let Err(wrong) = Paths::default().add(time.json.get_ref()) {
-        problems.error(time.json.span(), wrong, "write a path such as object.ts");
+    if let Some(frame) = &file.frame {
+        problems.error(frame.span(), "registers come in no frame of their own", "remove [frame]");
     }
-    let unit = TimeUnit::parse(time.unit.get_ref());
-    if unit.is_none() {
-        problems.error(
-            time.unit.span(),
-            format!("time unit {:?} is unknown", time.unit.get_ref()),
-            suggest_or_list(time.unit.get_ref(), TimeUnit::ALL.map(TimeUnit::name)),
-        );
-    }
-    Some((time.json.get_ref().clone(), unit?))
 }
