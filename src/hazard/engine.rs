@@ -2,7 +2,7 @@
 //!
 //! Time is an argument and deadlines are state: the same log gives the same answers, today and in a replay.
 
-use super::board::{Board, Sample, Seen};
+use super::board::{Board, Sample, Seen, WatchedPoint};
 use super::condition::{Verdict, judge};
 use super::lifecycle::{Sight, Signal, Step, step};
 use super::order::{Order, order};
@@ -113,9 +113,11 @@ impl Engine {
                 self.evaluate(slot, order, Moment { at, no, because: Because::Reading(reading, order) }, out);
             }
         }
-        // A register that was not answered is not being heard; everything else is, even what is old or broken.
-        if reading.flaw != Some(Flaw::NoAnswer) {
-            self.heard(self.board.points[number].device, at, no, out);
+        // A register that was not answered is not being heard, nor is what others say of the device; everything else is,
+        // even what is old or broken.
+        let WatchedPoint { device, hearsay, .. } = self.board.points[number];
+        if reading.flaw != Some(Flaw::NoAnswer) && !hearsay {
+            self.heard(device, at, no, out);
         }
     }
 

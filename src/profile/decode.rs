@@ -1,12 +1,12 @@
 //! FRAMES → READINGS, decoding: one message or one round of register reads becomes samples. The hot path.
 
+use super::availability::{Availability, plain};
 use super::device_time::Taken;
 use super::meaning::{Raw, Read};
 use super::message::Fields;
 use super::schema::{Field, Profile, ProfilePoint, Source};
 use super::schema_register::table_name;
 use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
-use std::borrow::Cow;
 
 /// The largest message that is looked into, in bytes. The longest real one, a ChirpStack uplink heard by ten
 /// gateways, has 8 KiB; sources refuse more than this as well.
@@ -22,6 +22,8 @@ pub struct Decoded {
     pub samples: Vec<Sample>,
     /// What could not be read, in Chinese, for a person.
     pub problems: Vec<String>,
+    /// What was said about whether the device is there; `None`: nothing. It is no sign of life of the device.
+    pub link: Option<bool>,
     /// False: nothing of it could be read; the frame belongs into quarantine.
     pub understood: bool,
 }
@@ -50,6 +52,8 @@ pub(super) enum TopicPlan {
     Fields(Box<Fields>),
     /// The whole payload is the value of these points.
     Text(Vec<usize>),
+    /// Whether the device is there.
+    Availability(Availability),
 }
 
 impl TopicPlan {
@@ -61,11 +65,11 @@ impl TopicPlan {
 
 impl Decoded {
     pub(super) fn nothing(samples: usize) -> Self {
-        Self { samples: Vec::with_capacity(samples), problems: Vec::new(), understood: false }
+        Self { samples: Vec::with_capacity(samples), problems: Vec::new(), link: None, understood: false }
     }
 
     pub(super) fn refused(problem: String) -> Self {
-        Self { samples: Vec::new(), problems: vec![problem], understood: false }
+        Self { samples: Vec::new(), problems: vec![problem], link: None, understood: false }
     }
 
     pub(super) fn complain(&mut self, problem: String) {
@@ -97,16 +101,24 @@ impl Profile {
         let Some(plan) = self.topic_plans.get(topic_kind) else {
             return Decoded::refused("该型号没有这个主题".to_owned());
         };
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Decoded::refused(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
+        if let Err(problem) = Self::too_long(payload) {
+            return Decoded::refused(problem);
         }
         match plan {
-            TopicPlan::Fields(fields) => self.decode_fields(payload, fields, received_at),
+            TopicPlan::Fields(fields) => self.decode_fields(payload, fields, None, received_at),
             TopicPlan::Text(points) => match std::str::from_utf8(payload) {
                 Ok(message) => self.decode_text(message, points),
                 Err(_) => Decoded::refused("不是 UTF-8 文本".to_owned()),
             },
+            TopicPlan::Availability(availability) => availability.decode(payload),
         }
+    }
+
+    pub(super) fn too_long(payload: &[u8]) -> Result<(), String> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
+        }
+        Ok(())
     }
 
     fn decode_text(&self, message: &str, points: &[usize]) -> Decoded {
@@ -114,16 +126,10 @@ impl Profile {
         if text.is_empty() {
             return Decoded::refused("消息为空".to_owned());
         }
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let raw = plain(text);
         let mut decoded = Decoded::nothing(points.len());
         for &index in points {
             let Some(point) = self.points.get(index) else { continue };
-            let raw = match (text, number) {
-                ("true", _) => Raw::Flag(true),
-                ("false", _) => Raw::Flag(false),
-                (_, Some(number)) => Raw::Number(number),
-                _ => Raw::Text(Cow::Borrowed(text)),
-            };
             if let Some(read) = point.meaning.read(&raw) {
                 decoded.understood |= read.flaw != Some(Flaw::Unreadable);
                 decoded.push(index, point, read, Taken::Unknown);

@@ -8,7 +8,9 @@ use super::draft::{Problems, suggest};
 use super::meaning::{Kind, Scale, Sense};
 use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
 use super::schema_register::parse_table;
-use crate::model::{Flaw, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
+use crate::model::{
+    Flaw, LINK_POINT, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
@@ -27,6 +29,8 @@ pub struct Example {
     pub name: String,
     /// Index into [`Profile::topics`].
     pub topic: usize,
+    /// Which device's part of the message is meant, where it tells of several.
+    pub address: Option<String>,
     /// What arrives.
     pub input: ExampleInput,
     /// When it arrives.
@@ -63,6 +67,7 @@ pub(super) struct ExampleFile {
     name: Spanned<String>,
     #[serde(default)]
     topic: usize,
+    address: Option<Spanned<String>>,
     input: Spanned<String>,
     #[serde(default)]
     readings: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -78,6 +83,7 @@ pub(super) fn build_examples(
     files: &[ExampleFile],
     link: &ProfileLink,
     plans: &[TopicPlan],
+    is_shared: bool,
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<Example> {
@@ -85,6 +91,17 @@ pub(super) fn build_examples(
         problems.whole_file(
             "a profile proves itself by examples: at least one that is read and one with refused = true",
             "add [[example]] with name, input and readings",
+        );
+    }
+    for file in files.iter().filter(|file| file.address.is_some() != is_shared) {
+        // Of a message that cannot be read at all, no part is meant.
+        if file.refused && is_shared {
+            continue;
+        }
+        problems.error(
+            file.name.span(),
+            "`address` says which part of a message of several devices is meant",
+            if is_shared { "add address = \"…\"" } else { "remove it" },
         );
     }
     files.iter().filter_map(|file| build_example(file, link, plans, points, problems)).collect()
@@ -97,7 +114,8 @@ fn build_example(
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Option<Example> {
-    for point in file.readings.keys() {
+    let link_is_read = plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)));
+    for point in file.readings.keys().filter(|point| *point.get_ref() != LINK_POINT || !link_is_read) {
         if !points.iter().any(|known| known.name == *point.get_ref()) {
             problems.error(
                 point.span(),
@@ -159,6 +177,7 @@ fn build_example(
     Some(Example {
         name: file.name.get_ref().clone(),
         topic: file.topic,
+        address: file.address.as_ref().map(|address| address.get_ref().clone()),
         input,
         received_at,
         refused: file.refused,
@@ -216,11 +235,26 @@ impl Profile {
     /// Decodes one example as the gateway would.
     pub fn decode_example(&self, example: &Example) -> Decoded {
         match &example.input {
+            ExampleInput::Message(payload) if self.is_shared() => self.decode_example_part(example, payload),
             ExampleInput::Message(payload) => {
                 self.decode_message(example.topic, payload, example.received_at)
             }
             ExampleInput::Registers(blocks) => self.decode_registers(blocks, example.received_at),
         }
+    }
+
+    fn decode_example_part(&self, example: &Example, payload: &[u8]) -> Decoded {
+        let mut decoded = None;
+        let read = self.parts(payload, &mut |part| {
+            if part.address == example.address {
+                decoded = Some(self.decode_part(example.topic, part, example.received_at));
+            }
+        });
+        let missing = || match read {
+            Err(problem) => problem,
+            Ok(()) => "消息中没有这个地址的设备".to_owned(),
+        };
+        decoded.unwrap_or_else(|| Decoded::refused(missing()))
     }
 
     /// Checks every example, and that together they show every point twice, every code and every sentinel.
@@ -276,7 +310,12 @@ impl Profile {
                 wrong.push(format!("{} is late = {}", point.name, sample.late));
             }
         }
-        for name in example.expected.keys().filter(|name| !seen.contains(name.as_str())) {
+        let link = decoded.link.map(link_state);
+        if link != example.expected.get(LINK_POINT).map(String::as_str) {
+            wrong.push(format!("{LINK_POINT} is {link:?}"));
+        }
+        let unseen = |name: &&String| !seen.contains(name.as_str()) && *name != LINK_POINT;
+        for name in example.expected.keys().filter(unseen) {
             wrong.push(format!("{name} has no sample ({})", decoded.problems.join("; ")));
         }
         wrong
@@ -314,6 +353,11 @@ impl Profile {
         }
         unseen
     }
+}
+
+/// The state of the point `link`.
+fn link_state(online: bool) -> &'static str {
+    if online { "online" } else { "offline" }
 }
 
 /// A sample as an example writes it.

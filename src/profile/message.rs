@@ -4,7 +4,7 @@ use super::bytes::{ByteField, Encoding};
 use super::decode::Decoded;
 use super::device_time::{Taken, TimeUnit, judge};
 use super::frame::{Frame, too_short};
-use super::json::{self, Paths};
+use super::json::{self, Paths, find_repaired};
 use super::meaning::{Key, Raw, Read};
 use super::schema::Profile;
 use crate::model::{Flaw, Timestamp};
@@ -56,6 +56,8 @@ pub(super) struct Fields {
     pub(super) lookups: Vec<Lookup>,
     /// Where the device's time lies, and how it may be written.
     pub(super) time: Option<(Place, Vec<TimeUnit>)>,
+    /// Kinds of messages that have nothing to read: no complaint is made of them.
+    pub(super) ignore: Vec<When<Place>>,
 }
 
 #[derive(Debug, Clone)]
@@ -63,11 +65,13 @@ pub(super) struct Lookup {
     pub(super) point: usize,
     pub(super) place: Place,
     pub(super) when: Option<When<Place>>,
+    /// A message without it is not whole.
+    pub(super) required: bool,
 }
 
 /// A message taken apart.
 struct Message<'m> {
-    found: Vec<Option<&'m RawValue>>,
+    found: &'m [Option<&'m RawValue>],
     bytes: Option<Cow<'m, [u8]>>,
 }
 
@@ -116,56 +120,72 @@ impl Fields {
         if let BytesIn::Whole(encoding) = self.bytes {
             let bytes = encoding.decode(payload)?;
             self.frame.check(&bytes)?;
-            return Ok(read(&Message { found: Vec::new(), bytes: Some(bytes) }));
+            return Ok(read(&Message { found: &[], bytes: Some(bytes) }));
         }
         let message = std::str::from_utf8(payload).map_err(|_| "不是 UTF-8 文本".to_owned())?;
-        let repaired;
-        let found = match self.paths.find(message) {
-            Ok(found) => found,
-            Err(error) => {
-                let wrong = || format!("不是有效的 JSON：{error}");
-                repaired = json::quote_no_numbers(message).ok_or_else(wrong)?;
-                self.paths.find(&repaired).map_err(|_| wrong())?
-            }
-        };
-        let BytesIn::Slot(slot, encoding) = self.bytes else {
-            return Ok(read(&Message { found, bytes: None }));
-        };
-        let raw = found.get(slot).copied().flatten().map(json::raw);
-        let bytes = match &raw {
-            None | Some(Raw::Null) => None,
-            Some(Raw::Text(text)) => {
+        find_repaired(&self.paths, message, &mut |_, found| {
+            let raw = match self.bytes {
+                BytesIn::Slot(slot, _) => found.get(slot).copied().flatten().map(json::raw),
+                BytesIn::Nothing | BytesIn::Whole(_) => None,
+            };
+            let bytes = raw.as_ref().map_or(Ok(None), |raw| self.bytes_of(raw))?;
+            Ok(read(&Message { found, bytes }))
+        })?
+    }
+
+    fn taken(&self, message: &Message<'_>, received_at: Timestamp) -> Taken {
+        let Some((place, units)) = &self.time else { return Taken::Unknown };
+        match message.at(place) {
+            Found::Value(raw) => judge(&raw, units, received_at),
+            Found::Broken(_) => Taken::Impossible,
+            Found::Nothing | Found::Beyond(_) => Taken::Unknown,
+        }
+    }
+
+    /// The bytes that stand as a text in a JSON message. A message without them may still have other fields.
+    fn bytes_of<'m>(&self, raw: &'m Raw<'_>) -> Result<Option<Cow<'m, [u8]>>, String> {
+        let BytesIn::Slot(_, encoding) = self.bytes else { return Ok(None) };
+        match raw {
+            Raw::Null => Ok(None),
+            Raw::Text(text) => {
                 let bytes = encoding.decode(text.as_bytes())?;
                 self.frame.check(&bytes)?;
-                Some(bytes)
+                Ok(Some(bytes))
             }
-            Some(other) => return Err(format!("报文应为 {} 文本，收到 {other}", encoding.name())),
-        };
-        Ok(read(&Message { found, bytes }))
+            other => Err(format!("报文应为 {} 文本，收到 {other}", encoding.name())),
+        }
     }
 }
 
 impl Profile {
-    pub(super) fn decode_fields(&self, payload: &[u8], fields: &Fields, received_at: Timestamp) -> Decoded {
+    /// `taken` is the time of the whole message, where it is a part of one.
+    pub(super) fn decode_fields(
+        &self,
+        payload: &[u8],
+        fields: &Fields,
+        taken: Option<Taken>,
+        received_at: Timestamp,
+    ) -> Decoded {
         fields
-            .open(payload, &mut |message| self.read_message(message, fields, received_at))
+            .open(payload, &mut |message| {
+                let taken = taken.unwrap_or_else(|| fields.taken(message, received_at));
+                self.read_message(message, fields, taken)
+            })
             .unwrap_or_else(Decoded::refused)
     }
 
-    fn read_message(&self, message: &Message<'_>, fields: &Fields, received_at: Timestamp) -> Decoded {
+    fn read_message(&self, message: &Message<'_>, fields: &Fields, taken: Taken) -> Decoded {
         let mut decoded = Decoded::nothing(fields.lookups.len());
-        let taken = match fields.time.as_ref().map(|(place, units)| (message.at(place), units)) {
-            Some((Found::Value(raw), units)) => judge(&raw, units, received_at),
-            Some((Found::Broken(_), _)) => Taken::Impossible,
-            Some((Found::Nothing | Found::Beyond(_), _)) | None => Taken::Unknown,
-        };
         let mut beyond = None;
-        for Lookup { point: index, place, when } in &fields.lookups {
+        for Lookup { point: index, place, when, required } in &fields.lookups {
             let Some(point) = self.points.get(*index) else { continue };
             if when.as_ref().is_some_and(|when| !message.says(when)) {
                 continue;
             }
             let read = match message.at(place) {
+                Found::Nothing if *required => {
+                    Some(Read::absent(Flaw::Unreadable, Some("消息中没有这个字段".to_owned())))
+                }
                 Found::Nothing => continue,
                 Found::Value(raw) => {
                     decoded.understood = true;
@@ -184,6 +204,9 @@ impl Profile {
             if let Some(read) = read {
                 decoded.push(*index, point, read, taken);
             }
+        }
+        if !decoded.understood && fields.ignore.iter().any(|when| message.says(when)) {
+            return Decoded { understood: true, ..Decoded::nothing(0) };
         }
         if !decoded.understood {
             // Not even one value: it ends too early to be this model's, or it is another's.

@@ -5,11 +5,13 @@
 //! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
 //! decides which of them watch a point.
 
+mod availability;
 mod bytes;
 mod catalogue;
 mod decode;
 mod device_time;
 mod draft;
+mod each;
 mod example;
 mod frame;
 mod json;
@@ -28,6 +30,7 @@ mod vocabulary;
 pub use catalogue::{Catalogue, profile_id};
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
 pub use draft::suggest;
+pub use each::{EACH_MAX, Part};
 pub use example::{Example, ExampleFailure, ExampleInput};
 pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
 pub use registers::{WordOrder, WordType};

@@ -2,26 +2,24 @@
 
 use super::decode::TopicPlan;
 use super::draft::{Problems, TextFile, read};
+use super::each::Each;
 use super::example::{Example, ExampleFile, build_examples};
 use super::meaning::Meaning;
 use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
 use super::schema_bytes::FrameFile;
-use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_mqtt, build_topic_plans};
+use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_each, build_mqtt, build_topic_plans};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::topic::TopicPattern;
 use super::vocabulary::Vocabulary;
-use crate::model::{ClassId, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
+use crate::model::{ClassId, LINK_POINT, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::collections::HashSet;
 use toml::Spanned;
 
 /// The most points of one profile. The richest shipped profile has fewer than 32; a device with more is several.
 const POINTS_MAX: usize = 256;
-
-/// The point that every device gets without its profile saying so: whether anything is heard of it at all.
-const RESERVED_POINT: &str = "link";
 
 /// What a model's messages or registers mean.
 #[derive(Debug, Clone)]
@@ -48,6 +46,10 @@ pub struct Profile {
     pub examples: Vec<Example>,
     /// By topic: what to look for. Empty for Modbus.
     pub(super) topic_plans: Vec<TopicPlan>,
+    /// A message tells of several devices.
+    pub(super) each: Option<Each>,
+    /// Topics of its devices that have nothing to read.
+    ignored: Vec<TopicPattern>,
 }
 
 /// How a model is reached.
@@ -99,6 +101,7 @@ pub(super) enum Source {
     Message {
         at: Where,
         topic: Option<usize>,
+        required: bool,
     },
     Text {
         topic: usize,
@@ -142,6 +145,16 @@ impl Profile {
             ProfileLink::Mqtt { topics } => topics,
             ProfileLink::Modbus { .. } => &[],
         }
+    }
+
+    /// Topics on which its devices say nothing that is read: nobody misses what comes there.
+    pub fn ignored_topics(&self) -> &[TopicPattern] {
+        &self.ignored
+    }
+
+    /// Whether it is told, by somebody else, when a device is gone.
+    pub fn reports_link(&self) -> bool {
+        self.topic_plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)))
     }
 
     /// The place of a point of that name in [`Profile::points`].
@@ -193,7 +206,7 @@ fn build(
     let mut names = HashSet::new();
     let mut points = Vec::new();
     for point in &file.point {
-        if !names.insert(point.name.get_ref()) || point.name.get_ref() == RESERVED_POINT {
+        if !names.insert(point.name.get_ref()) || point.name.get_ref() == LINK_POINT {
             problems.error(
                 point.name.span(),
                 format!("the name {:?} is taken", point.name.get_ref()),
@@ -212,6 +225,10 @@ fn build(
     if problems.has_errors() {
         return None;
     }
+    let each = match (&file.mqtt, &surroundings.mqtt) {
+        (Some(written), Some(mqtt)) => build_each(written, file.time.as_ref(), mqtt.made_of, problems),
+        _ => None,
+    };
     let topic_plans = match &surroundings.mqtt {
         Some(mqtt) => build_topic_plans(mqtt, file.time.as_ref(), file.frame.as_ref(), &points, problems),
         None => {
@@ -219,7 +236,7 @@ fn build(
             Vec::new()
         }
     };
-    let examples = build_examples(&file.example, &link, &topic_plans, &points, problems);
+    let examples = build_examples(&file.example, &link, &topic_plans, each.is_some(), &points, problems);
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -236,6 +253,8 @@ fn build(
         points,
         examples,
         topic_plans,
+        each,
+        ignored: surroundings.mqtt.map_or_else(Vec::new, |mqtt| mqtt.ignore_topics),
     })
 }
 
@@ -266,7 +285,7 @@ fn build_link<'v>(
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
             let mqtt = build_mqtt(mqtt, problems);
-            let link = ProfileLink::Mqtt { topics: mqtt.topics.clone() };
+            let link = ProfileLink::Mqtt { topics: mqtt.all_topics() };
             Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }
         (None, Some(modbus)) => {

@@ -159,7 +159,7 @@ pub(super) fn build_when(
 }
 
 /// One value or a list of them.
-fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<Key>> {
+pub(super) fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<Key>> {
     let one = |value: &toml::Value| match value {
         toml::Value::String(text) => Some(Key::new(text)),
         toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {

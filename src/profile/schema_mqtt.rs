@@ -1,14 +1,16 @@
 //! FRAMES → READINGS, the profile's messages: from `[mqtt]`, `[time]` and `[frame]` to what is looked for on each topic.
 
+use super::availability::Availability;
 use super::bytes::{ByteOrder, Encoding};
 use super::decode::TopicPlan;
 use super::device_time::TimeUnit;
 use super::draft::{Problems, suggest_or_list};
+use super::each::Each;
 use super::frame::Frame;
 use super::json::Paths;
 use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
 use super::schema::{ProfilePoint, Source};
-use super::schema_bytes::{ByteFile, FrameFile, MadeOf, build_frame};
+use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
 use super::schema_register::BitsFile;
 use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
@@ -21,6 +23,28 @@ pub(super) struct MqttFile {
     topics: Spanned<Vec<Spanned<String>>>,
     payload: Option<Spanned<toml::Value>>,
     byte_order: Option<Spanned<String>>,
+    each: Option<Spanned<EachFile>>,
+    availability: Option<Spanned<AvailabilityFile>>,
+    #[serde(default)]
+    ignore_topics: Vec<Spanned<String>>,
+    #[serde(default)]
+    ignore_when: Vec<Spanned<WhenFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EachFile {
+    path: Option<Spanned<String>>,
+    address: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AvailabilityFile {
+    topic: Spanned<String>,
+    json: Option<Spanned<String>>,
+    online: Spanned<toml::Value>,
+    offline: Spanned<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -32,6 +56,7 @@ pub(super) struct TimeFile {
     kind: Option<Spanned<String>>,
     order: Option<Spanned<String>>,
     unit: Spanned<toml::Value>,
+    of: Option<Spanned<String>>,
 }
 
 /// `[mqtt] payload`: how a message is written.
@@ -61,18 +86,30 @@ impl Payload {
 
 /// What `[mqtt]` says, for the points and for the topics' plans.
 pub(super) struct Mqtt {
+    /// Those that points are read from.
     pub(super) topics: Vec<TopicPattern>,
-    pub(super) payload: Payload,
     pub(super) made_of: MadeOf,
+    payload: Payload,
+    /// Its topic comes behind the others.
+    availability: Option<(TopicPattern, Availability)>,
+    pub(super) ignore_topics: Vec<TopicPattern>,
+    ignore_when: Vec<When<Where>>,
+    is_shared: bool,
+}
+
+impl Mqtt {
+    /// All topics, in the order of their plans.
+    pub(super) fn all_topics(&self) -> Vec<TopicPattern> {
+        self.topics.iter().chain(self.availability.as_ref().map(|(topic, _)| topic)).cloned().collect()
+    }
 }
 
 pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Mqtt {
+    let is_shared = file.each.is_some();
     let mut topics = Vec::new();
     for written in file.topics.get_ref() {
-        match TopicPattern::parse(written.get_ref()) {
-            Ok(topic) => topics.push(topic),
-            Err(wrong) => problems.error(written.span(), wrong, "write site/{site}/device/{address}/up"),
-        }
+        let parse = if is_shared { TopicPattern::parse_shared } else { TopicPattern::parse };
+        topics.extend(build_topic(written, parse, problems));
     }
     if file.topics.get_ref().is_empty() {
         problems.error(file.topics.span(), "there is no topic", "add at least one");
@@ -88,7 +125,92 @@ pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Mqtt {
         bytes: matches!(payload, Payload::Bytes(_) | Payload::Inside { .. }),
         order,
     };
-    Mqtt { topics, payload, made_of }
+    let ignored = file.ignore_topics.iter();
+    let ignore_topics =
+        ignored.filter_map(|written| build_topic(written, TopicPattern::parse_ignored, problems)).collect();
+    let ignore_when =
+        file.ignore_when.iter().filter_map(|when| build_when(when, made_of, problems)).collect();
+    let availability = file.availability.as_ref().and_then(|file| build_availability(file, problems));
+    if let (true, Some(file)) = (is_shared, &file.availability) {
+        problems.error(file.span(), "a topic of availability is one device's", "remove [mqtt.each] or this");
+    }
+    Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, is_shared }
+}
+
+fn build_topic(
+    written: &Spanned<String>,
+    parse: impl Fn(&str) -> Result<TopicPattern, String>,
+    problems: &mut Problems,
+) -> Option<TopicPattern> {
+    match parse(written.get_ref()) {
+        Ok(topic) => Some(topic),
+        Err(wrong) => {
+            problems.error(written.span(), wrong, "write site/{site}/device/{address}/up");
+            None
+        }
+    }
+}
+
+/// The path at which JSON says whether a device is there: Zigbee2MQTT's.
+const AVAILABILITY_PATH: &str = "state";
+
+fn build_availability(
+    written: &Spanned<AvailabilityFile>,
+    problems: &mut Problems,
+) -> Option<(TopicPattern, Availability)> {
+    let file = written.get_ref();
+    let topic = build_topic(&file.topic, TopicPattern::parse, problems);
+    let mut paths = Paths::default();
+    let path = file.json.as_ref().map_or(AVAILABILITY_PATH, |path| path.get_ref().as_str());
+    if let Err(wrong) = paths.add(path) {
+        problems.error(written.span(), wrong, "write a path such as state");
+    }
+    let online = build_keys(&file.online, problems)?;
+    let offline = build_keys(&file.offline, problems)?;
+    if online.iter().any(|key| offline.contains(key)) {
+        problems.error(written.span(), "the same word means online and offline", "give each its own");
+    }
+    Some((topic?, Availability { paths, online, offline }))
+}
+
+/// `[mqtt.each]`.
+pub(super) fn build_each(
+    file: &MqttFile,
+    time: Option<&Spanned<TimeFile>>,
+    made_of: MadeOf,
+    problems: &mut Problems,
+) -> Option<Each> {
+    let written = file.each.as_ref()?;
+    let mut paths = Paths::default();
+    let mut add = |path: &Spanned<String>, paths: &mut Paths| match paths.add(path.get_ref()) {
+        Ok(slot) => Some(slot),
+        Err(wrong) => {
+            problems.error(path.span(), wrong, "write a path such as data.devices");
+            None
+        }
+    };
+    let container = match &written.get_ref().path {
+        Some(path) => Some(add(path, &mut paths)?),
+        None => None,
+    };
+    let address = match &written.get_ref().address {
+        Some(path) => {
+            let mut paths = Paths::default();
+            add(path, &mut paths)?;
+            Some(paths)
+        }
+        None => None,
+    };
+    let of_message = time.map(Spanned::get_ref).filter(|time| time.of.is_some());
+    let slot = of_message.and_then(|time| time.json.as_ref()).and_then(|path| add(path, &mut paths));
+    if let (Some(time), None) = (of_message, slot) {
+        problems.error(time.unit.span(), "the time of a whole message lies at `json`", "say json = \"ts\"");
+    }
+    if !made_of.json {
+        problems.error(written.span(), "only JSON holds several devices", "change [mqtt] payload");
+    }
+    let units = of_message.and_then(|time| build_units(&time.unit, problems));
+    Some(Each { paths, container, time: slot.zip(units), address })
 }
 
 fn build_payload(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Payload> {
@@ -137,10 +259,15 @@ pub(super) fn build_topic_plans(
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<TopicPlan> {
-    let time = time.and_then(|time| build_time(time, mqtt.made_of, problems));
+    let time = time.and_then(|time| build_time(time, mqtt, problems));
     let frame = build_frame(frame, mqtt.made_of, problems);
     let common = Common { mqtt, time: time.as_ref(), frame: &frame, points };
-    mqtt.topics.iter().enumerate().map(|(kind, topic)| common.plan(kind, topic, problems)).collect()
+    let topics = mqtt.topics.iter().enumerate();
+    let mut plans: Vec<TopicPlan> = topics.map(|(kind, topic)| common.plan(kind, topic, problems)).collect();
+    plans.extend(
+        mqtt.availability.iter().map(|(_, availability)| TopicPlan::Availability(availability.clone())),
+    );
+    plans
 }
 
 /// What all topics share.
@@ -186,7 +313,7 @@ impl Common<'_> {
             },
         };
         for (place, point) in self.points.iter().enumerate() {
-            let Source::Message { at, topic } = &point.source else { continue };
+            let Source::Message { at, topic, required } = &point.source else { continue };
             if topic.is_some_and(|topic| topic != kind) {
                 continue;
             }
@@ -199,7 +326,12 @@ impl Common<'_> {
                 None => None,
             };
             let Some(at) = placed(at, &name) else { continue };
-            fields.lookups.push(Lookup { point: place, place: at, when });
+            fields.lookups.push(Lookup { point: place, place: at, when, required: *required });
+        }
+        for when in &self.mqtt.ignore_when {
+            if let Some(place) = placed(&when.place, "ignore_when") {
+                fields.ignore.push(When { place, is: when.is.clone() });
+            }
         }
         if let Some((at, units)) = self.time {
             fields.time = placed(at, "[time]").map(|place| (place, units.clone()));
@@ -218,10 +350,16 @@ impl Common<'_> {
 
 fn build_time(
     written: &Spanned<TimeFile>,
-    made_of: MadeOf,
+    mqtt: &Mqtt,
     problems: &mut Problems,
 ) -> Option<(Where, Vec<TimeUnit>)> {
-    let file = written.get_ref();
+    let (file, made_of) = (written.get_ref(), mqtt.made_of);
+    if let Some(of) = &file.of {
+        if of.get_ref() == "message" && mqtt.is_shared {
+            return None; // Read once for all parts.
+        }
+        problems.error(of.span(), "only a message of several devices has a time of its own", "remove `of`");
+    }
     let at = match (&file.json, &file.byte) {
         (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems),
         (None, Some(byte)) => {

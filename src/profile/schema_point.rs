@@ -41,6 +41,8 @@ pub(super) struct FromFile {
     #[serde(default)]
     pub(super) text: bool,
     pub(super) byte: Option<Spanned<i64>>,
+    #[serde(default)]
+    required: bool,
     pub(super) table: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<u32>>,
     #[serde(rename = "type")]
@@ -274,7 +276,7 @@ fn build_source(
 ) -> Option<Source> {
     let file = from.get_ref();
     if let Some(defaults) = around.modbus {
-        if file.json.is_some() || file.text || file.topic.is_some() || file.byte.is_some() {
+        if file.json.is_some() || file.text || file.topic.is_some() || file.byte.is_some() || file.required {
             problems.error(
                 from.span(),
                 "`json`, `byte`, `text` and `topic` belong to [mqtt]",
@@ -305,6 +307,9 @@ fn build_source(
         problems.error(from.span(), "`topic` is the place in `topics`, from 0", "use a smaller number");
         return None;
     }
+    if file.text && file.required {
+        problems.error(from.span(), "plain text is always there", "remove `required`");
+    }
     if file.text {
         return build_text(from, mqtt, problems);
     }
@@ -321,7 +326,7 @@ fn build_source(
             mqtt.made_of.check_bytes(&field, problems)?
         }
     };
-    Some(Source::Message { at, topic: file.topic })
+    Some(Source::Message { at, topic: file.topic, required: file.required })
 }
 
 fn build_text(from: &Spanned<FromFile>, mqtt: &Mqtt, problems: &mut Problems) -> Option<Source> {
