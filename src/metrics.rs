@@ -60,6 +60,8 @@ metrics! {
     frames_unknown: Counter = Counter::default();
     /// Frames that no profile could read; kept in quarantine.
     frames_unreadable: Counter = Counter::default();
+    /// Messages with nothing to record in them, as their profile says: passed over.
+    frames_passed_over: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
     /// Readings of retained messages that said only what was known: a broker sends them with every connection.

@@ -6,8 +6,8 @@ use super::overrides::{ClassOverride, Overrides, PointOverride};
 use super::reader::{Page, Table};
 use super::system;
 use crate::model::{
-    Contact, Device, DeviceId, LinkId, Plan, Point, PointId, Problem, ProfileId, Rule, SignalClass, Site,
-    SiteId, Span, Zone, ZoneId,
+    Condition, Contact, Device, DeviceId, LINK_POINT, LinkId, Plan, Point, PointId, Problem, ProfileId, Rule,
+    SignalClass, Site, SiteId, Span, Zone, ZoneId,
 };
 use crate::profile::{PointClass, Profile, ProfileLink, suggest};
 use std::cell::RefCell;
@@ -15,8 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use toml::Spanned;
 
-/// The point that stands for a device being heard at all, and its class in the vocabulary.
-pub const LINK_POINT: &str = "link";
+/// The class of the point `link` in the vocabulary.
 pub(super) const LINK_CLASS: &str = "link_state";
 
 /// The longest silence that may be declared normal, s: 31 days. A device that is heard less often is not watched.
@@ -418,7 +417,11 @@ impl<'a> Builder<'a> {
         let ids = points.iter().map(|point| point.id.clone()).collect();
         // `system::site` says so when the class is missing.
         let class = vocabulary.class(LINK_CLASS)?;
-        let rules = self.rules(class, LINK_POINT, draft);
+        let mut rules = self.rules(class, LINK_POINT, draft);
+        if !draft.profile.reports_link() {
+            // Nobody but our own ear says whether it is there.
+            rules.retain(|rule| matches!(rule.condition, Condition::Silent { .. }));
+        }
         points.push(system::point(PointId::new(&draft.id, LINK_POINT).ok()?, class, rules));
         Some((points, ids))
     }

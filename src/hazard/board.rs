@@ -5,8 +5,8 @@
 
 use super::lifecycle::Standing;
 use crate::model::{
-    Condition, DeviceId, Fact, Flaw, Hazard, LinkId, Phase, Plan, PointId, Quality, Reading, Rule, RuleId,
-    Span, Timestamp, Value,
+    Condition, DeviceId, Fact, Flaw, Hazard, LINK_POINT, LinkId, Phase, Plan, PointId, Quality, Reading,
+    Rule, RuleId, Span, Timestamp, Value,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -31,6 +31,8 @@ pub(super) struct WatchedPoint {
     pub(super) id: PointId,
     pub(super) device: usize,
     pub(super) slots: Range<usize>,
+    /// What others say of the device: no sign of its life.
+    pub(super) hearsay: bool,
     pub(super) seen: Option<Seen>,
 }
 
@@ -249,7 +251,14 @@ impl Board {
                 }
                 board.index.insert(point.id.clone(), board.points.len());
                 let slots = first..board.slots.len();
-                board.points.push(WatchedPoint { id: point.id.clone(), device: number, slots, seen: None });
+                let hearsay = point.id.name() == LINK_POINT;
+                board.points.push(WatchedPoint {
+                    id: point.id.clone(),
+                    device: number,
+                    slots,
+                    hearsay,
+                    seen: None,
+                });
             }
             board.devices.push(WatchedDevice {
                 id: device.id.clone(),
@@ -271,7 +280,7 @@ impl Board {
             if newer {
                 point.seen = Some(Seen::of(reading));
             }
-            if reading.flaw != Some(Flaw::NoAnswer) {
+            if reading.flaw != Some(Flaw::NoAnswer) && !point.hearsay {
                 let device = &mut self.devices[point.device];
                 device.heard = device.heard.max(Some(reading.received_at.min(now)));
             }

@@ -2,7 +2,7 @@
 //!
 //! Time is an argument and deadlines are state: the same log gives the same answers, today and in a replay.
 
-use super::board::{Board, Sample, Seen};
+use super::board::{Board, Sample, Seen, WatchedPoint};
 use super::condition::{Verdict, judge};
 use super::lifecycle::{Sight, Signal, Step, step};
 use super::order::{Order, order};
@@ -120,11 +120,12 @@ impl Engine {
                 self.evaluate(slot, order, Moment { at, no, because: Because::Reading(reading, order) }, out);
             }
         }
-        // A register that was not answered is not being heard, nor is what a broker kept: nobody knows since when. All else
-        // is, even what is old or broken.
+        // A register that was not answered is not being heard, nor is what others say of the device, nor what a broker kept:
+        // nobody knows since when. Everything else is, even what is old or broken.
+        let WatchedPoint { device, hearsay, .. } = self.board.points[number];
         let kept = reading.late && reading.sampled_at.is_none();
-        if reading.flaw != Some(Flaw::NoAnswer) && !kept {
-            self.heard(self.board.points[number].device, at, no, out);
+        if reading.flaw != Some(Flaw::NoAnswer) && !hearsay && !kept {
+            self.heard(device, at, no, out);
         }
     }
 

@@ -19,7 +19,7 @@ pub use hazard::{
     Signature, Transition,
 };
 pub use id::{ClassId, DeviceId, IdError, LinkId, PointId, ProfileId, RuleId, SiteId, ZoneId};
-pub use plan::{Contact, Device, Plan, Point, Site, Zone};
+pub use plan::{Contact, Device, LINK_POINT, Plan, Point, Site, Zone};
 pub use problem::Problem;
 pub use quantity::Quantity;
 pub use reading::{Code, Flaw, Number, Quality, Reading, Value};

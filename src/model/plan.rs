@@ -64,6 +64,10 @@ pub struct Device {
     pub points: Vec<Point>,
 }
 
+/// The point that every device has: whether it is there. Being heard is no reading of it; what others say of the device (a
+/// bridge's word, a last will) is, and that is no sign of life.
+pub const LINK_POINT: &str = "link";
+
 /// One measurable thing, with its rules.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point {

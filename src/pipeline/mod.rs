@@ -15,11 +15,12 @@ mod commit;
 mod heard;
 mod receipts;
 mod route;
+mod several;
 mod time;
 
 pub use heard::{AHEAD_MAX, Heard};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
-pub use route::{Binding, Route, Router};
+pub use route::{Binding, Route, Router, Shared};
 pub use time::HELD_BACK_MAX;
 
 use crate::clock::Clock;
@@ -28,8 +29,8 @@ use crate::hazard::Engine;
 use crate::journal::{AppendError, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
 use crate::metrics::Metrics;
 use crate::model::{
-    Body, Change, Command, Delivery, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId,
-    Quality, Reading, Span, Text, Timestamp, Value,
+    Body, Change, Command, Delivery, DeviceId, Event, Flaw, Frame, LINK_POINT, LinkChange, LinkId, Outcome,
+    PointId, Quality, Reading, Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
 use crate::sources::Arrival;
@@ -301,35 +302,46 @@ impl Pipeline {
             self.batch.receipts.push(fingerprint);
         }
         match &frame.body {
-            Body::Message { topic, payload } => match self.router.topic(&frame.link, topic) {
-                Route::Known(binding, kind) => {
-                    let decoded = binding.profile.decode_message(kind, payload, judged_at);
-                    self.decoded(&frame, &binding, decoded);
+            Body::Message { topic, payload } => {
+                let shared = self.router.shared(&frame.link, topic);
+                match self.router.topic(&frame.link, topic) {
+                    Route::Known(binding, kind) => {
+                        let decoded = binding.profile.decode_message(kind, payload, judged_at);
+                        self.decoded(&frame, &binding, (topic, payload), decoded);
+                    }
+                    // What it says of others is looked at below.
+                    Route::NotPlanned { .. } | Route::Ignored | Route::Foreign if !shared.is_empty() => {}
+                    Route::NotPlanned { profile, address } => {
+                        let reason = Stray::not_planned(&profile, &address);
+                        self.unknown(&frame, topic, payload, reason);
+                    }
+                    Route::Ignored => self.nothing_to_read(),
+                    Route::Foreign => {
+                        let reason = "计划里没有任何设备使用这个主题 / no device of the plan uses this topic"
+                            .to_owned();
+                        self.unknown(&frame, topic, payload, reason);
+                    }
                 }
-                Route::NotPlanned { profile, address } => {
-                    let reason = Stray::not_planned(&profile, &address);
-                    self.unknown(&frame, topic, payload, reason);
+                if !shared.is_empty() {
+                    self.several(&frame, topic, payload, &shared, judged_at);
                 }
-                Route::Foreign => {
-                    let reason =
-                        "计划里没有任何设备使用这个主题 / no device of the plan uses this topic".to_owned();
-                    self.unknown(&frame, topic, payload, reason);
-                }
-            },
+            }
             Body::Registers { device, blocks } => {
                 if let Some(binding) = self.router.device(device) {
                     let decoded = binding.profile.decode_registers(blocks, judged_at);
-                    self.decoded(&frame, &binding, decoded);
+                    self.decoded(&frame, &binding, ("", &[]), decoded);
                 }
             }
         }
     }
 
-    fn decoded(&mut self, frame: &Frame, binding: &Binding, decoded: Decoded) {
+    /// `from` is where the readings stood, and what came there: what is kept when something of it cannot be read.
+    fn decoded(&mut self, frame: &Frame, binding: &Binding, from: (&str, &[u8]), decoded: Decoded) {
         let received_at = self.heard.receive(&binding.device, frame.received_at).unwrap_or_else(|shared| {
             self.metrics.frames_sharing_a_millisecond.inc();
             shared
         });
+        let silent = decoded.samples.is_empty() && decoded.link.is_none();
         for sample in decoded.samples {
             let Some(point) = binding.points.get(sample.point) else { continue };
             let reading = Reading {
@@ -348,15 +360,40 @@ impl Pipeline {
             }
             self.reading(reading);
         }
-        // A register that was not answered is a bad reading, shown as such; a frame that could not be read is kept.
-        let Body::Message { topic, payload } = &frame.body else { return };
+        if let Some(online) = decoded.link {
+            self.link_of(&binding.device, online, received_at);
+        }
         if decoded.understood && decoded.problems.is_empty() {
+            if silent {
+                self.nothing_to_read();
+            }
             return;
         }
-        self.metrics.frames_unreadable.inc();
-        let device = Some(binding.device.clone());
-        let reason = decoded.problems.join("；");
-        self.stray(StrayKind::Unreadable, frame, topic, payload, device, reason);
+        // A register that was not answered is a bad reading, shown as such; a message that could not be read is kept.
+        if let Body::Message { .. } = &frame.body {
+            let reason = decoded.problems.join("；");
+            self.unreadable(frame, from.0, from.1, Some(binding.device.clone()), reason);
+        }
+    }
+
+    /// A bridge or a last will says whether a device is there. The newest word holds, also one that the broker kept for us:
+    /// it is a state, not a report about the past.
+    fn link_of(&mut self, device: &DeviceId, online: bool, received_at: Timestamp) {
+        let Ok(point) = PointId::new(device, LINK_POINT) else { return };
+        let state = if online { "online" } else { "offline" };
+        self.reading(Reading {
+            point,
+            value: Value::Code(state.into()),
+            quality: Quality::Good,
+            flaw: None,
+            sampled_at: None,
+            received_at,
+            late: false,
+        });
+    }
+
+    fn nothing_to_read(&self) {
+        self.metrics.frames_passed_over.inc();
     }
 
     fn unknown(&mut self, frame: &Frame, topic: &str, payload: &[u8], reason: String) {

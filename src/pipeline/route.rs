@@ -1,7 +1,7 @@
 //! THE LOOP, step 1: which planned device a frame belongs to.
 
 use crate::model::{DeviceId, LinkId, PointId};
-use crate::profile::Profile;
+use crate::profile::{Profile, TopicPattern};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,6 +31,9 @@ pub struct Router {
     by_device: HashMap<DeviceId, usize>,
     by_address: HashMap<(LinkId, Arc<str>, usize), HashMap<String, usize>>,
     patterns: Vec<Pattern>,
+    /// Patterns of messages that tell of several devices.
+    shared: Vec<Pattern>,
+    ignored: Vec<Ignored>,
     remembered: HashMap<LinkId, HashMap<Arc<str>, (usize, usize)>>,
 }
 
@@ -39,6 +42,14 @@ struct Pattern {
     link: LinkId,
     profile: Arc<Profile>,
     topic: usize,
+}
+
+/// Topics on which a profile says that nothing is to be read.
+#[derive(Debug)]
+struct Ignored {
+    link: LinkId,
+    profile: Arc<Profile>,
+    topic: TopicPattern,
 }
 
 /// What a topic leads to.
@@ -53,8 +64,31 @@ pub enum Route {
         /// The address in it.
         address: String,
     },
+    /// A profile of the plan says that nothing is to be read there.
+    Ignored,
     /// No profile in the plan has such a topic.
     Foreign,
+}
+
+/// A message that tells of several devices, as one profile reads it.
+#[derive(Debug)]
+pub struct Shared {
+    /// The profile.
+    pub profile: Arc<Profile>,
+    /// Which of its topics this is.
+    pub topic: usize,
+    /// The address in the topic, of who passes the message on; empty where the topic has none.
+    pub through: String,
+}
+
+impl Shared {
+    /// What stands as `address` in the plan for a part of the message: `gw-1:12`, or the part's own address alone.
+    pub fn address(&self, part: &str) -> String {
+        match self.through.as_str() {
+            "" => part.to_owned(),
+            through => format!("{through}:{part}"),
+        }
+    }
 }
 
 impl Router {
@@ -67,7 +101,9 @@ impl Router {
             for topic in 0..binding.profile.topics().len() {
                 let key = (binding.link.clone(), Arc::from(binding.profile.id.as_str()), topic);
                 let addresses = router.by_address.entry(key).or_insert_with(|| {
-                    router.patterns.push(Pattern {
+                    let patterns =
+                        if binding.profile.is_shared() { &mut router.shared } else { &mut router.patterns };
+                    patterns.push(Pattern {
                         link: binding.link.clone(),
                         profile: binding.profile.clone(),
                         topic,
@@ -75,6 +111,20 @@ impl Router {
                     HashMap::new()
                 });
                 addresses.insert(binding.address.clone(), slot);
+            }
+            for topic in binding.profile.ignored_topics() {
+                let known = |known: &Ignored| {
+                    known.link == binding.link
+                        && known.profile.id == binding.profile.id
+                        && known.topic == *topic
+                };
+                if !router.ignored.iter().any(known) {
+                    router.ignored.push(Ignored {
+                        link: binding.link.clone(),
+                        profile: binding.profile.clone(),
+                        topic: topic.clone(),
+                    });
+                }
             }
             router.bindings.push(Arc::new(binding));
         }
@@ -100,10 +150,7 @@ impl Router {
             else {
                 continue;
             };
-            let key = (link.clone(), Arc::from(pattern.profile.id.as_str()), pattern.topic);
-            let slot = self.by_address.get(&key).and_then(|addresses| addresses.get(address)).copied();
-            let Some((slot, binding)) = slot.and_then(|slot| Some((slot, self.bindings.get(slot)?.clone())))
-            else {
+            let Some((slot, binding)) = self.planned(link, &pattern.profile, pattern.topic, address) else {
                 not_planned = Route::NotPlanned {
                     profile: pattern.profile.id.to_string(),
                     address: address.to_owned(),
@@ -116,6 +163,45 @@ impl Router {
             }
             return Route::Known(binding, pattern.topic);
         }
+        if self.ignored.iter().any(|ignored| ignored.link == *link && self.ignores(ignored, topic)) {
+            return Route::Ignored;
+        }
         not_planned
+    }
+
+    /// A pattern with an address speaks of planned devices only: it must not hide one that nobody planned.
+    fn ignores(&self, ignored: &Ignored, topic: &str) -> bool {
+        match ignored.topic.matches(topic) {
+            None => false,
+            Some("") => true,
+            Some(address) => self.planned(&ignored.link, &ignored.profile, 0, address).is_some(),
+        }
+    }
+
+    /// The profiles to which a message on this topic tells of several devices.
+    pub fn shared(&self, link: &LinkId, topic: &str) -> Vec<Shared> {
+        let here = self.shared.iter().filter(|pattern| pattern.link == *link);
+        here.filter_map(|pattern| {
+            let through = pattern.profile.topics().get(pattern.topic)?.matches(topic)?.to_owned();
+            Some(Shared { profile: pattern.profile.clone(), topic: pattern.topic, through })
+        })
+        .collect()
+    }
+
+    /// The planned device of a part of such a message.
+    pub fn part(&self, link: &LinkId, shared: &Shared, address: &str) -> Option<Arc<Binding>> {
+        self.planned(link, &shared.profile, shared.topic, address).map(|(_, binding)| binding)
+    }
+
+    fn planned(
+        &self,
+        link: &LinkId,
+        profile: &Profile,
+        topic: usize,
+        address: &str,
+    ) -> Option<(usize, Arc<Binding>)> {
+        let key = (link.clone(), Arc::from(profile.id.as_str()), topic);
+        let slot = *self.by_address.get(&key)?.get(address)?;
+        Some((slot, self.bindings.get(slot)?.clone()))
     }
 }

@@ -1,12 +1,12 @@
 //! FRAMES → READINGS, decoding: one message or one round of register reads becomes samples. The hot path.
 
-use super::device_time::{Taken, TimeUnit, judge};
-use super::json::{self, Paths};
+use super::availability::{Availability, plain};
+use super::device_time::Taken;
 use super::meaning::{Raw, Read};
+use super::message::Fields;
 use super::schema::{Field, Profile, ProfilePoint, Source};
 use super::schema_register::table_name;
 use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
-use std::borrow::Cow;
 
 /// The largest message that is looked into, in bytes. The longest real one, a ChirpStack uplink heard by ten
 /// gateways, has 8 KiB; sources refuse more than this as well.
@@ -22,6 +22,8 @@ pub struct Decoded {
     pub samples: Vec<Sample>,
     /// What could not be read, in Chinese, for a person.
     pub problems: Vec<String>,
+    /// What was said about whether the device is there; `None`: nothing. It is no sign of life of the device.
+    pub link: Option<bool>,
     /// False: nothing of it could be read; the frame belongs into quarantine.
     pub understood: bool,
 }
@@ -43,30 +45,42 @@ pub struct Sample {
     pub late: bool,
 }
 
-/// What to look for in messages of one topic.
+/// How messages of one topic are read.
 #[derive(Debug, Clone)]
 pub(super) enum TopicPlan {
-    Json {
-        paths: Paths,
-        /// Point and slot, in the order of the points.
-        fields: Vec<(usize, usize)>,
-        /// The slot of the device's time.
-        time: Option<(usize, TimeUnit)>,
-    },
+    /// Values at their places.
+    Fields(Box<Fields>),
     /// The whole payload is the value of these points.
     Text(Vec<usize>),
+    /// Whether the device is there.
+    Availability(Availability),
+}
+
+impl TopicPlan {
+    /// Its messages are bytes that no text editor shows.
+    pub(super) fn is_binary(&self) -> bool {
+        matches!(self, Self::Fields(fields) if fields.is_binary())
+    }
 }
 
 impl Decoded {
-    fn refused(problem: String) -> Self {
-        Self { samples: Vec::new(), problems: vec![problem], understood: false }
+    pub(super) fn nothing(samples: usize) -> Self {
+        Self { samples: Vec::with_capacity(samples), problems: Vec::new(), link: None, understood: false }
     }
 
-    fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
-        if let Some(problem) = read.problem
-            && self.problems.len() < PROBLEMS_MAX
-        {
-            self.problems.push(format!("{}：{problem}", point.name));
+    pub(super) fn refused(problem: String) -> Self {
+        Self { samples: Vec::new(), problems: vec![problem], link: None, understood: false }
+    }
+
+    pub(super) fn complain(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+
+    pub(super) fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
+        if let Some(problem) = read.problem {
+            self.complain(format!("{}：{problem}", point.name));
         }
         let (sampled_at, late) = match taken {
             Taken::At { time, late } => (Some(time), late),
@@ -87,60 +101,24 @@ impl Profile {
         let Some(plan) = self.topic_plans.get(topic_kind) else {
             return Decoded::refused("该型号没有这个主题".to_owned());
         };
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            return Decoded::refused(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
+        if let Err(problem) = Self::too_long(payload) {
+            return Decoded::refused(problem);
         }
-        let Ok(message) = std::str::from_utf8(payload) else {
-            return Decoded::refused("不是 UTF-8 文本".to_owned());
-        };
         match plan {
-            TopicPlan::Json { paths, fields, time } => {
-                self.decode_json(message, paths, fields, *time, received_at)
-            }
-            TopicPlan::Text(points) => self.decode_text(message, points),
+            TopicPlan::Fields(fields) => self.decode_fields(payload, fields, None, received_at),
+            TopicPlan::Text(points) => match std::str::from_utf8(payload) {
+                Ok(message) => self.decode_text(message, points),
+                Err(_) => Decoded::refused("不是 UTF-8 文本".to_owned()),
+            },
+            TopicPlan::Availability(availability) => availability.decode(payload),
         }
     }
 
-    fn decode_json(
-        &self,
-        message: &str,
-        paths: &Paths,
-        fields: &[(usize, usize)],
-        time: Option<(usize, TimeUnit)>,
-        received_at: Timestamp,
-    ) -> Decoded {
-        let repaired;
-        let found = match paths.find(message) {
-            Ok(found) => found,
-            Err(error) => {
-                repaired = json::quote_no_numbers(message);
-                match repaired.as_deref().map(|repaired| paths.find(repaired)) {
-                    Some(Ok(found)) => found,
-                    Some(Err(_)) | None => return Decoded::refused(format!("不是有效的 JSON：{error}")),
-                }
-            }
-        };
-        let at = |slot: usize| found.get(slot).copied().flatten();
-        let mut decoded =
-            Decoded { samples: Vec::with_capacity(fields.len()), problems: vec![], understood: false };
-        let taken = match time.and_then(|(slot, unit)| Some((at(slot)?, unit))) {
-            Some((value, unit)) => judge(&json::raw(value), unit, received_at),
-            None => Taken::Unknown,
-        };
-        for &(index, slot) in fields {
-            let (Some(value), Some(point)) = (at(slot), self.points.get(index)) else { continue };
-            decoded.understood = true;
-            if let Some(read) = point.meaning.read(&json::raw(value)) {
-                decoded.push(index, point, read, taken);
-            }
+    pub(super) fn too_long(payload: &[u8]) -> Result<(), String> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            return Err(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
         }
-        if !decoded.understood {
-            decoded.problems.push("消息中没有该型号的任何字段".to_owned());
-        }
-        if taken == Taken::Impossible && decoded.problems.len() < PROBLEMS_MAX {
-            decoded.problems.push("设备时间不可信".to_owned());
-        }
-        decoded
+        Ok(())
     }
 
     fn decode_text(&self, message: &str, points: &[usize]) -> Decoded {
@@ -148,16 +126,10 @@ impl Profile {
         if text.is_empty() {
             return Decoded::refused("消息为空".to_owned());
         }
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-        let mut decoded = Decoded { samples: vec![], problems: vec![], understood: false };
+        let raw = plain(text);
+        let mut decoded = Decoded::nothing(points.len());
         for &index in points {
             let Some(point) = self.points.get(index) else { continue };
-            let raw = match (text, number) {
-                ("true", _) => Raw::Flag(true),
-                ("false", _) => Raw::Flag(false),
-                (_, Some(number)) => Raw::Number(number),
-                _ => Raw::Text(Cow::Borrowed(text)),
-            };
             if let Some(read) = point.meaning.read(&raw) {
                 decoded.understood |= read.flaw != Some(Flaw::Unreadable);
                 decoded.push(index, point, read, Taken::Unknown);
@@ -171,13 +143,10 @@ impl Profile {
     /// Decodes one round of register reads. A refused or short block spoils its own points only; a point that no
     /// block covers was not polled this time and has no sample.
     pub fn decode_registers(&self, blocks: &[RegisterBlock], _received_at: Timestamp) -> Decoded {
-        let mut decoded =
-            Decoded { samples: Vec::with_capacity(self.points.len()), problems: vec![], understood: false };
+        let mut decoded = Decoded::nothing(self.points.len());
         for block in blocks {
-            if let Err(trouble) = &block.words
-                && decoded.problems.len() < PROBLEMS_MAX
-            {
-                decoded.problems.push(trouble_text(block, *trouble));
+            if let Err(trouble) = &block.words {
+                decoded.complain(trouble_text(block, *trouble));
             }
         }
         for (index, point) in self.points.iter().enumerate() {

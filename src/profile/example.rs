@@ -1,13 +1,16 @@
 //! FRAMES → READINGS, examples: what a profile claims, written down and checked. A profile without them is refused;
 //! examples that leave a point, a code or a sentinel unseen are reported.
 
-use super::decode::Decoded;
+use super::bytes::hex;
+use super::decode::{Decoded, TopicPlan};
 use super::device_time::parse_iso8601;
 use super::draft::{Problems, suggest};
 use super::meaning::{Kind, Scale, Sense};
 use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
 use super::schema_register::parse_table;
-use crate::model::{Flaw, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
+use crate::model::{
+    Flaw, LINK_POINT, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
@@ -26,6 +29,8 @@ pub struct Example {
     pub name: String,
     /// Index into [`Profile::topics`].
     pub topic: usize,
+    /// Which device's part of the message is meant, where it tells of several.
+    pub address: Option<String>,
     /// What arrives.
     pub input: ExampleInput,
     /// When it arrives.
@@ -41,8 +46,8 @@ pub struct Example {
 /// What an example feeds to the decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExampleInput {
-    /// The payload as text.
-    Message(String),
+    /// The payload. A profile writes one of bytes in hexadecimal.
+    Message(Vec<u8>),
     /// The blocks of a register dump.
     Registers(Vec<RegisterBlock>),
 }
@@ -62,6 +67,7 @@ pub(super) struct ExampleFile {
     name: Spanned<String>,
     #[serde(default)]
     topic: usize,
+    address: Option<Spanned<String>>,
     input: Spanned<String>,
     #[serde(default)]
     readings: BTreeMap<Spanned<String>, Spanned<String>>,
@@ -76,6 +82,8 @@ pub(super) struct ExampleFile {
 pub(super) fn build_examples(
     files: &[ExampleFile],
     link: &ProfileLink,
+    plans: &[TopicPlan],
+    is_shared: bool,
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<Example> {
@@ -85,16 +93,29 @@ pub(super) fn build_examples(
             "add [[example]] with name, input and readings",
         );
     }
-    files.iter().filter_map(|file| build_example(file, link, points, problems)).collect()
+    for file in files.iter().filter(|file| file.address.is_some() != is_shared) {
+        // Of a message that cannot be read at all, no part is meant.
+        if file.refused && is_shared {
+            continue;
+        }
+        problems.error(
+            file.name.span(),
+            "`address` says which part of a message of several devices is meant",
+            if is_shared { "add address = \"…\"" } else { "remove it" },
+        );
+    }
+    files.iter().filter_map(|file| build_example(file, link, plans, points, problems)).collect()
 }
 
 fn build_example(
     file: &ExampleFile,
     link: &ProfileLink,
+    plans: &[TopicPlan],
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Option<Example> {
-    for point in file.readings.keys() {
+    let link_is_read = plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)));
+    for point in file.readings.keys().filter(|point| *point.get_ref() != LINK_POINT || !link_is_read) {
         if !points.iter().any(|known| known.name == *point.get_ref()) {
             problems.error(
                 point.span(),
@@ -113,8 +134,16 @@ fn build_example(
     };
     let (received_at, sampled_at) = (time(&file.received_at).unwrap_or(RECEIVED_AT), time(&file.sampled_at));
     let input = match link {
-        ProfileLink::Mqtt { topics } if file.topic < topics.len() => {
-            ExampleInput::Message(file.input.get_ref().clone())
+        ProfileLink::Mqtt { .. } if file.topic < plans.len() => {
+            let text = file.input.get_ref().as_bytes();
+            let bytes = match plans.get(file.topic) {
+                Some(plan) if plan.is_binary() => hex(text),
+                _ => Ok(text.to_owned()),
+            };
+            if let Err(wrong) = &bytes {
+                problems.error(file.input.span(), wrong, "write the bytes in hexadecimal: \"A5 5A 00\"");
+            }
+            ExampleInput::Message(bytes.ok()?)
         }
         ProfileLink::Modbus { address_base, .. } if file.topic == 0 => {
             let tables: BTreeSet<RegisterTable> = points
@@ -148,6 +177,7 @@ fn build_example(
     Some(Example {
         name: file.name.get_ref().clone(),
         topic: file.topic,
+        address: file.address.as_ref().map(|address| address.get_ref().clone()),
         input,
         received_at,
         refused: file.refused,
@@ -205,11 +235,26 @@ impl Profile {
     /// Decodes one example as the gateway would.
     pub fn decode_example(&self, example: &Example) -> Decoded {
         match &example.input {
-            ExampleInput::Message(text) => {
-                self.decode_message(example.topic, text.as_bytes(), example.received_at)
+            ExampleInput::Message(payload) if self.is_shared() => self.decode_example_part(example, payload),
+            ExampleInput::Message(payload) => {
+                self.decode_message(example.topic, payload, example.received_at)
             }
             ExampleInput::Registers(blocks) => self.decode_registers(blocks, example.received_at),
         }
+    }
+
+    fn decode_example_part(&self, example: &Example, payload: &[u8]) -> Decoded {
+        let mut decoded = None;
+        let read = self.parts(payload, &mut |part| {
+            if part.address == example.address {
+                decoded = Some(self.decode_part(example.topic, part, example.received_at));
+            }
+        });
+        let missing = || match read {
+            Err(problem) => problem,
+            Ok(()) => "消息中没有这个地址的设备".to_owned(),
+        };
+        decoded.unwrap_or_else(|| Decoded::refused(missing()))
     }
 
     /// Checks every example, and that together they show every point twice, every code and every sentinel.
@@ -265,7 +310,12 @@ impl Profile {
                 wrong.push(format!("{} is late = {}", point.name, sample.late));
             }
         }
-        for name in example.expected.keys().filter(|name| !seen.contains(name.as_str())) {
+        let link = decoded.link.map(link_state);
+        if link != example.expected.get(LINK_POINT).map(String::as_str) {
+            wrong.push(format!("{LINK_POINT} is {link:?}"));
+        }
+        let unseen = |name: &&String| !seen.contains(name.as_str()) && *name != LINK_POINT;
+        for name in example.expected.keys().filter(unseen) {
             wrong.push(format!("{name} has no sample ({})", decoded.problems.join("; ")));
         }
         wrong
@@ -303,6 +353,11 @@ impl Profile {
         }
         unseen
     }
+}
+
+/// The state of the point `link`.
+fn link_state(online: bool) -> &'static str {
+    if online { "online" } else { "offline" }
 }
 
 /// A sample as an example writes it.

@@ -19,7 +19,12 @@ const PATH_STEPS_MAX: usize = 8;
 enum Step {
     Key(String),
     Item(usize),
+    /// `[max rssi]`: of an array, the element in which the number at that path is the largest.
+    Max(String),
 }
+
+/// How `[max …]` begins.
+const MAX: &str = "max ";
 
 /// Every path that one topic's points read, as a trie. Slots are numbered in the order of [`Paths::add`].
 #[derive(Debug, Clone, Default)]
@@ -32,7 +37,17 @@ pub(super) struct Paths {
 struct Node {
     keys: Vec<(String, Node)>,
     items: Vec<(usize, Node)>,
+    largest: Vec<Largest>,
     slot: Option<usize>,
+}
+
+/// What is looked for in the element of an array in which one number is the largest.
+#[derive(Debug, Clone)]
+struct Largest {
+    /// By the number at this path, the only one of these.
+    by: String,
+    number: Paths,
+    node: Node,
 }
 
 impl Paths {
@@ -46,9 +61,10 @@ impl Paths {
             node = match step {
                 Step::Key(key) => child(&mut node.keys, key),
                 Step::Item(item) => child(&mut node.items, item),
+                Step::Max(by) => largest(&mut node.largest, by)?,
             };
         }
-        if !node.keys.is_empty() || !node.items.is_empty() {
+        if !node.keys.is_empty() || !node.items.is_empty() || !node.largest.is_empty() {
             return Err(format!("{path:?} is an object that another point looks into"));
         }
         let slot = *node.slot.get_or_insert(self.slots);
@@ -109,12 +125,42 @@ pub(super) fn quote_no_numbers(message: &str) -> Option<String> {
     (copied > 0).then(|| quoted + message.get(copied..).unwrap_or(""))
 }
 
+/// Gives a message and the values at its paths to `read`, also one in which words such as NaN stand; the error is in Chinese.
+pub(super) fn find_repaired<T>(
+    paths: &Paths,
+    message: &str,
+    read: &mut dyn FnMut(&str, &[Option<&RawValue>]) -> T,
+) -> Result<T, String> {
+    let error = match paths.find(message) {
+        Ok(found) => return Ok(read(message, &found)),
+        Err(error) => format!("不是有效的 JSON：{error}"),
+    };
+    let Some(repaired) = quote_no_numbers(message) else { return Err(error) };
+    match paths.find(&repaired) {
+        Ok(found) => Ok(read(&repaired, &found)),
+        Err(_) => Err(error),
+    }
+}
+
 fn child<K: PartialEq>(children: &mut Vec<(K, Node)>, key: K) -> &mut Node {
     let place = children.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
         children.push((key, Node::default()));
         children.len() - 1
     });
     &mut children[place].1
+}
+
+fn largest(known: &mut Vec<Largest>, by: String) -> Result<&mut Node, String> {
+    let place = match known.iter().position(|one| one.by == by) {
+        Some(place) => place,
+        None => {
+            let mut number = Paths::default();
+            number.add(&by)?;
+            known.push(Largest { by, number, node: Node::default() });
+            known.len() - 1
+        }
+    };
+    Ok(&mut known[place].node)
 }
 
 fn parse_path(path: &str) -> Result<Vec<Step>, String> {
@@ -128,8 +174,12 @@ fn parse_path(path: &str) -> Result<Vec<Step>, String> {
             rest = after;
         } else if let Some(after) = rest.strip_prefix('[') {
             let (item, after) = after.split_once(']').ok_or_else(|| format!("{path:?}: [ is not closed"))?;
-            let item = item.parse().map_err(|_| format!("{path:?}: {item:?} is no array index"))?;
-            steps.push(Step::Item(item));
+            steps.push(match item.strip_prefix(MAX) {
+                Some(by) => Step::Max(by.trim().to_owned()),
+                None => {
+                    Step::Item(item.parse().map_err(|_| format!("{path:?}: {item:?} is no array index"))?)
+                }
+            });
             rest = after;
         } else {
             let key = rest.strip_prefix('.').filter(|_| !steps.is_empty()).unwrap_or(rest);
@@ -203,6 +253,9 @@ impl<'m> Visitor<'m> for Walk<'_, 'm> {
     }
 
     fn visit_seq<A: SeqAccess<'m>>(self, mut items: A) -> Result<(), A::Error> {
+        if !self.node.largest.is_empty() {
+            return self.visit_largest(items);
+        }
         for index in 0usize.. {
             let more = match self.node.items.iter().find(|(known, _)| *known == index) {
                 Some((_, node)) => items.next_element_seed(Walk { node, found: &mut *self.found })?.is_some(),
@@ -234,6 +287,49 @@ impl<'m> Visitor<'m> for Walk<'_, 'm> {
     fn visit_unit<E>(self) -> Result<(), E> {
         Ok(())
     }
+}
+
+impl<'m> Walk<'_, 'm> {
+    /// An array of which the element with the largest number is looked into, and perhaps some by their places.
+    fn visit_largest<A: SeqAccess<'m>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut best: Vec<Option<(f64, &'m RawValue)>> = vec![None; self.node.largest.len()];
+        let mut index = 0;
+        while let Some(item) = items.next_element::<&'m RawValue>()? {
+            if let Some((_, node)) = self.node.items.iter().find(|(known, _)| *known == index) {
+                walk_into(item, node, self.found).map_err(serde::de::Error::custom)?;
+            }
+            for (one, best) in self.node.largest.iter().zip(&mut best) {
+                // Without the number it is the last choice, and with equal ones the first counts.
+                let number = one.number_of(item).unwrap_or(f64::NEG_INFINITY);
+                if best.is_none_or(|(largest, _)| number > largest) {
+                    *best = Some((number, item));
+                }
+            }
+            index += 1;
+        }
+        for (one, best) in self.node.largest.iter().zip(best) {
+            let Some((_, item)) = best else { continue };
+            walk_into(item, &one.node, self.found).map_err(serde::de::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
+impl Largest {
+    fn number_of(&self, item: &RawValue) -> Option<f64> {
+        match self.number.find(item.get()).ok()?.first().copied().flatten().map(raw) {
+            Some(Raw::Number(number)) => Some(number),
+            _ => None,
+        }
+    }
+}
+
+fn walk_into<'m>(
+    item: &'m RawValue,
+    node: &Node,
+    found: &mut [Option<&'m RawValue>],
+) -> Result<(), serde_json::Error> {
+    Walk { node, found }.deserialize(&mut serde_json::Deserializer::from_str(item.get()))
 }
 
 /// Reads an object's key and says which child of the node it leads to.
@@ -278,6 +374,25 @@ mod tests {
     }
 
     #[test]
+    fn of_an_array_the_element_with_the_largest_number_is_found() {
+        let paths = ["rx[max rssi].rssi", "rx[max rssi].snr", "rx[0].rssi", "rx[max a.b].snr"];
+        let found = |rx: &str| {
+            let found = values(&paths, &format!(r#"{{"rx":{rx},"z":1}}"#));
+            found.into_iter().map(|value| value.unwrap_or_default()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            found(
+                r#"[{"rssi":-120,"snr":1},{"rssi":-48,"snr":9.5},{"snr":7,"a":{"b":0}},{"rssi":-48,"snr":2}]"#
+            ),
+            "-48 9.5 -120 7"
+        );
+        assert_eq!(found(r#"[{"snr":3}]"#), " 3  3");
+        assert_eq!(found(r#"[]"#), "   ");
+        assert_eq!(found(r#"[7,null,"x",[{"rssi":1}],{"rssi":"y","snr":4}]"#), "   ");
+        assert_eq!(found(r#"{"rssi":-48}"#), "   ");
+    }
+
+    #[test]
     fn an_absurd_number_spoils_only_itself() {
         let mut trie = Paths::default();
         let (smoke, temperature) = (trie.add("smoke").unwrap(), trie.add("t").unwrap());
@@ -295,7 +410,7 @@ mod tests {
 
     #[test]
     fn a_path_that_cannot_be_is_refused() {
-        for bad in ["", ".a", "a..b", "a[", "a[x]", "a[\"b", "a.b.c.d.e.f.g.h.i"] {
+        for bad in ["", ".a", "a..b", "a[", "a[x]", "a[\"b", "a[max ]", "a[max .]", "a.b.c.d.e.f.g.h.i"] {
             assert!(Paths::default().add(bad).is_err(), "{bad:?} was accepted");
         }
         let mut trie = Paths::default();

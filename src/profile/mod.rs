@@ -5,16 +5,23 @@
 //! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
 //! decides which of them watch a point.
 
+mod availability;
+mod bytes;
 mod catalogue;
 mod decode;
 mod device_time;
 mod draft;
+mod each;
 mod example;
+mod frame;
 mod json;
 mod meaning;
+mod message;
 mod poll;
 mod registers;
 mod schema;
+mod schema_bytes;
+mod schema_mqtt;
 mod schema_point;
 mod schema_register;
 mod topic;
@@ -23,6 +30,7 @@ mod vocabulary;
 pub use catalogue::{Catalogue, profile_id};
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
 pub use draft::suggest;
+pub use each::{EACH_MAX, Part};
 pub use example::{Example, ExampleFailure, ExampleInput};
 pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
 pub use registers::{WordOrder, WordType};

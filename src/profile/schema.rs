@@ -1,26 +1,25 @@
 //! FRAMES → READINGS, the profile: the file's shape, and the [`Profile`] that is compiled from it.
 
 use super::decode::TopicPlan;
-use super::device_time::TimeUnit;
-use super::draft::{Problems, TextFile, read, suggest_or_list};
+use super::draft::{Problems, TextFile, read};
+use super::each::Each;
 use super::example::{Example, ExampleFile, build_examples};
-use super::json::Paths;
 use super::meaning::Meaning;
+use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
+use super::schema_bytes::FrameFile;
+use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_each, build_mqtt, build_topic_plans};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::topic::TopicPattern;
 use super::vocabulary::Vocabulary;
-use crate::model::{ClassId, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
+use crate::model::{ClassId, LINK_POINT, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::collections::HashSet;
 use toml::Spanned;
 
 /// The most points of one profile. The richest shipped profile has fewer than 32; a device with more is several.
 const POINTS_MAX: usize = 256;
-
-/// The point that every device gets without its profile saying so: whether anything is heard of it at all.
-const RESERVED_POINT: &str = "link";
 
 /// What a model's messages or registers mean.
 #[derive(Debug, Clone)]
@@ -47,6 +46,10 @@ pub struct Profile {
     pub examples: Vec<Example>,
     /// By topic: what to look for. Empty for Modbus.
     pub(super) topic_plans: Vec<TopicPlan>,
+    /// A message tells of several devices.
+    pub(super) each: Option<Each>,
+    /// Topics of its devices that have nothing to read.
+    ignored: Vec<TopicPattern>,
 }
 
 /// How a model is reached.
@@ -86,14 +89,23 @@ pub struct ProfilePoint {
     /// Why one example value is enough; `None`: two are needed.
     pub single_example: Option<String>,
     pub(super) source: Source,
+    /// It is only in messages that say so.
+    pub(super) when: Option<When<Where>>,
     pub(super) meaning: Meaning,
 }
 
 /// Where a point's raw value is found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Json { path: String, topic: Option<usize> },
-    Text { topic: usize },
+    /// On one topic, or on all of them.
+    Message {
+        at: Where,
+        topic: Option<usize>,
+        required: bool,
+    },
+    Text {
+        topic: usize,
+    },
     Register(Field),
 }
 
@@ -135,6 +147,16 @@ impl Profile {
         }
     }
 
+    /// Topics on which its devices say nothing that is read: nobody misses what comes there.
+    pub fn ignored_topics(&self) -> &[TopicPattern] {
+        &self.ignored
+    }
+
+    /// Whether it is told, by somebody else, when a device is gone.
+    pub fn reports_link(&self) -> bool {
+        self.topic_plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)))
+    }
+
     /// The place of a point of that name in [`Profile::points`].
     pub fn point(&self, name: &str) -> Option<usize> {
         self.points.iter().position(|point| point.name == name)
@@ -147,6 +169,7 @@ struct ProfileFile {
     device: DeviceFile,
     mqtt: Option<MqttFile>,
     modbus: Option<ModbusFile>,
+    frame: Option<Spanned<FrameFile>>,
     time: Option<Spanned<TimeFile>>,
     #[serde(default)]
     point: Vec<PointFile>,
@@ -165,23 +188,10 @@ struct DeviceFile {
     silent_after_secs: Option<Spanned<u32>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MqttFile {
-    topics: Spanned<Vec<Spanned<String>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeFile {
-    json: Spanned<String>,
-    unit: Spanned<String>,
-}
-
 /// What a point needs to know of the rest of its file.
 pub(super) struct Surroundings<'v> {
     pub(super) vocabulary: &'v Vocabulary,
-    pub(super) topics: Option<usize>,
+    pub(super) mqtt: Option<Mqtt>,
     pub(super) modbus: Option<ModbusDefaults>,
 }
 
@@ -196,7 +206,7 @@ fn build(
     let mut names = HashSet::new();
     let mut points = Vec::new();
     for point in &file.point {
-        if !names.insert(point.name.get_ref()) || point.name.get_ref() == RESERVED_POINT {
+        if !names.insert(point.name.get_ref()) || point.name.get_ref() == LINK_POINT {
             problems.error(
                 point.name.span(),
                 format!("the name {:?} is taken", point.name.get_ref()),
@@ -215,8 +225,18 @@ fn build(
     if problems.has_errors() {
         return None;
     }
-    let examples = build_examples(&file.example, &link, &points, problems);
-    let topic_plans = build_topic_plans(file, &link, &points, problems);
+    let each = match (&file.mqtt, &surroundings.mqtt) {
+        (Some(written), Some(mqtt)) => build_each(written, file.time.as_ref(), mqtt.made_of, problems),
+        _ => None,
+    };
+    let topic_plans = match &surroundings.mqtt {
+        Some(mqtt) => build_topic_plans(mqtt, file.time.as_ref(), file.frame.as_ref(), &points, problems),
+        None => {
+            refuse_message_tables(file, problems);
+            Vec::new()
+        }
+    };
+    let examples = build_examples(&file.example, &link, &topic_plans, each.is_some(), &points, problems);
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -233,6 +253,8 @@ fn build(
         points,
         examples,
         topic_plans,
+        each,
+        ignored: surroundings.mqtt.map_or_else(Vec::new, |mqtt| mqtt.ignore_topics),
     })
 }
 
@@ -262,25 +284,13 @@ fn build_link<'v>(
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
-            let mut topics = Vec::new();
-            for written in mqtt.topics.get_ref() {
-                match TopicPattern::parse(written.get_ref()) {
-                    Ok(topic) => topics.push(topic),
-                    Err(wrong) => {
-                        problems.error(written.span(), wrong, "write site/{site}/device/{address}/up")
-                    }
-                }
-            }
-            if mqtt.topics.get_ref().is_empty() {
-                problems.error(mqtt.topics.span(), "there is no topic", "add at least one");
-            }
-            let surroundings =
-                Surroundings { vocabulary, topics: Some(mqtt.topics.get_ref().len()), modbus: None };
-            Some((ProfileLink::Mqtt { topics }, surroundings))
+            let mqtt = build_mqtt(mqtt, problems);
+            let link = ProfileLink::Mqtt { topics: mqtt.all_topics() };
+            Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }
         (None, Some(modbus)) => {
             let (link, defaults) = build_modbus(modbus, problems);
-            Some((link, Surroundings { vocabulary, topics: None, modbus: Some(defaults) }))
+            Some((link, Surroundings { vocabulary, mqtt: None, modbus: Some(defaults) }))
         }
         _ => {
             problems.whole_file(
@@ -292,69 +302,11 @@ fn build_link<'v>(
     }
 }
 
-fn build_topic_plans(
-    file: &ProfileFile,
-    link: &ProfileLink,
-    points: &[ProfilePoint],
-    problems: &mut Problems,
-) -> Vec<TopicPlan> {
-    let ProfileLink::Mqtt { topics } = link else {
-        if let Some(time) = &file.time {
-            problems.error(time.span(), "registers carry no device time", "remove [time]");
-        }
-        return Vec::new();
-    };
-    let time = file.time.as_ref().and_then(|time| build_time(time.get_ref(), problems));
-    let mut plans = Vec::new();
-    for (kind, topic) in topics.iter().enumerate() {
-        let texts: Vec<usize> =
-            (0..points.len()).filter(|&point| points[point].source == Source::Text { topic: kind }).collect();
-        let mut paths = Paths::default();
-        let mut fields = Vec::new();
-        for (place, point) in points.iter().enumerate() {
-            let Source::Json { path, topic } = &point.source else { continue };
-            if topic.is_some_and(|topic| topic != kind) {
-                continue;
-            }
-            match paths.add(path) {
-                Ok(slot) => fields.push((place, slot)),
-                Err(wrong) => {
-                    problems.whole_file(format!("point {:?}: {wrong}", point.name), "mend the path")
-                }
-            }
-        }
-        let time = time.as_ref().and_then(|(path, unit)| Some((paths.add(path).ok()?, *unit)));
-        match (texts.is_empty(), fields.is_empty()) {
-            (true, true) => problems.whole_file(
-                format!("no point reads the topic {:?}", topic.as_str()),
-                "remove the topic or add a point",
-            ),
-            (false, false) => problems.whole_file(
-                format!("the topic {:?} is read both as JSON and as plain text", topic.as_str()),
-                "give the JSON points a `topic`",
-            ),
-            _ => {}
-        }
-        plans.push(if texts.is_empty() {
-            TopicPlan::Json { paths, fields, time }
-        } else {
-            TopicPlan::Text(texts)
-        });
+fn refuse_message_tables(file: &ProfileFile, problems: &mut Problems) {
+    if let Some(time) = &file.time {
+        problems.error(time.span(), "registers carry no device time", "remove [time]");
     }
-    plans
-}
-
-fn build_time(time: &TimeFile, problems: &mut Problems) -> Option<(String, TimeUnit)> {
-    if let Err(wrong) = Paths::default().add(time.json.get_ref()) {
-        problems.error(time.json.span(), wrong, "write a path such as object.ts");
+    if let Some(frame) = &file.frame {
+        problems.error(frame.span(), "registers come in no frame of their own", "remove [frame]");
     }
-    let unit = TimeUnit::parse(time.unit.get_ref());
-    if unit.is_none() {
-        problems.error(
-            time.unit.span(),
-            format!("time unit {:?} is unknown", time.unit.get_ref()),
-            suggest_or_list(time.unit.get_ref(), TimeUnit::ALL.map(TimeUnit::name)),
-        );
-    }
-    Some((time.json.get_ref().clone(), unit?))
 }

@@ -18,16 +18,42 @@ enum Level {
     Exactly(String),
     Any,
     Address,
+    /// All levels from here on.
+    Rest,
 }
 
 impl TopicPattern {
     /// Parses a pattern. The error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let pattern = Self::parse_levels(text, false)?;
+        match pattern.addresses() {
+            1 => Ok(pattern),
+            _ => Err("{address} has to stand in it exactly once".to_owned()),
+        }
+    }
+
+    /// A pattern of messages that name their devices inside: `{address}`, if it is there, is who passes them on.
+    pub(super) fn parse_shared(text: &str) -> Result<Self, String> {
+        let pattern = Self::parse_levels(text, false)?;
+        match pattern.addresses() {
+            0 | 1 => Ok(pattern),
+            _ => Err("{address} may stand in it once".to_owned()),
+        }
+    }
+
+    /// A pattern of topics that nobody reads: with any placeholders, and `#` at its end for all levels below.
+    pub(super) fn parse_ignored(text: &str) -> Result<Self, String> {
+        Self::parse_levels(text, true)
+    }
+
+    fn parse_levels(text: &str, rest_allowed: bool) -> Result<Self, String> {
         let mut levels = Vec::new();
-        for level in text.split('/') {
+        let mut written = text.split('/').peekable();
+        while let Some(level) = written.next() {
             levels.push(match level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
                 Some("address") => Level::Address,
                 Some(_) => Level::Any,
+                None if level == "#" && rest_allowed && written.peek().is_none() => Level::Rest,
                 None if level.contains(['{', '}', '+', '#']) => {
                     return Err(format!(
                         "{level:?}: a placeholder is a whole level; + and # are not used here"
@@ -39,10 +65,11 @@ impl TopicPattern {
         if levels.len() > LEVELS_MAX {
             return Err(format!("it has more than {LEVELS_MAX} levels"));
         }
-        if levels.iter().filter(|level| **level == Level::Address).count() != 1 {
-            return Err("{address} has to stand in it exactly once".to_owned());
-        }
         Ok(Self { text: text.to_owned(), levels })
+    }
+
+    fn addresses(&self) -> usize {
+        self.levels.iter().filter(|level| **level == Level::Address).count()
     }
 
     /// The pattern as it was written.
@@ -55,24 +82,32 @@ impl TopicPattern {
         let levels: Vec<&str> = self
             .levels
             .iter()
-            .map(|level| if let Level::Exactly(text) = level { text.as_str() } else { "+" })
+            .map(|level| match level {
+                Level::Exactly(text) => text.as_str(),
+                Level::Any | Level::Address => "+",
+                Level::Rest => "#",
+            })
             .collect();
         levels.join("/")
     }
 
-    /// The address in that topic; `None` when the topic is another.
+    /// The address in that topic, empty where the pattern has none; `None` when the topic is another.
     pub fn matches<'t>(&self, topic: &'t str) -> Option<&'t str> {
         let mut address = None;
         let mut written = topic.split('/');
         for level in &self.levels {
+            if *level == Level::Rest {
+                return Some(address.unwrap_or(""));
+            }
             let text = written.next()?;
             match level {
                 Level::Exactly(expected) if text != expected => return None,
-                Level::Exactly(_) | Level::Any => {}
+                Level::Address if text.is_empty() => return None,
                 Level::Address => address = Some(text),
+                Level::Exactly(_) | Level::Any | Level::Rest => {}
             }
         }
-        written.next().is_none().then_some(address).flatten().filter(|address| !address.is_empty())
+        written.next().is_none().then_some(address.unwrap_or(""))
     }
 
     /// The topic of one device. Placeholders other than the address become `placeholder`.
@@ -82,7 +117,7 @@ impl TopicPattern {
             .iter()
             .map(|level| match level {
                 Level::Exactly(text) => text.as_str(),
-                Level::Any => placeholder,
+                Level::Any | Level::Rest => placeholder,
                 Level::Address => address,
             })
             .collect();
@@ -111,6 +146,21 @@ mod tests {
             assert_eq!(pattern.matches(other), None, "{other:?}");
         }
         assert_eq!(pattern.topic_of("sd-01", "home"), "site/home/device/sd-01/up");
+    }
+
+    #[test]
+    fn topics_that_name_no_device_match_as_a_whole() {
+        let shared = TopicPattern::parse_shared("gw/{site}/report").unwrap();
+        assert_eq!((shared.matches("gw/a/report"), shared.matches("gw/a/other")), (Some(""), None));
+        assert!(TopicPattern::parse_shared("{address}/{address}").is_err());
+        let ignored = TopicPattern::parse_ignored("zigbee2mqtt/bridge/#").unwrap();
+        assert_eq!(ignored.filter(), "zigbee2mqtt/bridge/#");
+        for (topic, matches) in
+            [("zigbee2mqtt/bridge/a/b", true), ("zigbee2mqtt/bridge", true), ("zigbee2mqtt/x/a", false)]
+        {
+            assert_eq!(ignored.matches(topic).is_some(), matches, "{topic}");
+        }
+        assert!(TopicPattern::parse_ignored("a/#/b").is_err());
     }
 
     #[test]

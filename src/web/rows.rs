@@ -403,7 +403,9 @@ pub(super) fn sites(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
 
 fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) -> DeviceRow {
     // A register that was not answered is a reading too, and nothing was heard.
-    let last = device.points.iter().filter_map(|point| snapshot.last.get(&point.id));
+    // Nor does what others say of a device make it heard.
+    let own = device.points.iter().filter(|point| point.class.as_str() != HEARD_CLASS);
+    let last = own.filter_map(|point| snapshot.last.get(&point.id));
     let heard = last.filter(|r| r.flaw != Some(Flaw::NoAnswer)).map(|r| r.received_at).max();
     let open: Vec<_> =
         snapshot.open.values().filter(|open| open.hazard.point.device() == device.id.as_str()).collect();

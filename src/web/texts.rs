@@ -275,6 +275,7 @@ const METRICS: &[(&str, &str)] = &[
     ("retained_known", "保留消息中早已知道的读数（没有重复记录）"),
     ("frames_unknown", "未登记设备的报文（已放入待接入）"),
     ("frames_unreadable", "读不懂的报文（已隔离保存）"),
+    ("frames_passed_over", "型号声明无需读取的报文"),
     ("frames_repeated", "重复送达的报文（已忽略）"),
     ("frames_sharing_a_millisecond", "一次涌来过多而时间相同的报文（外部数据库只留一条）"),
     ("frames_acked_unrecorded", "日志写不进时先行确认的报文"),

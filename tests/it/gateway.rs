@@ -6,6 +6,7 @@ mod bad_files;
 mod bad_messages;
 mod brokers;
 mod clock;
+mod dialects;
 mod disk;
 mod kill;
 mod story;

@@ -7,7 +7,7 @@ mod stage;
 use std::path::PathBuf;
 
 /// How many stories there are, so that none is lost unnoticed.
-const STORIES: usize = 27;
+const STORIES: usize = 28;
 
 fn files() -> Vec<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
@@ -42,6 +42,16 @@ fn every_story_is_told_as_it_was_written_down() {
         files().iter().map(|path| std::fs::read_to_string(path).unwrap().matches("\n>").count()).sum();
     assert_eq!(lines, on_disk, "the number of golden lines");
     println!("{checked} stories, {lines} golden lines");
+}
+
+#[test]
+fn the_word_of_a_bridge_is_no_sign_of_life() {
+    let path = files().into_iter().find(|path| path.ends_with("the-word-of-a-bridge.txt")).unwrap();
+    let told = stage::tell(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let said = |what: &str| told.lines().any(|line| line.contains(what));
+    assert!(said("> 02:00 发生 离线 z-1/link 设备离线"), "silent although a bridge spoke of it: {told}");
+    assert!(said("> 02:30 发生 离线 z-1/link 设备报告离线"), "{told}");
+    assert!(!said("恢复 火警") && said("fire-smoke@z-1/smoke active"), "{told}");
 }
 
 #[test]

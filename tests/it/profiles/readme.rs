@@ -1,6 +1,6 @@
 //! The two tables of `device-profiles/README.md` are those of the files.
 
-use super::{CATALOGUE, folder, vocabulary};
+use super::{CATALOGUE, folder, parse, pointed, vocabulary};
 use fengsui::model::{Condition, Quantity, Rule};
 use fengsui::profile::{PointClass, Profile, ProfileLink};
 
@@ -60,4 +60,26 @@ fn the_tables_of_the_readme_are_current() {
     }
     let current = std::fs::read_to_string(&path).unwrap();
     assert!(current == fresh, "run: UPDATE=1 cargo test --test it readme");
+}
+
+/// What a block needs to be a profile of its own.
+const DEVICE: &str =
+    "[device]\nvendor = \"a\"\nmodel = \"b\"\nname = { zh = \"甲\", en = \"a\" }\nsource = \"the readme\"\n";
+
+#[test]
+fn every_dialect_of_the_readme_is_a_profile() {
+    let text = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    let blocks: Vec<&str> =
+        text.split("```toml dialect\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 9, "only {} blocks were found", blocks.len());
+    for block in blocks {
+        let address = if block.contains("[mqtt.each]") { "address = \"1\"\n" } else { "" };
+        let examples = format!(
+            "[[example]]\nname = \"a\"\n{address}input = ''\n[[example]]\nname = \"b\"\n{address}input = ''\nrefused = true\n"
+        );
+        let profile = format!("{DEVICE}{block}{examples}");
+        if let Err(problems) = parse(&profile) {
+            panic!("{block}\n{:?}", pointed(&profile, &problems));
+        }
+    }
 }

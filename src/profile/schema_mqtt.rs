@@ -1,0 +1,406 @@
+//! FRAMES → READINGS, the profile's messages: from `[mqtt]`, `[time]` and `[frame]` to what is looked for on each topic.
+
+use super::availability::Availability;
+use super::bytes::{ByteOrder, Encoding};
+use super::decode::TopicPlan;
+use super::device_time::TimeUnit;
+use super::draft::{Problems, suggest_or_list};
+use super::each::Each;
+use super::frame::Frame;
+use super::json::Paths;
+use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
+use super::schema::{ProfilePoint, Source};
+use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
+use super::schema_register::BitsFile;
+use super::topic::TopicPattern;
+use super::vocabulary::parse_word;
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MqttFile {
+    topics: Spanned<Vec<Spanned<String>>>,
+    payload: Option<Spanned<toml::Value>>,
+    byte_order: Option<Spanned<String>>,
+    each: Option<Spanned<EachFile>>,
+    availability: Option<Spanned<AvailabilityFile>>,
+    #[serde(default)]
+    ignore_topics: Vec<Spanned<String>>,
+    #[serde(default)]
+    ignore_when: Vec<Spanned<WhenFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EachFile {
+    path: Option<Spanned<String>>,
+    address: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AvailabilityFile {
+    topic: Spanned<String>,
+    json: Option<Spanned<String>>,
+    online: Spanned<toml::Value>,
+    offline: Spanned<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimeFile {
+    json: Option<Spanned<String>>,
+    byte: Option<Spanned<i64>>,
+    #[serde(rename = "type")]
+    kind: Option<Spanned<String>>,
+    order: Option<Spanned<String>>,
+    unit: Spanned<toml::Value>,
+    of: Option<Spanned<String>>,
+}
+
+/// `[mqtt] payload`: how a message is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Payload {
+    /// `"json"`, and by default. Points with `text = true` may have topics of their own.
+    Json,
+    /// `"text"`: each message is one value.
+    Text,
+    /// `"hex"`, `"base64"`, `"binary"`: each message is a row of bytes.
+    Bytes(Encoding),
+    /// `{ json = "data", encoding = "base64" }`: JSON around a row of bytes.
+    Inside { path: String, encoding: Encoding },
+}
+
+impl Payload {
+    const NAMES: [&'static str; 5] = ["json", "text", "hex", "base64", "binary"];
+
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            _ => Encoding::parse(name).map(Self::Bytes),
+        }
+    }
+}
+
+/// What `[mqtt]` says, for the points and for the topics' plans.
+pub(super) struct Mqtt {
+    /// Those that points are read from.
+    pub(super) topics: Vec<TopicPattern>,
+    pub(super) made_of: MadeOf,
+    payload: Payload,
+    /// Its topic comes behind the others.
+    availability: Option<(TopicPattern, Availability)>,
+    pub(super) ignore_topics: Vec<TopicPattern>,
+    ignore_when: Vec<When<Where>>,
+    is_shared: bool,
+}
+
+impl Mqtt {
+    /// All topics, in the order of their plans.
+    pub(super) fn all_topics(&self) -> Vec<TopicPattern> {
+        self.topics.iter().chain(self.availability.as_ref().map(|(topic, _)| topic)).cloned().collect()
+    }
+}
+
+pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Mqtt {
+    let is_shared = file.each.is_some();
+    let mut topics = Vec::new();
+    for written in file.topics.get_ref() {
+        let parse = if is_shared { TopicPattern::parse_shared } else { TopicPattern::parse };
+        topics.extend(build_topic(written, parse, problems));
+    }
+    if file.topics.get_ref().is_empty() {
+        problems.error(file.topics.span(), "there is no topic", "add at least one");
+    }
+    let payload = file.payload.as_ref().and_then(|written| build_payload(written, problems));
+    let payload = payload.unwrap_or(Payload::Json);
+    let order = file
+        .byte_order
+        .as_ref()
+        .and_then(|written| parse_word(written, ByteOrder::parse, ByteOrder::NAMES, problems));
+    let made_of = MadeOf {
+        json: matches!(payload, Payload::Json | Payload::Inside { .. }),
+        bytes: matches!(payload, Payload::Bytes(_) | Payload::Inside { .. }),
+        order,
+    };
+    let ignored = file.ignore_topics.iter();
+    let ignore_topics =
+        ignored.filter_map(|written| build_topic(written, TopicPattern::parse_ignored, problems)).collect();
+    let ignore_when =
+        file.ignore_when.iter().filter_map(|when| build_when(when, made_of, problems)).collect();
+    let availability = file.availability.as_ref().and_then(|file| build_availability(file, problems));
+    if let (true, Some(file)) = (is_shared, &file.availability) {
+        problems.error(file.span(), "a topic of availability is one device's", "remove [mqtt.each] or this");
+    }
+    Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, is_shared }
+}
+
+fn build_topic(
+    written: &Spanned<String>,
+    parse: impl Fn(&str) -> Result<TopicPattern, String>,
+    problems: &mut Problems,
+) -> Option<TopicPattern> {
+    match parse(written.get_ref()) {
+        Ok(topic) => Some(topic),
+        Err(wrong) => {
+            problems.error(written.span(), wrong, "write site/{site}/device/{address}/up");
+            None
+        }
+    }
+}
+
+/// The path at which JSON says whether a device is there: Zigbee2MQTT's.
+const AVAILABILITY_PATH: &str = "state";
+
+fn build_availability(
+    written: &Spanned<AvailabilityFile>,
+    problems: &mut Problems,
+) -> Option<(TopicPattern, Availability)> {
+    let file = written.get_ref();
+    let topic = build_topic(&file.topic, TopicPattern::parse, problems);
+    let mut paths = Paths::default();
+    let path = file.json.as_ref().map_or(AVAILABILITY_PATH, |path| path.get_ref().as_str());
+    if let Err(wrong) = paths.add(path) {
+        problems.error(written.span(), wrong, "write a path such as state");
+    }
+    let online = build_keys(&file.online, problems)?;
+    let offline = build_keys(&file.offline, problems)?;
+    if online.iter().any(|key| offline.contains(key)) {
+        problems.error(written.span(), "the same word means online and offline", "give each its own");
+    }
+    Some((topic?, Availability { paths, online, offline }))
+}
+
+/// `[mqtt.each]`.
+pub(super) fn build_each(
+    file: &MqttFile,
+    time: Option<&Spanned<TimeFile>>,
+    made_of: MadeOf,
+    problems: &mut Problems,
+) -> Option<Each> {
+    let written = file.each.as_ref()?;
+    let mut paths = Paths::default();
+    let mut add = |path: &Spanned<String>, paths: &mut Paths| match paths.add(path.get_ref()) {
+        Ok(slot) => Some(slot),
+        Err(wrong) => {
+            problems.error(path.span(), wrong, "write a path such as data.devices");
+            None
+        }
+    };
+    let container = match &written.get_ref().path {
+        Some(path) => Some(add(path, &mut paths)?),
+        None => None,
+    };
+    let address = match &written.get_ref().address {
+        Some(path) => {
+            let mut paths = Paths::default();
+            add(path, &mut paths)?;
+            Some(paths)
+        }
+        None => None,
+    };
+    let of_message = time.map(Spanned::get_ref).filter(|time| time.of.is_some());
+    let slot = of_message.and_then(|time| time.json.as_ref()).and_then(|path| add(path, &mut paths));
+    if let (Some(time), None) = (of_message, slot) {
+        problems.error(time.unit.span(), "the time of a whole message lies at `json`", "say json = \"ts\"");
+    }
+    if !made_of.json {
+        problems.error(written.span(), "only JSON holds several devices", "change [mqtt] payload");
+    }
+    let units = of_message.and_then(|time| build_units(&time.unit, problems));
+    Some(Each { paths, container, time: slot.zip(units), address })
+}
+
+fn build_payload(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Payload> {
+    match written.get_ref() {
+        toml::Value::String(name) => {
+            let payload = Payload::parse(name);
+            if payload.is_none() {
+                let help = suggest_or_list(name, Payload::NAMES);
+                problems.error(written.span(), format!("the payload {name:?} is unknown"), help);
+            }
+            payload
+        }
+        toml::Value::Table(table) => {
+            let text = |key: &str| table.get(key).and_then(toml::Value::as_str);
+            // Binary bytes are no text and so never inside JSON.
+            let encoding = text("encoding").and_then(Encoding::parse).filter(|e| *e != Encoding::Binary);
+            let (Some(path), Some(encoding), 2) = (text("json"), encoding, table.len()) else {
+                problems.error(
+                    written.span(),
+                    "bytes inside JSON need their path and how they are written",
+                    "write { json = \"data\", encoding = \"base64\" } or \"hex\"",
+                );
+                return None;
+            };
+            if let Err(wrong) = Paths::default().add(path) {
+                problems.error(written.span(), wrong, "write a path such as uplink_message.frm_payload");
+            }
+            Some(Payload::Inside { path: path.to_owned(), encoding })
+        }
+        _ => {
+            problems.error(
+                written.span(),
+                "the payload is a word, or a table with json and encoding",
+                format!("use one of: {}", Payload::NAMES.join(", ")),
+            );
+            None
+        }
+    }
+}
+
+/// What each topic is read by.
+pub(super) fn build_topic_plans(
+    mqtt: &Mqtt,
+    time: Option<&Spanned<TimeFile>>,
+    frame: Option<&Spanned<FrameFile>>,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    let time = time.and_then(|time| build_time(time, mqtt, problems));
+    let frame = build_frame(frame, mqtt.made_of, problems);
+    let common = Common { mqtt, time: time.as_ref(), frame: &frame, points };
+    let topics = mqtt.topics.iter().enumerate();
+    let mut plans: Vec<TopicPlan> = topics.map(|(kind, topic)| common.plan(kind, topic, problems)).collect();
+    plans.extend(
+        mqtt.availability.iter().map(|(_, availability)| TopicPlan::Availability(availability.clone())),
+    );
+    plans
+}
+
+/// What all topics share.
+struct Common<'a> {
+    mqtt: &'a Mqtt,
+    time: Option<&'a (Where, Vec<TimeUnit>)>,
+    frame: &'a Frame,
+    points: &'a [ProfilePoint],
+}
+
+impl Common<'_> {
+    fn plan(&self, kind: usize, topic: &TopicPattern, problems: &mut Problems) -> TopicPlan {
+        let of_kind = |point: &usize| match self.points.get(*point).map(|point| &point.source) {
+            Some(Source::Text { topic }) => *topic == kind,
+            _ => false,
+        };
+        let texts: Vec<usize> = (0..self.points.len()).filter(of_kind).collect();
+        let fields = self.fields(kind, problems);
+        match (texts.is_empty(), fields.lookups.is_empty()) {
+            (true, true) => problems.whole_file(
+                format!("no point reads the topic {:?}", topic.as_str()),
+                "remove the topic or add a point",
+            ),
+            (false, false) => problems.whole_file(
+                format!("the topic {:?} is read both by its fields and as plain text", topic.as_str()),
+                "give the other points a `topic`",
+            ),
+            _ => {}
+        }
+        if texts.is_empty() { TopicPlan::Fields(Box::new(fields)) } else { TopicPlan::Text(texts) }
+    }
+
+    fn fields(&self, kind: usize, problems: &mut Problems) -> Fields {
+        let mut fields = Fields { frame: self.frame.clone(), ..Fields::default() };
+        let mut placed = |at: &Where, name: &str| match at {
+            Where::Bytes(field) => Some(Place::Bytes(*field)),
+            Where::Json(path) => match fields.paths.add(path) {
+                Ok(slot) => Some(Place::Json(slot)),
+                Err(wrong) => {
+                    problems.whole_file(format!("{name}: {wrong}"), "mend the path");
+                    None
+                }
+            },
+        };
+        for (place, point) in self.points.iter().enumerate() {
+            let Source::Message { at, topic, required } = &point.source else { continue };
+            if topic.is_some_and(|topic| topic != kind) {
+                continue;
+            }
+            let name = format!("point {:?}", point.name);
+            let when = match &point.when {
+                Some(when) => match placed(&when.place, &name) {
+                    Some(place) => Some(When { place, is: when.is.clone() }),
+                    None => continue,
+                },
+                None => None,
+            };
+            let Some(at) = placed(at, &name) else { continue };
+            fields.lookups.push(Lookup { point: place, place: at, when, required: *required });
+        }
+        for when in &self.mqtt.ignore_when {
+            if let Some(place) = placed(&when.place, "ignore_when") {
+                fields.ignore.push(When { place, is: when.is.clone() });
+            }
+        }
+        if let Some((at, units)) = self.time {
+            fields.time = placed(at, "[time]").map(|place| (place, units.clone()));
+        }
+        fields.bytes = match &self.mqtt.payload {
+            Payload::Json | Payload::Text => BytesIn::Nothing,
+            Payload::Bytes(encoding) => BytesIn::Whole(*encoding),
+            Payload::Inside { path, encoding } => match placed(&Where::Json(path.clone()), "payload") {
+                Some(Place::Json(slot)) => BytesIn::Slot(slot, *encoding),
+                _ => BytesIn::Nothing,
+            },
+        };
+        fields
+    }
+}
+
+fn build_time(
+    written: &Spanned<TimeFile>,
+    mqtt: &Mqtt,
+    problems: &mut Problems,
+) -> Option<(Where, Vec<TimeUnit>)> {
+    let (file, made_of) = (written.get_ref(), mqtt.made_of);
+    if let Some(of) = &file.of {
+        if of.get_ref() == "message" && mqtt.is_shared {
+            return None; // Read once for all parts.
+        }
+        problems.error(of.span(), "only a message of several devices has a time of its own", "remove `of`");
+    }
+    let at = match (&file.json, &file.byte) {
+        (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems),
+        (None, Some(byte)) => {
+            let field = ByteFile {
+                span: written.span(),
+                byte,
+                kind: file.kind.as_ref(),
+                order: file.order.as_ref(),
+                bits: BitsFile { span: written.span(), bit: None, bits: None, mask: None },
+            };
+            made_of.check_bytes(&field, problems)
+        }
+        _ => {
+            problems.error(written.span(), "the time lies at `json` or at `byte`", "say one of the two");
+            None
+        }
+    };
+    let units = build_units(&file.unit, problems);
+    Some((at?, units?))
+}
+
+/// One unit, or several for a program that can be told to write either.
+fn build_units(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<TimeUnit>> {
+    let names: Vec<&str> = match written.get_ref() {
+        toml::Value::String(name) => vec![name],
+        toml::Value::Array(names) => names.iter().filter_map(toml::Value::as_str).collect(),
+        _ => vec![],
+    };
+    let mut units = Vec::new();
+    for name in &names {
+        match TimeUnit::parse(name) {
+            Some(unit) => units.push(unit),
+            None => problems.error(
+                written.span(),
+                format!("time unit {name:?} is unknown"),
+                suggest_or_list(name, TimeUnit::ALL.map(TimeUnit::name)),
+            ),
+        }
+    }
+    if names.is_empty() {
+        problems.error(written.span(), "the time has no unit", "write unit = \"s\", \"ms\" or \"iso8601\"");
+    }
+    (!units.is_empty()).then_some(units)
+}
