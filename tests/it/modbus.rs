@@ -5,7 +5,7 @@ use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
 use fengsui::model::{Body, DeviceId, Frame, LinkId, RegisterBlock, RegisterTable, SourceIndex, Trouble};
 use fengsui::sources::Arrival;
-use fengsui::sources::modbus::{BusSettings, Read, TIMEOUT_DEFAULT, UnitSettings, run};
+use fengsui::sources::modbus::{BusSettings, LineSettings, Read, TIMEOUT_DEFAULT, UnitSettings, Wire, run};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -58,8 +58,8 @@ impl Poller {
         let unit = |(unit, reads)| UnitSettings { device: device(unit), unit, reads };
         let mut settings = BusSettings {
             link: LinkId::parse("bus").unwrap(),
-            host: address.ip().to_string(),
-            port: address.port(),
+            wire: Wire::Tcp { host: address.ip().to_string(), port: address.port() },
+            line: LineSettings::default(),
             units: units.into_iter().map(unit).collect(),
             timeout: TIMEOUT_DEFAULT,
             pause_after_connect: Duration::ZERO,
