@@ -1,5 +1,7 @@
 //! gateway.toml + plan.toml + profiles: every mistake is found, shown with its place, and says what to do.
 
+mod modbus;
+
 use fengsui::config::render::Colour;
 use fengsui::config::{Config, InfluxWay, LinkKind, Report, system};
 use fengsui::model::{Condition, DeviceId, Number, Plan, PointId, Rule, Span};
