@@ -23,6 +23,8 @@ macro_rules! metrics {
             pub sink_lag: Family<Sink, Gauge>,
             /// 1 while a sink does not get through, else 0.
             pub sink_failing: Family<Sink, Gauge>,
+            /// Modbus polls without a right answer, by link and by the failure's name.
+            pub modbus_failures_by_name: Family<ModbusFailure, Counter>,
             registry: Arc<Registry>,
         }
 
@@ -39,7 +41,9 @@ macro_rules! metrics {
                 registry.register("sink_lines", "Lines that a sink's far side has confirmed", Family::clone(&sink_lines));
                 registry.register("sink_lag", "Journal entries a sink is behind", Family::clone(&sink_lag));
                 registry.register("sink_failing", "1 while a sink does not get through", Family::clone(&sink_failing));
-                Self { $($name,)* sink_lines, sink_lag, sink_failing, registry: Arc::new(registry) }
+                let modbus_failures_by_name = Family::default();
+                registry.register("modbus_failures_by_name", "Modbus polls without a right answer, and late answers, by name", Family::clone(&modbus_failures_by_name));
+                Self { $($name,)* sink_lines, sink_lag, sink_failing, modbus_failures_by_name, registry: Arc::new(registry) }
             }
 
             /// Every counter and gauge that has one value, by its name. Histograms and what is counted a sink are not here.
@@ -104,6 +108,8 @@ metrics! {
     modbus_failures: Counter = Counter::default();
     /// Modbus polls skipped because the unit's breaker was open or the bus was late.
     modbus_skipped: Counter = Counter::default();
+    /// Connections to the port for DTUs that were refused: registration unknown, address not allowed, too many at once.
+    modbus_dial_ins_refused: Counter = Counter::default();
     /// MQTT connections made.
     mqtt_connects: Counter = Counter::default();
     /// MQTT acknowledgements dropped because their connection was gone; the broker sends those messages again.
@@ -141,6 +147,15 @@ metrics! {
 pub struct Sink {
     /// Its name in the configuration.
     pub sink: String,
+}
+
+/// What a Modbus poll failed of: the label of its count. As many links as the configuration names, at most 22 names each.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ModbusFailure {
+    /// The link.
+    pub link: String,
+    /// `silent`, `wrong_crc`, `exception_02` …: `src/sources/modbus/failures.rs` has all of them.
+    pub failure: &'static str,
 }
 
 impl Sink {

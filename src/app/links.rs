@@ -2,9 +2,10 @@
 
 use super::Group;
 use crate::clock::Clock;
+use crate::config::modbus_file::{ModbusWire, SerialDevice, SerialParity};
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, SourceIndex};
+use crate::model::{Delivery, SourceIndex, Span};
 use crate::pipeline::Window;
 use crate::sources::{self, broker, modbus, mqtt};
 use anyhow::Context;
@@ -132,6 +133,7 @@ pub(super) fn start_modbus(
     clock: &Clock,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
+    let mut ports: Vec<modbus::DialInPort> = Vec::new();
     for from in &config.gateway.modbus {
         // Polls wait for no acknowledgement; the index is all they need.
         let (source, _no_acks) = ways_back.add(Window { messages: u16::MAX, of_many: false })?;
@@ -139,8 +141,12 @@ pub(super) fn start_modbus(
             config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
         let bus = modbus::BusSettings {
             link: from.link.clone(),
-            host: from.host.clone(),
-            port: from.port,
+            wire: wire(from, source, &mut ports),
+            line: modbus::LineSettings {
+                late_answer_max: from.late_answer_max.to_std(),
+                turnaround: from.turnaround.to_std(),
+                echo: from.echo,
+            },
             units,
             timeout: from.timeout.to_std(),
             pause_after_connect: from.pause_after_connect.to_std(),
@@ -153,7 +159,67 @@ pub(super) fn start_modbus(
             Ok(())
         });
     }
+    for port in ports {
+        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
+        let intake = intake.clone();
+        tasks.spawn("modbus-dial-in", async move {
+            cancel.run_until_cancelled(modbus::listen(port, intake, clock, metrics)).await;
+            Ok(())
+        });
+    }
     Ok(())
+}
+
+/// How a bus is reached. A DTU that dials in gets its place behind the port that it shares with others.
+fn wire(
+    from: &config::ModbusSettings,
+    source: SourceIndex,
+    ports: &mut Vec<modbus::DialInPort>,
+) -> modbus::Wire {
+    match &from.wire {
+        ModbusWire::Tcp { host, port } => modbus::Wire::Tcp { host: host.clone(), port: *port },
+        ModbusWire::RtuTcp { host, port } => modbus::Wire::RtuTcp { host: host.clone(), port: *port },
+        ModbusWire::Serial { device, baud, parity, stop_bits } => {
+            modbus::Wire::Serial(modbus::SerialSettings {
+                device: match device {
+                    SerialDevice::Path(path) => modbus::Device::Path(path.clone()),
+                    SerialDevice::Usb { vendor, product, serial } => {
+                        modbus::Device::Usb { vendor: *vendor, product: *product, serial: serial.clone() }
+                    }
+                },
+                baud: *baud,
+                parity: match parity {
+                    SerialParity::None => modbus::Parity::None,
+                    SerialParity::Even => modbus::Parity::Even,
+                    SerialParity::Odd => modbus::Parity::Odd,
+                },
+                stop_bits: *stop_bits,
+            })
+        }
+        ModbusWire::DialIn(dial_in) => {
+            let slot = modbus::Slot::new(dial_in.registration.clone());
+            let bus = (from.link.clone(), slot.clone());
+            match ports.iter_mut().find(|port| port.listen == dial_in.listen) {
+                Some(port) => port.buses.push(bus),
+                None => ports.push(modbus::DialInPort {
+                    listen: dial_in.listen,
+                    buses: vec![bus],
+                    allow: dial_in
+                        .allow
+                        .iter()
+                        .filter_map(|net| modbus::Network::new(net.address, net.bits))
+                        .collect(),
+                    source,
+                }),
+            }
+            modbus::Wire::DialIn(modbus::DialIn {
+                slot,
+                framing: if dial_in.rtu { modbus::Framing::Rtu } else { modbus::Framing::Tcp },
+                heartbeat: dial_in.heartbeat.clone(),
+                silent_max: dial_in.silent_max.map(Span::to_std),
+            })
+        }
+    }
 }
 
 fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {

@@ -1,5 +1,6 @@
 //! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
+use super::modbus_file::ModbusSettings;
 use super::series_table::SeriesSettings;
 use crate::model::{LinkId, Span};
 use std::fmt;
@@ -48,7 +49,7 @@ pub struct Gateway {
     pub broker: Option<BrokerSettings>,
     /// Connections to other MQTT brokers.
     pub mqtt: Vec<MqttSettings>,
-    /// Modbus TCP buses.
+    /// Modbus buses.
     pub modbus: Vec<ModbusSettings>,
     /// Time-series stores to write to.
     pub influx: Vec<InfluxSettings>,
@@ -148,23 +149,6 @@ pub struct MqttTls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// `[[modbus]]`: one Modbus TCP server or gateway to a serial bus.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModbusSettings {
-    /// The link its devices name.
-    pub link: LinkId,
-    /// Name or address.
-    pub host: String,
-    /// 502 unless the URL says otherwise.
-    pub port: u16,
-    /// How long to wait for one answer.
-    pub timeout: Span,
-    /// How long it is left in peace after connecting: some serial gateways drop what comes at once.
-    pub pause_after_connect: Span,
-    /// Whether a second connection may be opened, on which a mute unit is asked apart from its neighbours.
-    pub second_connection: bool,
-}
-
 /// `[[influx]]`: one store that understands `/write` or `/api/v2/write`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InfluxSettings {
@@ -249,7 +233,7 @@ impl Gateway {
 pub enum LinkKind {
     /// MQTT, by the embedded broker or another.
     Mqtt,
-    /// Modbus TCP.
+    /// Modbus, on whatever wire.
     Modbus,
 }
 

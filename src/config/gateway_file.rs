@@ -96,7 +96,7 @@ impl Reader<'_> {
             web_listen: self.web(root.table("web")),
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
-            modbus: modbus_tables.into_iter().filter_map(|table| self.modbus(table)).collect(),
+            modbus: self.all_modbus(modbus_tables),
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
             folder: folder.filter_map(|table| self.folder(table, &journal.dir)).collect(),
             journal,

@@ -10,7 +10,7 @@ pub mod library;
 pub mod render;
 pub mod system;
 mod gateway_file;
-mod modbus_file;
+pub mod modbus_file;
 mod mqtt_file;
 mod overrides;
 mod reader;
@@ -19,9 +19,10 @@ mod sinks_file;
 
 pub use gateway::{
     BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
-    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, MqttTls, Secret,
+    LinkKind, LogFormat, Login, MqttSettings, MqttTls, Secret,
 };
 pub use library::Library;
+pub use modbus_file::ModbusSettings;
 pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;
 

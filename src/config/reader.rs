@@ -165,6 +165,23 @@ impl<'t> Table<'t> {
         }
     }
 
+    /// A list of texts; empty when the key is not there.
+    pub(super) fn texts(&self, key: &'static str) -> Vec<Spanned<&'t str>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, &format!("a list of texts: {key} = [\"…\", \"…\"]"));
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in list.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(Spanned::new(item.span(), text.as_ref())),
+                _ => self.wrong_type(key, item, "a text in quotes"),
+            }
+        }
+        texts
+    }
+
     /// Yes or no.
     pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
         let value = self.get(key)?;
@@ -211,24 +228,6 @@ impl<'t> Table<'t> {
             self.wrong_type(key, value, "a finite number");
         }
         number.map(|number| Spanned::new(value.span(), number))
-    }
-
-    /// A list of texts: `key = ["a", "b"]`. What in it is no text is told, and left out.
-    pub(super) fn texts(&self, key: &'static str) -> Vec<Spanned<&'t str>> {
-        let Some(value) = self.get(key) else { return Vec::new() };
-        let wanted = "a list of texts: [\"…\", \"…\"]";
-        let Some(list) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, wanted);
-            return Vec::new();
-        };
-        let mut texts = Vec::new();
-        for item in list.iter() {
-            match item.get_ref() {
-                DeValue::String(text) => texts.push(Spanned::new(item.span(), text.as_ref())),
-                _ => self.wrong_type(key, item, wanted),
-            }
-        }
-        texts
     }
 
     /// `[key]`.

@@ -22,8 +22,6 @@ pub(super) const LINK_CLASS: &str = "link_state";
 const SILENT_AFTER_SECS_MAX: i64 = 31 * 86_400;
 /// The shortest, s: two polls at the usual 5 s.
 const SILENT_AFTER_SECS_MIN: i64 = 10;
-/// A Modbus unit's number (MODBUS over serial line V1.02, 2.2: 1 to 247; 248 to 255 are reserved).
-const UNIT_MAX: i64 = 247;
 
 /// How one device of the plan is reached and understood.
 #[derive(Debug, Clone)]
@@ -34,7 +32,7 @@ pub struct Binding {
     pub link: LinkId,
     /// What stands for `{address}` in the profile's topics; empty on Modbus.
     pub address: String,
-    /// The Modbus unit id, 1..=247; `None` on MQTT.
+    /// The Modbus unit id; `None` on MQTT. Which ones are allowed: `ModbusSettings::unit_fault`.
     pub unit: Option<u8>,
     /// How its bytes become readings.
     pub profile: Arc<Profile>,
@@ -365,7 +363,12 @@ impl<'a> Builder<'a> {
                     let message = "缺少 “unit” / \"unit\" is missing";
                     self.page.error(table.span.clone(), message, "Modbus 从站号 / the unit id: unit = 1");
                 }
-                let unit = table.integer("unit", 1..=UNIT_MAX)?;
+                let unit = table.integer("unit", 0..=i64::from(u8::MAX))?;
+                let bus = self.source.gateway.modbus.iter().find(|bus| Some(&bus.link) == link);
+                if let Some((message, help)) = bus.and_then(|bus| bus.unit_fault(*unit.get_ref())) {
+                    self.page.error(unit.span(), message, help);
+                    return None;
+                }
                 let key = (link?.clone(), "unit".to_owned(), unit.get_ref().to_string());
                 self.claim(key, device?, &unit)?;
                 Some((String::new(), u8::try_from(unit.into_inner()).ok()))

@@ -1,5 +1,6 @@
 //! gateway.toml + plan.toml + profiles: every mistake is found, shown with its place, and says what to do.
 
+mod modbus;
 mod mqtt;
 
 use fengsui::config::render::Colour;
@@ -270,8 +271,8 @@ fn a_site_may_bring_its_own_profiles() {
     assert_eq!(config.bindings.first().and_then(|binding| binding.unit), Some(7));
     for (unit, expected) in [
         ("", "\"unit\" is missing"),
-        ("unit = 0", "out of range"),
-        ("unit = 248", "out of range"),
+        ("unit = 248", "reserved_units = true"),
+        ("unit = 256", "out of range"),
         ("unit = 7\naddress = \"7\"", "no address here"),
     ] {
         let shown = with_meter(unit, "").unwrap_err().render(Colour::No);

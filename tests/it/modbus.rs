@@ -1,11 +1,17 @@
 //! Tests of the Modbus source against real sockets: a server that misbehaves on demand, and tokio-modbus's own.
 
+mod dial_in;
+mod line;
+
 use crate::support::modbus_unit::{Manner, ModbusServer, word};
+use crate::support::ports::until;
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
-use fengsui::model::{Body, DeviceId, Frame, LinkId, RegisterBlock, RegisterTable, SourceIndex, Trouble};
+use fengsui::model::{
+    Body, DeviceId, Frame, LinkId, RegisterBlock, RegisterTable, SourceIndex, Text, Trouble,
+};
 use fengsui::sources::Arrival;
-use fengsui::sources::modbus::{BusSettings, Read, TIMEOUT_DEFAULT, UnitSettings, run};
+use fengsui::sources::modbus::{BusSettings, LineSettings, Read, TIMEOUT_DEFAULT, UnitSettings, Wire, run};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,6 +46,8 @@ struct Poller {
     arrivals: mpsc::Receiver<Arrival>,
     frames: HashMap<u8, Vec<Vec<RegisterBlock>>>,
     links: Vec<bool>,
+    /// Why each of them is so.
+    reasons: Vec<Text>,
     metrics: Metrics,
     cancel: CancellationToken,
 }
@@ -55,11 +63,21 @@ impl Poller {
         room: usize,
         change: impl FnOnce(&mut BusSettings),
     ) -> Self {
+        let wire = Wire::Tcp { host: address.ip().to_string(), port: address.port() };
+        Self::start_on(wire, units, room, change)
+    }
+
+    fn start_on(
+        wire: Wire,
+        units: Vec<(u8, Vec<Read>)>,
+        room: usize,
+        change: impl FnOnce(&mut BusSettings),
+    ) -> Self {
         let unit = |(unit, reads)| UnitSettings { device: device(unit), unit, reads };
         let mut settings = BusSettings {
             link: LinkId::parse("bus").unwrap(),
-            host: address.ip().to_string(),
-            port: address.port(),
+            wire,
+            line: LineSettings::default(),
             units: units.into_iter().map(unit).collect(),
             timeout: TIMEOUT_DEFAULT,
             pause_after_connect: Duration::ZERO,
@@ -70,7 +88,7 @@ impl Poller {
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
         let poll = run(settings, SourceIndex(7), intake, Clock::system(), metrics.clone(), cancel.clone());
         tokio::spawn(poll);
-        Self { arrivals, frames: HashMap::new(), links: Vec::new(), metrics, cancel }
+        Self { arrivals, frames: HashMap::new(), links: Vec::new(), reasons: Vec::new(), metrics, cancel }
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -78,7 +96,10 @@ impl Poller {
             while !done(self) {
                 match self.arrivals.recv().await.expect("the poller runs") {
                     Arrival::Frame(frame) => self.take(frame),
-                    Arrival::Link(change) => self.links.push(change.up),
+                    Arrival::Link(change) => {
+                        self.links.push(change.up);
+                        self.reasons.push(change.reason);
+                    }
                 }
             }
         };

@@ -52,7 +52,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("toml", &["config", "profile", "demo"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
-    ("rustix", &["journal", "sinks", "backup", "app"]),
+    ("rustix", &["sources", "journal", "sinks", "backup", "app"]),
     ("getrandom", &["web", "app", "demo"]),
     ("fastrand", &["sources", "sinks", "demo"]),
     ("tracing_subscriber", &["app", "main", "cli"]),

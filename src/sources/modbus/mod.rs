@@ -1,4 +1,4 @@
-//! WIRE → FRAMES: Modbus TCP, one task a bus.
+//! WIRE → FRAMES: Modbus, one task a bus: TCP, RTU over TCP, RTU on a serial line, and DTUs that dial in.
 //!
 //! First in the flow. It asks the units of a bus for their registers and puts one frame for each unit and round into
 //! the channel. What to ask next is decided by a pure schedule; this file only connects, asks and waits.
@@ -6,14 +6,28 @@
 //! - A mute, slow or flapping unit never delays its neighbours by more than one short time-out: it is asked on a second
 //!   connection (`schedule.rs`, `unit.rs`). That connection is trusted only while a healthy unit answers on it,
 //!   for many gateways serve only one.
-//! - A late answer never becomes the next one's: after a time-out or a mismatch the connection is dropped.
+//! - A late answer never becomes the next one's: after a time-out or a mismatch a TCP connection is dropped, and a unit
+//!   on a line is left alone until its answer cannot come any more (`connection.rs`).
+//! - A serial line carries one question at a time, so it has the first connection only.
 //! - An address that a unit does not have spoils nothing else (`gaps.rs`).
 //! - When the channel is full, rounds are skipped and counted, never queued.
 
 mod connection;
+mod dial_in;
+mod failures;
 mod gaps;
+mod mbap;
+mod request;
+mod rtu;
 mod schedule;
+mod serial;
 mod unit;
+mod wire;
+
+pub use dial_in::{DialInPort, Network, REGISTRATION_BYTES_MAX, REGISTRATION_WAIT, Slot, listen};
+pub use request::Request;
+pub use serial::{Device, Parity, SerialSettings};
+pub use wire::{DialIn, Framing, Wire};
 
 use super::{Arrival, Intake};
 use crate::clock::Clock;
@@ -34,9 +48,12 @@ use unit::Answer;
 /// serial line behind a gateway; three times that.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
-/// The waits between attempts to connect: 0.25 s, doubled up to 30 s, each between half and the whole of it.
+/// The first wait between attempts to connect, doubled up to what the wire allows, each between half and the whole of it.
 const CONNECT_AFTER_MIN: Duration = Duration::from_millis(250);
-const CONNECT_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// How soon the schedule is looked at again when all units that are due are held: late by at most this is what a
+/// neighbour pays that falls due meanwhile.
+const HELD_LOOK_AFTER: Duration = Duration::from_millis(20);
 
 /// An idle second connection is given back after this: gateways have few (four to eight are usual).
 const SIDE_IDLE_MAX: Duration = Duration::from_secs(5);
@@ -44,15 +61,15 @@ const SIDE_IDLE_MAX: Duration = Duration::from_secs(5);
 /// The longest wait without looking at the schedule again.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
-/// One Modbus TCP server: a gateway with several units behind it, or a device that speaks TCP itself.
-#[derive(Debug, Clone, PartialEq)]
+/// One bus: a line with several units, however it is reached, or a device that speaks TCP itself.
+#[derive(Debug, Clone)]
 pub struct BusSettings {
     /// The link's id in the plan.
     pub link: LinkId,
-    /// Host name or address.
-    pub host: String,
-    /// 502 by the standard.
-    pub port: u16,
+    /// How it is reached.
+    pub wire: Wire,
+    /// How a serial line behaves, here or behind a serial server.
+    pub line: LineSettings,
     /// The units behind it.
     pub units: Vec<UnitSettings>,
     /// The longest a unit may take to answer; [`TIMEOUT_DEFAULT`]. Healthy units are cut short at four times their
@@ -63,6 +80,28 @@ pub struct BusSettings {
     /// Whether a second connection may be used. It is found out by itself when the server does not serve one; say no
     /// when a second connection breaks the first.
     pub second_connection: bool,
+}
+
+/// How a serial line behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineSettings {
+    /// How long after its time-out an answer may still come. So long a unit that did not answer is not asked again, and
+    /// so long a line must be silent after it was opened. An answer that is later than this, to a question of the same
+    /// function and length, is taken for the next one's: nothing in RTU tells them apart.
+    pub late_answer_max: Duration,
+    /// The silence before each question, where the 3.5 characters of the standard are not enough or not known.
+    pub turnaround: Duration,
+    /// Whether the line gives back what is sent; `None`: it is found out.
+    pub echo: Option<bool>,
+}
+
+/// As late again as the usual time-out.
+pub const LATE_ANSWER_MAX_DEFAULT: Duration = Duration::from_secs(1);
+
+impl Default for LineSettings {
+    fn default() -> Self {
+        Self { late_answer_max: LATE_ANSWER_MAX_DEFAULT, turnaround: Duration::ZERO, echo: None }
+    }
 }
 
 /// One unit: one device.
@@ -99,7 +138,8 @@ pub async fn run(
     metrics: Metrics,
     cancel: CancellationToken,
 ) {
-    let schedule = Schedule::new(&bus.units, bus.timeout, bus.second_connection);
+    let schedule =
+        Schedule::new(&bus.units, bus.timeout, bus.second_connection && bus.wire.can_have_second());
     let state = State { schedule, connected: false, reported: None };
     let bus = Bus {
         settings: bus,
@@ -155,8 +195,11 @@ impl Bus {
                 }
                 Err(error) => {
                     self.disconnected(&error).await?;
-                    tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-                    wait = (wait * 2).min(CONNECT_AFTER_MAX);
+                    tokio::select! {
+                        () = tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
+                        () = self.settings.wire.called() => {}
+                    }
+                    wait = (wait * 2).min(self.settings.wire.retry_after_max());
                 }
             }
         }
@@ -194,8 +237,8 @@ impl Bus {
     }
 
     async fn connect(&self) -> io::Result<Connection> {
-        let BusSettings { host, port, timeout, pause_after_connect, .. } = &self.settings;
-        Connection::open(host, *port, *timeout, *pause_after_connect).await
+        let BusSettings { wire, line, timeout, pause_after_connect, .. } = &self.settings;
+        Connection::open(wire, line, *timeout, *pause_after_connect).await
     }
 
     /// A second connection on which a healthy unit has answered.
@@ -203,7 +246,7 @@ impl Bus {
         let mut connection = self.connect().await.ok()?;
         let Some(canary) = self.lock().schedule.canary(self.now()) else { return Some(connection) };
         let unit = self.settings.units.get(canary.unit)?;
-        let (answer, _) = connection.ask(unit.unit, canary.table, canary.at, canary.timeout).await;
+        let (answer, _) = connection.ask(unit.unit, request(&canary), canary.timeout).await;
         answer.keeps_connection().then_some(connection)
     }
 
@@ -212,7 +255,7 @@ impl Bus {
         loop {
             let next = {
                 let mut state = self.lock();
-                let next = state.schedule.next(lane, self.now(), self.intake.capacity() > 0);
+                let next = self.next(&mut state.schedule, lane, connection);
                 self.metrics.modbus_skipped.inc_by(state.schedule.take_skipped());
                 next
             };
@@ -227,7 +270,7 @@ impl Bus {
                 Next::Ask(ask) => ask,
             };
             let (answer, took) = self.ask(lane, connection, &ask).await;
-            let keep = answer.keeps_connection();
+            let keep = connection.keeps(&answer);
             let (finished, change) = {
                 let mut state = self.lock();
                 let (_, finished) = state.schedule.answered(&ask, answer, took, self.now());
@@ -256,22 +299,42 @@ impl Bus {
         }
     }
 
+    /// What the schedule wants, except of units that still owe an answer: they wait, and the next one has its turn.
+    fn next(&self, schedule: &mut Schedule, lane: Lane, connection: &Connection) -> Next {
+        let mut again = Duration::MAX;
+        for _ in &self.settings.units {
+            let ask = match schedule.next(lane, self.now(), self.intake.capacity() > 0) {
+                Next::Wait(until) => return Next::Wait(until.min(again)),
+                Next::Ask(ask) => ask,
+            };
+            let unit = self.settings.units.get(ask.unit).filter(|_| ask.at.count > 0);
+            let Some(held) = unit.and_then(|unit| connection.held_until(unit.unit)) else {
+                return Next::Ask(ask);
+            };
+            schedule.put_back(&ask);
+            let left = held.saturating_duration_since(Instant::now());
+            again = again.min(self.now() + left.min(HELD_LOOK_AFTER));
+        }
+        Next::Wait(again)
+    }
+
     async fn ask(&self, lane: Lane, connection: &mut Connection, ask: &Ask) -> (Answer, Duration) {
         let Some(unit) = self.settings.units.get(ask.unit).filter(|_| ask.at.count > 0) else {
             return (Answer::Short, Duration::ZERO);
         };
         self.metrics.modbus_polls.inc();
-        let mut answer = connection.ask(unit.unit, ask.table, ask.at, ask.timeout).await;
+        let mut answer = connection.ask(unit.unit, request(ask), ask.timeout).await;
         // A server may close a connection that was idle for long; that says nothing about the unit.
         if answer.0 == Answer::Broken
             && connection.has_answered()
             && let Ok(fresh) = self.connect().await
         {
             *connection = fresh;
-            answer = connection.ask(unit.unit, ask.table, ask.at, ask.timeout).await;
+            answer = connection.ask(unit.unit, request(ask), ask.timeout).await;
         }
+        failures::count_late(&self.metrics, &self.settings.link, connection.take_late());
         if !matches!(answer.0, Answer::Words(_)) {
-            self.metrics.modbus_failures.inc();
+            failures::count(&self.metrics, &self.settings.link, &answer.0);
             let (link, device, unit, at) = (&self.settings.link, &unit.device, unit.unit, ask.at);
             tracing::debug!(%link, %device, unit, table = ?ask.table, start = at.start, count = at.count,
                 timeout_ms = ask.timeout.as_millis(), ?lane, answer = ?answer.0, "A poll failed.");
@@ -305,10 +368,7 @@ impl Bus {
             (change, lost)
         };
         if change.is_some() {
-            let BusSettings { host, port, .. } = &self.settings;
-            let Text { zh, en } = super::of_connection(error);
-            let zh = format!("连不上 {host}:{port}：{zh}");
-            self.report(false, Text::new(&zh, &format!("cannot connect to {host}:{port}: {en}"))).await?;
+            self.report(false, self.settings.wire.why_down(error)).await?;
         }
         for round in lost {
             self.deliver(round).await?;
@@ -355,6 +415,10 @@ impl Bus {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of this lock panics")
     }
+}
+
+fn request(ask: &Ask) -> Request {
+    Request::Read { table: ask.table, start: ask.at.start, count: ask.at.count }
 }
 
 impl State {

@@ -4,6 +4,7 @@
 //! from its neighbours. If it fails again it is *open*: asked at growing intervals only, until it answers once.
 
 use super::gaps::{Gaps, ILLEGAL_ADDRESS, Stretch};
+use super::request::Mismatch;
 use super::{Read, UnitSettings};
 use crate::model::{RegisterBlock, RegisterTable, Trouble};
 use std::collections::VecDeque;
@@ -49,13 +50,13 @@ pub(super) enum Answer {
     /// Nothing within the time-out.
     Silent,
     /// An answer to another question, or nothing that can be decoded.
-    Wrong,
+    Wrong(Mismatch),
     /// The connection broke.
     Broken,
 }
 
 impl Answer {
-    /// Whether the next question may go by the same connection.
+    /// Whether it is the far side's answer to this question: then the next one may go by the same connection.
     pub(super) fn keeps_connection(&self) -> bool {
         matches!(self, Self::Words(_) | Self::Refused(_) | Self::Short)
     }
@@ -66,7 +67,7 @@ impl Answer {
             // "Gateway path unavailable", "gateway target device failed to respond": the gateway speaks, not the unit.
             Self::Refused(code @ (0x0A | 0x0B)) => Some(Trouble::Exception(*code)),
             Self::Silent => Some(Trouble::NoAnswer),
-            Self::Wrong => Some(Trouble::WrongAnswer),
+            Self::Wrong(_) => Some(Trouble::WrongAnswer),
             Self::Broken => Some(Trouble::Disconnected),
             Self::Words(_) | Self::Refused(_) | Self::Short => None,
         }

@@ -11,5 +11,7 @@ pub(crate) mod journal;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
 pub(crate) mod modbus_unit;
+pub(crate) mod rtu_line;
+pub(crate) mod socat;
 pub(crate) mod victoria;
 pub(crate) mod witness;
