@@ -169,14 +169,14 @@ impl<'t> Table<'t> {
     pub(super) fn texts(&self, key: &'static str) -> Vec<Spanned<&'t str>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let Some(list) = value.get_ref().as_array() else {
-            self.wrong_type(key, value, &format!("a list of texts: {key} = [\"…\", \"…\"]"));
+            self.wrong_type(key, value, "a list of texts: [\"…\", \"…\"]");
             return Vec::new();
         };
         let mut texts = Vec::new();
         for item in list.iter() {
             match item.get_ref() {
                 DeValue::String(text) => texts.push(Spanned::new(item.span(), text.as_ref())),
-                _ => self.wrong_type(key, item, "a text in quotes"),
+                _ => self.wrong_type(key, item, "a list of texts: [\"…\", \"…\"]"),
             }
         }
         texts

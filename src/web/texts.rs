@@ -295,6 +295,7 @@ const METRICS: &[(&str, &str)] = &[
     ("hazard_latency_seconds", "从收到报文到报警入库用时（秒）"),
     ("modbus_polls", "Modbus 轮询次数"),
     ("modbus_failures", "Modbus 无正确应答次数"),
+    ("modbus_dial_ins_refused", "被拒绝的拨入连接"),
     ("modbus_skipped", "Modbus 跳过的轮询"),
     ("mqtt_connects", "MQTT 连接次数"),
     ("mqtt_stale_acks", "MQTT 断线作废的确认（会重发）"),
