@@ -71,6 +71,7 @@ impl Engine {
             Event::Command(command) => out.refusal = self.command(command, at, no, out),
             Event::Link { link, up: true } => self.link_up(link, at),
             Event::Link { link, up: false } => self.link_down(link, at, no, out),
+            Event::Presence { device, online } => self.presence(device, *online, at, no, out),
             Event::Plan(plan) => self.replace(plan.clone(), at),
             Event::ClockStepped { .. } | Event::Tick => {}
         }

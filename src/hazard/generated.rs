@@ -111,6 +111,7 @@ pub(super) enum Act {
     Reading { point: usize, value: usize, flaw: usize, late: bool, age: Option<i64> },
     Command { which: usize, kind: usize, note: bool },
     Link { link: usize, up: bool },
+    Presence { online: bool },
     Clock { by: i64 },
     Plan(usize),
     Tick,
@@ -136,6 +137,7 @@ pub(super) fn act(kinds: Kinds) -> impl Strategy<Value = (i64, Act)> {
     let mut acts = vec![(12, reading), (8, command), (1, Just(Act::Tick).boxed())];
     if kinds.silence {
         acts.push((1, (0..2usize, any::<bool>()).prop_map(|(link, up)| Act::Link { link, up }).boxed()));
+        acts.push((1, any::<bool>().prop_map(|online| Act::Presence { online }).boxed()));
     }
     if kinds.clock {
         acts.push((1, (-100_000..100_000i64).prop_map(|by| Act::Clock { by }).boxed()));
@@ -196,6 +198,9 @@ pub(super) fn log(kinds: Kinds, acts: &[(i64, Act)]) -> Vec<(Timestamp, Event)> 
             }
             Act::Link { link, up } => {
                 Event::Link { link: LinkId::parse(["broker", "bus"][*link]).unwrap(), up: *up }
+            }
+            Act::Presence { online } => {
+                Event::Presence { device: DeviceId::parse("a").unwrap(), online: *online }
             }
             Act::Clock { by } => {
                 at = at + Span::from_secs(*by);

@@ -17,6 +17,8 @@ pub(super) enum Because<'a> {
     Reading(&'a Reading, Order),
     Deadline,
     Silence(Option<Timestamp>),
+    /// The platform behind which the device lives has lost it, or found it again.
+    Platform(Option<Timestamp>),
     Heard,
     Operator(&'a Command),
     Link,
@@ -55,7 +57,7 @@ impl Engine {
                 Cause::Reading { value: reading.value.clone(), flaw: reading.flaw }
             }
             Because::Deadline | Because::Link => Cause::Deadline,
-            Because::Silence(last_heard) => Cause::Silence { last_heard },
+            Because::Silence(last_heard) | Because::Platform(last_heard) => Cause::Silence { last_heard },
             Because::Heard => Cause::Silence { last_heard: Some(moment.at) },
             Because::Operator(command) => Cause::Operator(signature(command, moment.at)),
         }
@@ -68,10 +70,12 @@ impl Engine {
         let (_, _, _, point) = self.board.plan.point(&slot.point)?;
         let rule: &Rule = &watch.rule;
         let sample = match moment.because {
-            _ if slot.silence.is_some() => None,
+            // Only a platform's word is evidence of silence; what the points said last is none.
+            _ if slot.silence.is_some() => slot.pending.as_deref().cloned(),
             Because::Reading(reading, order) => Some(Sample { late: order.is_late(), ..Sample::of(reading) }),
             Because::Deadline
             | Because::Silence(_)
+            | Because::Platform(_)
             | Because::Heard
             | Because::Operator(_)
             | Because::Link => slot
@@ -121,9 +125,12 @@ impl Engine {
 fn sign(hazard: &mut Hazard, change: Change, moment: Moment<'_>) {
     let by_operator = || match moment.because {
         Because::Operator(command) => signature(command, moment.at),
-        Because::Reading(..) | Because::Deadline | Because::Silence(_) | Because::Heard | Because::Link => {
-            by_itself(moment.at)
-        }
+        Because::Reading(..)
+        | Because::Deadline
+        | Because::Silence(_)
+        | Because::Platform(_)
+        | Because::Heard
+        | Because::Link => by_itself(moment.at),
     };
     match change {
         Change::Raised | Change::RaisedAgain => {

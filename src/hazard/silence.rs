@@ -2,10 +2,14 @@
 //! never ends another. While a link is down its devices cannot be heard, so their silence is not counted: one broken
 //! link is one fault, not forty.
 
+use super::board::Sample;
 use super::engine::{Deadline, Engine, after};
 use super::lifecycle::Signal;
 use super::record::{Because, Moment};
-use crate::model::{Condition, Flaw, LinkId, Outcome, Phase, Span, Timestamp};
+use crate::model::{Condition, DeviceId, Flaw, LinkId, Outcome, Phase, Span, Timestamp, Value};
+
+/// What a platform that has lost a device calls it: the evidence of a silence that nobody had to wait for.
+const OFFLINE: &str = "offline";
 
 impl Engine {
     pub(super) fn heard(&mut self, device: usize, at: Timestamp, no: u64, out: &mut Outcome) {
@@ -59,11 +63,65 @@ impl Engine {
             Some(due) if due > came_up => self.queue_silence(number),
             Some(_) => {
                 silence.silent = true;
+                slot.pending = None;
                 let signal = Signal::Met { due: after(came_up, watch.rule.on_delay) };
                 let because = Because::Silence(self.board.devices[watch.device].heard);
                 let _none = self.apply(number, signal, Moment { at: came_up, no, because }, out);
             }
         }
+    }
+
+    /// A platform's word about a device. Offline is a silence that need not be waited for. Online ends such a silence and
+    /// no other: a radio that registered says nothing of the sensor behind it, so it counts as no sign of life. While
+    /// the link is down the word comes from nowhere and is not believed.
+    pub(super) fn presence(
+        &mut self,
+        device: &DeviceId,
+        online: bool,
+        at: Timestamp,
+        no: u64,
+        out: &mut Outcome,
+    ) {
+        let Some(device) = self.board.devices.iter().position(|known| known.id == *device) else { return };
+        if self.down.contains(&self.board.devices[device].link) {
+            return;
+        }
+        let because = Because::Platform(self.board.devices[device].heard);
+        for number in self.board.devices[device].silence.clone() {
+            let changed = if online { self.found(number, at) } else { self.lost(number, at) };
+            if let Some(signal) = changed {
+                let _none = self.apply(number, signal, Moment { at, no, because }, out);
+                self.queue_silence(number);
+            }
+        }
+    }
+
+    fn lost(&mut self, number: usize, at: Timestamp) -> Option<Signal> {
+        let slot = &mut self.board.slots[number];
+        let (Some(silence), Some(watch)) = (&mut slot.silence, &slot.watch) else { return None };
+        if std::mem::replace(&mut silence.silent, true) {
+            return None;
+        }
+        let value = Value::Code(OFFLINE.into());
+        slot.pending = Some(Box::new(Sample { value, flaw: None, sampled_at: None, late: false }));
+        Some(Signal::Met { due: after(at, watch.rule.on_delay) })
+    }
+
+    fn found(&mut self, number: usize, at: Timestamp) -> Option<Signal> {
+        let slot = &mut self.board.slots[number];
+        let said = |value: &Value| matches!(value, Value::Code(code) if **code == *OFFLINE);
+        let by_platform = slot.pending.as_ref().is_some_and(|sample| said(&sample.value))
+            || slot.hazard.as_ref().is_some_and(|hazard| said(&hazard.evidence.value));
+        let off_delay = slot.watch.as_ref()?.rule.off_delay;
+        if !by_platform || !std::mem::replace(&mut slot.silence.as_mut()?.silent, false) {
+            return None;
+        }
+        if self.silence_due(number).is_some_and(|due| due > at) {
+            return Some(Signal::NotMet { due: after(at, off_delay) });
+        }
+        // The device itself has been silent for too long as well: that is not over.
+        self.board.slots[number].silence.as_mut()?.silent = true;
+        None
     }
 
     pub(super) fn link_down(&mut self, link: &LinkId, at: Timestamp, no: u64, out: &mut Outcome) {

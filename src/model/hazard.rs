@@ -107,7 +107,7 @@ pub struct Signature {
 /// What a hazard was raised on: enough to say why, years later, whatever became of the plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// The value that raised it; [`Value::Absent`] for silence.
+    /// The value that raised it; [`Value::Absent`] for silence, a code for one that a platform reported.
     pub value: Value,
     /// What was wrong with the reading, if anything.
     pub flaw: Option<Flaw>,
@@ -130,6 +130,7 @@ impl Evidence {
     pub fn zh(&self) -> String {
         let name = &self.point_name.zh;
         let mut text = match (&self.condition, &self.value) {
+            (Condition::Silent { .. }, Value::Code(_)) => format!("{name}：平台报告设备离线"),
             (Condition::Silent { after }, _) => format!("{name}：超过 {after} 未收到任何数据"),
             (Condition::Unusable, _) => {
                 format!("{name} 读数不可用：{}", self.flaw.map_or("质量差", Flaw::zh))
@@ -161,6 +162,9 @@ impl Evidence {
     pub fn en(&self) -> String {
         let name = &self.point_name.en;
         let mut text = match (&self.condition, &self.value) {
+            (Condition::Silent { .. }, Value::Code(_)) => {
+                format!("{name}: its platform reports the device offline")
+            }
             (Condition::Silent { after }, _) => format!("{name}: nothing heard for more than {after}"),
             (Condition::Unusable, _) => {
                 format!("{name} unusable: {}", self.flaw.map_or("bad quality", Flaw::name))
@@ -448,6 +452,13 @@ pub enum Event {
         link: LinkId,
         /// Whether it now works.
         up: bool,
+    },
+    /// A platform that a device speaks through says whether it hears it.
+    Presence {
+        /// Which device.
+        device: super::DeviceId,
+        /// Whether the platform hears it.
+        online: bool,
     },
     /// The wall clock moved by this much; everything that was said before was said in the old time.
     ClockStepped {

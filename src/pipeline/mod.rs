@@ -316,6 +316,15 @@ impl Pipeline {
                     self.unknown(&frame, topic, payload, reason);
                 }
             },
+            Body::Presence { topic, address, online, payload } => {
+                match self.router.at(&frame.link, address) {
+                    Some(binding) => self.presence(&binding.device, *online),
+                    None => {
+                        let reason = "平台报告了一台计划里没有的设备 / a platform reported a device that is not in the plan";
+                        self.unknown(&frame, topic, payload, reason.to_owned());
+                    }
+                }
+            }
             Body::Registers { device, blocks } => {
                 if let Some(binding) = self.router.device(device) {
                     let decoded = binding.profile.decode_registers(blocks, judged_at);
@@ -323,6 +332,17 @@ impl Pipeline {
                 }
             }
         }
+    }
+
+    /// A platform's word about a device: a line of the duty log, and a silence that begins or ends.
+    fn presence(&mut self, device: &DeviceId, online: bool) {
+        let text = if online {
+            Text::new(&format!("平台报告 {device} 上线"), &format!("the platform hears {device} again"))
+        } else {
+            Text::new(&format!("平台报告 {device} 离线"), &format!("the platform has lost {device}"))
+        };
+        self.note(NoteKind::Link, device.as_str(), text);
+        self.step(&Event::Presence { device: device.clone(), online }, None);
     }
 
     fn decoded(&mut self, frame: &Frame, binding: &Binding, decoded: Decoded) {

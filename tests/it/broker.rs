@@ -102,7 +102,7 @@ fn message(frame: &Frame) -> (String, String) {
         Body::Message { topic, payload } => {
             (topic.to_string(), String::from_utf8_lossy(payload).into_owned())
         }
-        Body::Registers { .. } => panic!("registers from MQTT"),
+        other => panic!("{other:?} from MQTT"),
     }
 }
 

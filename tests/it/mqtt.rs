@@ -104,7 +104,7 @@ fn settings(port: u16) -> MqttSettings {
 fn text(frame: &Frame) -> String {
     match &frame.body {
         Body::Message { payload, .. } => String::from_utf8_lossy(payload).into_owned(),
-        Body::Registers { .. } => panic!("registers from MQTT"),
+        other => panic!("{other:?} from MQTT"),
     }
 }
 

@@ -3,8 +3,8 @@
 use super::script::{Draft, shown, span, time, value, words};
 use fengsui::hazard::Engine;
 use fengsui::model::{
-    Cause, Change, Command, CommandKind, Event, Fact, Flaw, HazardId, LinkId, Outcome, PointId, Quality,
-    Reading, RuleId, Span, Timestamp, Transition,
+    Cause, Change, Command, CommandKind, DeviceId, Event, Fact, Flaw, HazardId, LinkId, Outcome, PointId,
+    Quality, Reading, RuleId, Span, Timestamp, Transition,
 };
 use std::collections::HashMap;
 
@@ -111,6 +111,10 @@ impl Stage {
             ["link", link, state] => {
                 let link = LinkId::parse(link).map_err(|e| e.to_string())?;
                 self.handle(&Event::Link { link, up: state == "up" });
+            }
+            ["platform", device, state] => {
+                let device = DeviceId::parse(device).map_err(|e| e.to_string())?;
+                self.handle(&Event::Presence { device, online: state == "online" });
             }
             ["clock", by] => {
                 let (back, length) = by.split_at(1);
