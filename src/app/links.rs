@@ -5,10 +5,13 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
 use crate::model::{Delivery, LinkId, SourceIndex};
-use crate::pipeline::Window;
-use crate::sources::{self, broker, modbus, mqtt};
+use crate::pipeline::{WITHHELD_MAX, Window};
+use crate::sources::{self, broker, modbus, mqtt, push};
+use crate::web;
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// Bundles of acknowledgements that may wait for a source; one bundle a commit.
@@ -143,6 +146,89 @@ pub(super) fn start_modbus(
         });
     }
     Ok(())
+}
+
+/// Unanswered posts of all platforms, three quarters of which do not wait for the commit window. Each platform gets the
+/// more through the more it posts at once; one post at a time waits for the window, as one publisher of a broker does.
+const PUSH_WINDOW: u16 = 64;
+
+// A platform is told 200 for nothing that the journal does not have: it is told 503 before the pipeline begins to release
+// messages that are only in memory.
+const _: () = assert!(push::KEPT_WITHIN.as_millis() < WITHHELD_MAX.as_millis().unsigned_abs() as u128);
+
+/// The routes that platforms post to, and where: `None` is the duty room's address.
+pub(super) type PushRoutes = Vec<(Option<SocketAddr>, axum::Router)>;
+
+pub(super) fn start_push(
+    config: &Config,
+    tasks: &mut Group,
+    ways_back: &mut WaysBack,
+    intake: &sources::Intake,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> anyhow::Result<PushRoutes> {
+    let all = &config.gateway.push;
+    if all.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (source, acks) = ways_back.add(Window { messages: PUSH_WINDOW, of_many: false })?;
+    let settings = all.iter().map(push_settings).collect::<anyhow::Result<_>>()?;
+    let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
+    let push = push::Push::new(settings, source, intake.clone(), clock, metrics, cancel);
+    let addresses: BTreeSet<Option<SocketAddr>> = all.iter().map(|from| from.listen).collect();
+    let routes = addresses.into_iter().map(|listen| {
+        let links = all.iter().filter(|from| from.listen == listen).map(|from| from.link.clone());
+        (listen, push::router(push.clone(), links.collect()))
+    });
+    let routes = routes.collect();
+    tasks.spawn("push", async move {
+        push.run(acks).await;
+        Ok(())
+    });
+    Ok(routes)
+}
+
+/// Serves the routes that have an address of their own.
+pub(super) async fn serve_push(routes: PushRoutes, rest: &mut Group) -> anyhow::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for (listen, router) in routes {
+        let Some(listen) = listen else { continue };
+        let listener = TcpListener::bind(listen).await;
+        let listener = listener.with_context(|| format!("cannot listen on {listen} for posts"))?;
+        addresses.push(listener.local_addr()?);
+        let cancel = rest.cancel.clone();
+        rest.spawn("posts", async move {
+            web::connections::serve(listener, router, cancel).await;
+            Ok(())
+        });
+    }
+    Ok(addresses)
+}
+
+fn push_settings(from: &config::PushSettings) -> anyhow::Result<push::PushSettings> {
+    let format = match &from.format {
+        config::PushFormat::Json { topic, address_field, message_id_field } => {
+            let form = push::TopicForm::parse(topic.as_deref().unwrap_or(push::TopicForm::DEFAULT));
+            push::Format::Json(push::JsonForm {
+                topic: form.map_err(anyhow::Error::msg)?,
+                address_field: address_field.clone(),
+                message_id_field: message_id_field.clone(),
+            })
+        }
+        config::PushFormat::Ctwing { address_field } => {
+            push::Format::Ctwing { address_field: address_field.clone() }
+        }
+        config::PushFormat::OneNet { address_field, aes_key } => {
+            let parse = |key: &config::Secret| push::AesKey::parse(key.reveal());
+            let key = aes_key.as_ref().map(|key| parse(key).context("the AES key is no key of OneNET"));
+            push::Format::OneNet(push::OneNet {
+                address_field: address_field.clone(),
+                aes_key: key.transpose()?,
+            })
+        }
+    };
+    let tokens = from.tokens.iter().map(|token| token.reveal().to_owned()).collect();
+    Ok(push::PushSettings::new(from.link.clone(), format, tokens))
 }
 
 fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {

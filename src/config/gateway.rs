@@ -1,5 +1,6 @@
 //! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
+use super::push_table::PushSettings;
 use super::series_table::SeriesSettings;
 use crate::model::{LinkId, Span};
 use std::fmt;
@@ -50,6 +51,8 @@ pub struct Gateway {
     pub mqtt: Vec<MqttSettings>,
     /// Modbus TCP buses.
     pub modbus: Vec<ModbusSettings>,
+    /// Platforms that post over HTTP.
+    pub push: Vec<PushSettings>,
     /// Time-series stores to write to.
     pub influx: Vec<InfluxSettings>,
     /// Folders to write files to.
@@ -222,7 +225,8 @@ impl Gateway {
         let broker = self.broker.iter().map(|broker| (&broker.link, LinkKind::Mqtt));
         let mqtt = self.mqtt.iter().map(|mqtt| (&mqtt.link, LinkKind::Mqtt));
         let modbus = self.modbus.iter().map(|modbus| (&modbus.link, LinkKind::Modbus));
-        broker.chain(mqtt).chain(modbus)
+        let push = self.push.iter().map(|push| (&push.link, LinkKind::Push));
+        broker.chain(mqtt).chain(modbus).chain(push)
     }
 }
 
@@ -233,14 +237,22 @@ pub enum LinkKind {
     Mqtt,
     /// Modbus TCP.
     Modbus,
+    /// A platform posts over HTTP. Its posts are messages on topics, as those of MQTT.
+    Push,
 }
 
 impl LinkKind {
+    /// Whether devices are told apart by topics.
+    pub fn has_topics(self) -> bool {
+        matches!(self, Self::Mqtt | Self::Push)
+    }
+
     /// The protocol's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mqtt => "MQTT",
             Self::Modbus => "Modbus",
+            Self::Push => "HTTP",
         }
     }
 }

@@ -13,6 +13,7 @@ mod gateway_file;
 mod modbus_file;
 mod mqtt_file;
 mod overrides;
+pub mod push_table;
 mod reader;
 pub mod series_table;
 mod sinks_file;
@@ -22,6 +23,7 @@ pub use gateway::{
     LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
+pub use push_table::{PushFormat, PushSettings};
 pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;
 

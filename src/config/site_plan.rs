@@ -311,7 +311,7 @@ impl<'a> Builder<'a> {
             ProfileLink::Mqtt { .. } => LinkKind::Mqtt,
             ProfileLink::Modbus { .. } => LinkKind::Modbus,
         };
-        if wanted != *kind {
+        if wanted != *kind && !(wanted.has_topics() && kind.has_topics()) {
             self.page.error(
                 link.span(),
                 format!(

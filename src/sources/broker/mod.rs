@@ -17,14 +17,13 @@ mod relay;
 
 pub use credentials::{Credentials, Rights, User};
 
-use super::{Acks, Arrival, Intake};
+use super::{Acks, Arrival, Intake, Numbers};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -133,7 +132,7 @@ impl Broker {
             metrics,
             ack_wait_max: settings.ack_wait_max,
             waiting: Mutex::new(HashMap::new()),
-            next_key: AtomicU64::new(0),
+            numbers: Numbers::default(),
         });
         let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
         let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
@@ -203,7 +202,7 @@ struct Ingest {
     /// Who waits for which delivery. Bounded by the connections and what each may have under way; one whose
     /// connection has gone stays until the pipeline gives it back, as the pipeline holds it too.
     waiting: Mutex<HashMap<(u32, u32), oneshot::Sender<()>>>,
-    next_key: AtomicU64,
+    numbers: Numbers,
 }
 
 impl Ingest {
@@ -216,7 +215,7 @@ impl Ingest {
         duplicate: bool,
     ) -> oneshot::Receiver<()> {
         let (release, released) = oneshot::channel();
-        let delivery = self.delivery(packet_id, duplicate);
+        let delivery = self.numbers.next(packet_id, duplicate);
         let key = (delivery.epoch, delivery.key);
         self.lock().insert(key, release);
         let frame = Arrival::Frame(self.frame(topic, payload, Some(delivery)));
@@ -224,15 +223,6 @@ impl Ingest {
             self.lock().remove(&key);
         }
         released
-    }
-
-    /// A number that no message under way has: 48 bits of a counter, and in the low half of the key the packet id, by
-    /// which the pipeline knows the message when it is sent again, also after a restart.
-    #[expect(clippy::cast_possible_truncation, reason = "the counter wraps after 2⁴⁸ messages")]
-    fn delivery(&self, packet_id: u16, duplicate: bool) -> Delivery {
-        let counter = self.next_key.fetch_add(1, Ordering::Relaxed);
-        let key = (counter as u32) << 16 | u32::from(packet_id);
-        Delivery { epoch: (counter >> 16) as u32, key, duplicate }
     }
 
     /// A message that nobody sends again: QoS 0, or a last will.
