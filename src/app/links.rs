@@ -9,8 +9,10 @@ use crate::pipeline::{WITHHELD_MAX, Window};
 use crate::sources::{self, broker, modbus, mqtt, push};
 use crate::web;
 use anyhow::Context;
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -62,17 +64,18 @@ pub(super) async fn start_broker(
 ) -> anyhow::Result<Option<SocketAddr>> {
     let Some(settings) = &config.gateway.broker else { return Ok(None) };
     let (source, acks) = ways_back.add(Window { messages: BROKER_WINDOW, of_many: true })?;
-    let user = |login: &config::Login| {
-        let user =
-            broker::User { password: login.password.reveal().to_owned(), rights: broker::Rights::Device };
-        (login.user.clone(), user)
-    };
     let credentials = match settings.anonymous {
         true => broker::Credentials::Anonymous,
-        false => broker::Credentials::Users(settings.logins.iter().map(user).collect()),
+        false => broker::Credentials::Users(broker_users(&settings.users)),
     };
+    let mut listening = broker::BrokerSettings::new(settings.link.clone(), LOOPBACK, credentials);
+    listening.listen = settings.listen;
+    listening.tls = settings.tls.as_ref().map(|tls| {
+        let (cert, key) = (tls.cert_file.clone(), tls.key_file.clone());
+        (tls.listen, broker::TlsFiles { cert, key, client_ca: tls.client_ca_file.clone() })
+    });
     let started = broker::Broker::start(
-        broker::BrokerSettings::new(settings.link.clone(), settings.listen, credentials),
+        listening,
         source,
         intake.clone(),
         acks,
@@ -81,12 +84,63 @@ pub(super) async fn start_broker(
         tasks.cancel.clone(),
     )
     .await?;
-    let address = started.local_addr();
+    let address = started.local_addr().or_else(|| started.tls_addr());
+    if let Some(file) = settings.credentials_file.clone() {
+        let (keys, cancel) = (started.keys(), tasks.cancel.clone());
+        tasks.spawn("broker users", async move {
+            cancel.run_until_cancelled(follow_users(file, keys)).await;
+            Ok(())
+        });
+    }
     tasks.spawn("broker", async move {
         anyhow::ensure!(started.ended().await, "the embedded broker ended by a defect");
         Ok(())
     });
-    Ok(Some(address))
+    Ok(address)
+}
+
+/// How often the broker's credentials file is looked at: whoever removed a user sees him gone while he watches.
+const USERS_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// A port of this machine only, until the configuration says otherwise.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
+
+fn broker_users(users: &[config::BrokerUser]) -> HashMap<String, broker::User> {
+    let user = |from: &config::BrokerUser| {
+        let rights = match from.everything {
+            true => broker::Rights::Everything,
+            false => broker::Rights::Device,
+        };
+        (from.login.user.clone(), broker::User { password: from.login.password.reveal().to_owned(), rights })
+    };
+    users.iter().map(user).collect()
+}
+
+/// Takes over what the credentials file says when it has changed and stays so for one look: an editor may be in the
+/// middle of it. A file that is away or wrong changes nothing. Never ends.
+async fn follow_users(file: PathBuf, keys: broker::Keys) {
+    let read = || {
+        let file = file.clone();
+        let text = move || config::Files::text(&config::Disk, &file).ok();
+        async { tokio::task::spawn_blocking(text).await.ok().flatten() }
+    };
+    let mut known = read().await;
+    let mut before = known.clone();
+    loop {
+        tokio::time::sleep(USERS_LOOK_EVERY).await;
+        let now = read().await;
+        let settled = now == before;
+        before.clone_from(&now);
+        let Some(text) = now.filter(|text| settled && Some(text) != known.as_ref()) else { continue };
+        let (users, wrong) = config::broker_users(&text);
+        if wrong.is_empty() {
+            let dismissed = keys.replace(broker_users(&users));
+            tracing::info!(file = %file.display(), users = users.len(), dismissed, "the broker's users were read again");
+        } else {
+            tracing::error!(file = %file.display(), lines = ?wrong, "not user:password; the broker keeps its old users");
+        }
+        known = Some(text);
+    }
 }
 
 pub(super) fn start_mqtt(

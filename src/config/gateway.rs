@@ -96,12 +96,38 @@ pub struct BackupSettings {
 pub struct BrokerSettings {
     /// The link its devices name; `broker` unless the file says otherwise.
     pub link: LinkId,
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens without TLS.
+    pub listen: Option<SocketAddr>,
+    /// `[broker.tls]`.
+    pub tls: Option<BrokerTls>,
     /// Whether a device may connect without a password.
     pub anonymous: bool,
-    /// Who may connect, one `user:password` a line in the credentials file.
-    pub logins: Vec<Login>,
+    /// Who may connect, as the credentials file says now.
+    pub users: Vec<BrokerUser>,
+    /// The credentials file; it is read again when it changes.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// `[broker.tls]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerTls {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its certificate.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// The authority whose certificate clients must show.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// One line of the broker's credentials file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerUser {
+    /// Name and password.
+    pub login: Login,
+    /// `:all` at the end of the line: every topic. Otherwise those with the user's name as a level.
+    pub everything: bool,
 }
 
 /// A user and his password.

@@ -19,10 +19,11 @@ pub mod series_table;
 mod sinks_file;
 
 pub use gateway::{
-    BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
-    LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
+    BackupSettings, BrokerSettings, BrokerTls, BrokerUser, FolderSettings, Gateway, InfluxSettings,
+    InfluxWay, JournalSettings, LinkKind, LogFormat, Login, ModbusSettings, MqttSettings, Secret,
 };
 pub use library::Library;
+pub use mqtt_file::broker_users;
 pub use push_table::{PushFormat, PushSettings};
 pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;

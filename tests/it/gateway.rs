@@ -4,6 +4,7 @@
 mod bad_bus;
 mod bad_files;
 mod bad_messages;
+mod broker_users;
 mod clock;
 mod disk;
 mod kill;

@@ -13,7 +13,7 @@ pub enum Credentials {
 }
 
 /// One user of the broker.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// His password, as it is sent.
     pub password: String,
@@ -70,6 +70,19 @@ impl Credentials {
                         !name.contains(['+', '#']) && filter.split('/').any(|level| level == name)
                     })
             }
+        }
+    }
+
+    /// Whether somebody of that name may connect at all.
+    pub(super) fn knows(&self, user: &str) -> bool {
+        matches!(self, Self::Users(users) if users.contains_key(user))
+    }
+
+    /// Whether nothing changed for that user.
+    pub(super) fn says_the_same(&self, other: &Self, user: &str) -> bool {
+        match (self, other) {
+            (Self::Users(ours), Self::Users(theirs)) => ours.get(user) == theirs.get(user),
+            _ => false,
         }
     }
 
