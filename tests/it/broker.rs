@@ -1,6 +1,8 @@
 //! Tests of: the embedded broker, with mosquitto's publisher and subscriber and raw sockets.
 
+mod config;
 mod conformance;
+mod limits;
 mod tls;
 mod users;
 

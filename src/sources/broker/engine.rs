@@ -16,6 +16,7 @@ use mqtt5::broker::{
     StorageBackend,
 };
 use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::packet::publish::PublishPacket;
 use mqtt5::types::ReasonCode;
 use std::collections::HashMap;
 use std::future::Future;
@@ -93,8 +94,9 @@ impl Engine {
             max_packet_size: settings.packet_bytes_max,
             session_expiry_interval: SESSION_EXPIRY,
             max_subscriptions_per_client: SUBSCRIPTIONS_MAX,
-            max_retained_messages: RETAINED_MAX,
-            max_retained_message_size: RETAINED_BYTES_MAX,
+            // The crate would refuse the whole message, which may be a fire, before we see it: we keep these two limits.
+            max_retained_messages: 0,
+            max_retained_message_size: 0,
             client_channel_capacity: QUEUE_MAX,
             sys_topics_enabled: false,
             ..BrokerConfig::default()
@@ -104,7 +106,7 @@ impl Engine {
         let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(queues)));
         let router = MessageRouter::with_storage(Arc::clone(&storage))
             .with_fallback_queue_limits(queues)
-            .with_retained_limits(RETAINED_MAX, RETAINED_BYTES_MAX);
+            .with_retained_limits(0, 0);
         // Only ours count: the crate's own (1000 messages a second and client) would drop messages.
         let limits = ResourceLimits {
             max_connections: settings.clients_max,
@@ -176,6 +178,7 @@ impl Engine {
             gate: Arc::clone(&gate),
             pending: Arc::clone(&pending),
             will: Mutex::new(None),
+            router: Arc::clone(&self.parts.router),
             peer,
             dismissed: dismissed.clone(),
         }));
@@ -370,8 +373,29 @@ struct Connection {
     gate: Arc<Gate>,
     pending: Arc<Pending>,
     will: Mutex<Option<(Arc<str>, Bytes)>>,
+    router: Arc<MessageRouter>,
     peer: SocketAddr,
     dismissed: CancellationToken,
+}
+
+impl Connection {
+    /// What becomes of a message once we have it: it goes on to the subscribers, and is retained if it asks for it and
+    /// there is room. Without room it is an ordinary message, not a refused one.
+    async fn goes_on(&self, message: &ClientPublishEvent) -> PublishAction {
+        if !message.retain || message.payload.is_empty() {
+            return PublishAction::Continue;
+        }
+        let full = self.router.retained_count().await >= RETAINED_MAX
+            && !self.router.has_retained_message(&message.topic).await;
+        if !full && message.payload.len() <= RETAINED_BYTES_MAX {
+            return PublishAction::Continue;
+        }
+        self.gate.ingest.metrics.broker_refused.inc();
+        warn!(client = %message.client_id, topic = %message.topic, "taken, but not retained: too large, or too many are");
+        let mut ordinary = PublishPacket::new(&*message.topic, message.payload.clone(), message.qos);
+        ordinary.packet_id = message.packet_id;
+        PublishAction::Transform(ordinary)
+    }
 }
 
 impl BrokerEventHandler for Connection {
@@ -389,16 +413,17 @@ impl BrokerEventHandler for Connection {
     fn on_client_publish<'a>(&'a self, message: ClientPublishEvent) -> Boxed<'a, PublishAction> {
         Box::pin(async move {
             let ingest = &self.gate.ingest;
+            let goes_on = self.goes_on(&message).await;
             let Some(packet_id) = message.packet_id.filter(|_| message.qos != QoS::AtMostOnce) else {
                 ingest.take_unacknowledged(message.topic, message.payload).await;
-                return PublishAction::Continue;
+                return goes_on;
             };
             if let Some(place) = self.pending.place().await {
                 let duplicate = self.pending.is_duplicate(packet_id);
                 let kept = ingest.take(message.topic, message.payload, packet_id, duplicate).await;
                 self.pending.add(packet_id, kept, ingest.ack_wait_max, place);
             }
-            PublishAction::Continue
+            goes_on
         })
     }
 
