@@ -44,7 +44,7 @@ pub struct Sample {
 }
 
 /// What to look for in messages of one topic.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum TopicPlan {
     Json {
         paths: Paths,

@@ -22,13 +22,13 @@ enum Step {
 }
 
 /// Every path that one topic's points read, as a trie. Slots are numbered in the order of [`Paths::add`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Paths {
     root: Node,
     slots: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Node {
     keys: Vec<(String, Node)>,
     items: Vec<(usize, Node)>,

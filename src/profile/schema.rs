@@ -23,7 +23,7 @@ const POINTS_MAX: usize = 256;
 const RESERVED_POINT: &str = "link";
 
 /// What a model's messages or registers mean.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// `vendor/model`.
     pub id: ProfileId,
@@ -71,7 +71,7 @@ pub enum ProfileLink {
 }
 
 /// One measurable thing of a model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProfilePoint {
     /// A slug, unique in the profile.
     pub name: String,

@@ -1,6 +1,7 @@
 //! Who may connect to the embedded broker, and what he may say and hear there.
 
 use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
 
 /// Who may connect.
 #[derive(Clone, Debug)]
@@ -28,6 +29,26 @@ pub enum Rights {
     Device,
     /// A concentrator or a technician's tool: everything but the topics that start with `$`.
     Everything,
+}
+
+/// Who may connect at this moment; may be changed while the broker serves. Whoever is connected stays so until he is no
+/// longer named: then nothing of his is taken any more.
+#[derive(Clone, Debug)]
+pub struct InForce(Arc<RwLock<Arc<Credentials>>>);
+
+impl InForce {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(credentials))))
+    }
+
+    /// These count from now on.
+    pub fn replace(&self, credentials: Credentials) {
+        *self.0.write().expect("no holder of this lock panics") = Arc::new(credentials);
+    }
+
+    pub(super) fn get(&self) -> Arc<Credentials> {
+        self.0.read().expect("no holder of this lock panics").clone()
+    }
 }
 
 impl std::fmt::Debug for User {

@@ -1,7 +1,7 @@
 //! The broker inside: the only file that names the crate `mqtt5`.
 
 use super::relay::{self, Pending, UNDER_WAY_MAX};
-use super::{BrokerSettings, Credentials, Ingest};
+use super::{BrokerSettings, Credentials, InForce, Ingest};
 use bytes::Bytes;
 use mqtt5::QoS;
 use mqtt5::broker::client_handler::ClientHandler;
@@ -68,7 +68,11 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(settings: &BrokerSettings, ingest: Arc<Ingest>) -> Result<Self, String> {
+    pub(super) fn new(
+        settings: &BrokerSettings,
+        credentials: InForce,
+        ingest: Arc<Ingest>,
+    ) -> Result<Self, String> {
         let config = BrokerConfig {
             bind_addresses: vec![settings.listen],
             max_clients: settings.clients_max,
@@ -103,10 +107,7 @@ impl Engine {
                 storage,
                 stats: Arc::new(BrokerStats::new()),
                 monitor: Arc::new(ResourceMonitor::new(limits)),
-                gate: Arc::new(Gate {
-                    credentials: settings.credentials.clone(),
-                    ingest: Arc::clone(&ingest),
-                }),
+                gate: Arc::new(Gate { credentials, ingest: Arc::clone(&ingest) }),
             },
             ingest,
             places: Arc::new(Semaphore::new(settings.clients_max)),
@@ -228,13 +229,13 @@ impl Parts {
 
 /// Who may come in and what he may do.
 struct Gate {
-    credentials: Credentials,
+    credentials: InForce,
     ingest: Arc<Ingest>,
 }
 
 impl Gate {
     fn may_publish(&self, user: Option<&str>, topic: &str) -> bool {
-        self.credentials.may_publish(user, topic)
+        self.credentials.get().may_publish(user, topic)
     }
 }
 
@@ -245,8 +246,9 @@ impl AuthProvider for Gate {
         peer: SocketAddr,
     ) -> Boxed<'a, mqtt5::error::Result<AuthResult>> {
         let user = connect.username.as_deref();
-        let admitted = self.credentials.admit(user, connect.password.as_deref());
-        let result = match (admitted, &self.credentials, user) {
+        let credentials = self.credentials.get();
+        let admitted = credentials.admit(user, connect.password.as_deref());
+        let result = match (admitted, &*credentials, user) {
             (false, ..) => {
                 self.ingest.metrics.broker_refused.inc();
                 warn!(%peer, user, client = connect.client_id, "connection refused: wrong user or password");
@@ -278,7 +280,7 @@ impl AuthProvider for Gate {
         user: Option<&'a str>,
         filter: &'a str,
     ) -> Boxed<'a, bool> {
-        let may = self.credentials.may_subscribe(user, filter);
+        let may = self.credentials.get().may_subscribe(user, filter);
         if !may {
             warn!(client, user, filter, "subscription refused: this user may not listen there");
         }

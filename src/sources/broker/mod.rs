@@ -15,7 +15,7 @@ mod credentials;
 mod engine;
 mod relay;
 
-pub use credentials::{Credentials, Rights, User};
+pub use credentials::{Credentials, InForce, Rights, User};
 
 use super::{Acks, Arrival, Intake};
 use crate::clock::Clock;
@@ -104,6 +104,7 @@ pub enum BrokerError {
 #[derive(Debug)]
 pub struct Broker {
     local_addr: SocketAddr,
+    credentials: InForce,
     task: JoinHandle<()>,
 }
 
@@ -135,15 +136,22 @@ impl Broker {
             waiting: Mutex::new(HashMap::new()),
             next_key: AtomicU64::new(0),
         });
-        let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
+        let credentials = InForce::new(settings.credentials.clone());
+        let engine = engine::Engine::new(&settings, credentials.clone(), Arc::clone(&ingest))
+            .map_err(BrokerError::Settings)?;
         let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
         info!(link = %settings.link, address = %local_addr, "the embedded broker listens");
-        Ok(Broker { local_addr, task })
+        Ok(Broker { local_addr, credentials, task })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Who may connect, to be changed while it serves.
+    pub fn credentials(&self) -> InForce {
+        self.credentials.clone()
     }
 
     /// Waits until it has ended, which it does when cancelled. `false` if it ended by a defect.

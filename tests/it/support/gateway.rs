@@ -277,6 +277,12 @@ impl Gateway {
         (status, answer.json().await.unwrap())
     }
 
+    /// Asks that the configuration be read again; status and answer.
+    pub(crate) async fn reload(&self) -> (u16, Value) {
+        let answer = self.send("POST", "/api/v1/reload", None).await;
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
     /// The counter of that name.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
         let text = self.send("GET", "/metrics", None).await.text().await.unwrap();
