@@ -1,6 +1,7 @@
 //! The configuration is changed while the gateway runs: what did not change never notices, what is wrong changes nothing,
 //! and a fire stands through all of it.
 
+use crate::support::browser::{self, Browser};
 use crate::support::gateway::{BROKER, Gateway, House, Pen, device, find_hazard, find_last, smoke, topic};
 use crate::support::modbus_unit::ModbusServer;
 use crate::support::mosquitto::{Mosquitto, Peer};
@@ -374,5 +375,31 @@ async fn users_of_the_broker_come_and_go_while_the_others_stay_connected() {
     );
     assert_ne!(gone.ended().await, 0);
     assert!(find_last(&gateway.get("/api/v1/sites").await, "sd-1/battery").is_some());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_page_shows_a_new_device_without_loading_itself_anew() {
+    assert!(browser::is_installed(), "install chromium and chromium-driver");
+    let house = House::build(BROKER, &smoke("sd-1", "broker"));
+    let gateway = house.open().await;
+    let browser = Browser::start().await;
+    browser.go(&format!("http://{}", gateway.web)).await;
+    browser.fill("input[name=password]", &house.password()).await;
+    browser.fill("input[name=person]", "张伟").await;
+    browser.click("button[type=submit]").await;
+    browser
+        .until("document.querySelector('[data-device=sd-1]') && document.body.classList.contains('live')")
+        .await;
+    // A page that loads itself anew forgets this, and could not be heard until somebody touches it.
+    browser.run("window.mark = 'here'").await;
+    add(&house, &smoke("sd-2", "broker"));
+    taken(&gateway).await;
+    browser.until("document.querySelector('[data-device=sd-2]')").await;
+    assert_eq!(browser.run("return window.mark").await, "here");
+    // Its first value comes to the new tile.
+    gateway.pen("sd-2").await.publish(&topic("sd-2"), r#"{"temperature":21.5}"#).await;
+    browser.until("document.querySelector('[data-point=\"sd-2/temperature\"] .value b')?.textContent.startsWith('21.5')").await;
+    browser.quit().await;
     gateway.stop().await;
 }

@@ -91,6 +91,11 @@ impl House {
         self.dir.path().join("gateway.toml")
     }
 
+    /// What the first start told.
+    pub(crate) fn password(&self) -> String {
+        self.password.lock().unwrap().clone().unwrap()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
