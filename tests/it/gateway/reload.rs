@@ -6,7 +6,7 @@ use crate::support::gateway::{BROKER, Gateway, House, Pen, device, find_hazard, 
 use crate::support::modbus_unit::ModbusServer;
 use crate::support::mosquitto::{Mosquitto, Peer};
 use crate::support::ports::{free_port, until};
-use crate::support::witness::{self, Pace, Witness, moment, spawn};
+use crate::support::witness::{self, Pace, Witness, moment};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -330,7 +330,6 @@ async fn kill_9_right_after_a_reload_starts_with_the_new_plan_and_what_stood() {
     let numbers: Vec<u64> = entries.iter().map(|entry| entry.no).collect();
     assert_eq!(numbers, (1..=entries.len() as u64).collect::<Vec<_>>(), "the journal has a gap");
     assert_eq!(facts.iter().filter(|fact| fact.hazard.is_some()).count(), 1);
-    drop(spawn(&house));
 }
 
 #[tokio::test]
