@@ -10,18 +10,23 @@
 //! transitions are shown at once, marked 未记录, a fault is raised, and the unwritten entries are kept in memory (bounded)
 //! and written when the journal is back.
 
+mod again;
 mod batch;
 mod commit;
 mod heard;
+mod read;
 mod receipts;
+mod replay;
 mod route;
 mod time;
 
 pub use heard::{AHEAD_MAX, Heard};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
+pub use replay::{Played, Player};
 pub use route::{Binding, Route, Router};
 pub use time::HELD_BACK_MAX;
 
+use crate::capture::{Tap, blocks_to_text};
 use crate::clock::Clock;
 use crate::commands::{Refused, Request, Requests};
 use crate::hazard::Engine;
@@ -29,14 +34,16 @@ use crate::journal::{AppendError, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Str
 use crate::metrics::Metrics;
 use crate::model::{
     Body, Change, Command, Delivery, DeviceId, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId,
-    Quality, Reading, Span, Text, Timestamp, Value,
+    Quality, Quarantined, Reading, Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
+use read::Said;
 use receipts::{Receipts, fingerprint};
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use time::{Stepped, Unset};
 use tokio::sync::{mpsc, watch};
@@ -74,6 +81,13 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(9);
 /// Strays kept in memory while the journal cannot be written: 512 × 4 KiB is 2 MiB, and more than twice what the journal
 /// keeps of unknown senders. The oldest go first, counted in `strays_dropped`.
 pub const BACKLOG_STRAYS_MAX: usize = 512;
+
+/// Bytes of quarantined frames in one entry: a batch that holds more is closed.
+pub const ENTRY_QUARANTINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of quarantined frames kept in memory while the journal cannot be written: four entries full. The oldest go first,
+/// counted in `quarantine_dropped`.
+pub const BACKLOG_QUARANTINE_BYTES_MAX: usize = 4 * ENTRY_QUARANTINE_BYTES_MAX;
 
 /// While the journal cannot be written, a message of a publisher of our own broker is left without its acknowledgement
 /// for so long. Many devices send nothing else before it comes, and what they wait to send may be a fire: it gets
@@ -127,6 +141,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// When to commit.
     pub rhythm: Rhythm,
+    /// Shows frames to whoever captures them.
+    pub tap: Tap,
     /// Where the state of the links is told, for the health page.
     pub links: watch::Sender<BTreeMap<LinkId, LinkState>>,
 }
@@ -150,6 +166,7 @@ pub struct Pipeline {
     clock: Clock,
     metrics: Metrics,
     rhythm: Rhythm,
+    tap: Tap,
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     owed: Vec<Vec<Delivery>>,
@@ -189,6 +206,7 @@ impl Pipeline {
             clock: parts.clock,
             metrics: parts.metrics,
             rhythm: parts.rhythm,
+            tap: parts.tap,
             links: parts.links,
             acks: parts.acks,
             owed,
@@ -300,87 +318,74 @@ impl Pipeline {
             self.receipts.remember(fingerprint);
             self.batch.receipts.push(fingerprint);
         }
-        match &frame.body {
-            Body::Message { topic, payload } => match self.router.topic(&frame.link, topic) {
-                Route::Known(binding, kind) => {
-                    let decoded = binding.profile.decode_message(kind, payload, judged_at);
-                    self.decoded(&frame, &binding, decoded);
-                }
-                Route::NotPlanned { profile, address } => {
-                    let reason = Stray::not_planned(&profile, &address);
-                    self.unknown(&frame, topic, payload, reason);
-                }
-                Route::Foreign => {
-                    let reason =
-                        "计划里没有任何设备使用这个主题 / no device of the plan uses this topic".to_owned();
-                    self.unknown(&frame, topic, payload, reason);
-                }
-            },
-            Body::Registers { device, blocks } => {
-                if let Some(binding) = self.router.device(device) {
-                    let decoded = binding.profile.decode_registers(blocks, judged_at);
-                    self.decoded(&frame, &binding, decoded);
-                }
+        let said = read::read(&mut self.router, &frame.link, &frame.body, judged_at);
+        match said {
+            Said::Known(binding, decoded) => {
+                self.tap.offer(&frame, Some(&binding.device));
+                self.decoded(frame, &binding, decoded);
             }
+            Said::Stranger(reason) => {
+                self.tap.offer(&frame, None);
+                self.metrics.frames_unknown.inc();
+                self.keep(frame, None, reason, "".into());
+            }
+            Said::Gone => self.tap.offer(&frame, None),
         }
     }
 
-    fn decoded(&mut self, frame: &Frame, binding: &Binding, decoded: Decoded) {
+    fn decoded(&mut self, mut frame: Frame, binding: &Binding, decoded: Decoded) {
         let received_at = self.heard.receive(&binding.device, frame.received_at).unwrap_or_else(|shared| {
             self.metrics.frames_sharing_a_millisecond.inc();
             shared
         });
-        for sample in decoded.samples {
-            let Some(point) = binding.points.get(sample.point) else { continue };
-            let reading = Reading {
-                point: point.clone(),
-                value: sample.value,
-                quality: sample.quality,
-                flaw: sample.flaw,
-                sampled_at: sample.sampled_at,
-                received_at,
-                late: sample.late || frame.retained,
-            };
-            self.reading(reading);
+        for sample in &decoded.samples {
+            if let Some(reading) = read::reading(binding, sample, received_at, frame.retained) {
+                self.reading(reading);
+            }
         }
-        // A register that was not answered is a bad reading, shown as such; a frame that could not be read is kept.
-        let Body::Message { topic, payload } = &frame.body else { return };
-        if decoded.understood && decoded.problems.is_empty() {
-            return;
+        if let Some(reason) = read::refusal(&frame.body, &decoded) {
+            self.metrics.frames_unreadable.inc();
+            frame.received_at = received_at;
+            let had = read::had(binding, &decoded);
+            self.keep(frame, Some(binding.device.clone()), reason, had);
         }
-        self.metrics.frames_unreadable.inc();
-        let device = Some(binding.device.clone());
-        let reason = decoded.problems.join("；");
-        self.stray(StrayKind::Unreadable, frame, topic, payload, device, reason);
     }
 
-    fn unknown(&mut self, frame: &Frame, topic: &str, payload: &[u8], reason: String) {
-        self.metrics.frames_unknown.inc();
-        self.stray(StrayKind::Unknown, frame, topic, payload, None, reason);
-    }
-
-    fn stray(
-        &mut self,
-        kind: StrayKind,
-        frame: &Frame,
-        topic: &str,
-        payload: &[u8],
-        device: Option<DeviceId>,
-        reason: String,
-    ) {
+    /// Keeps a frame that could not be read, whole, and who sent it.
+    fn keep(&mut self, frame: Frame, device: Option<DeviceId>, reason: String, had: Arc<str>) {
+        let kind = if device.is_some() { StrayKind::Unreadable } else { StrayKind::Unknown };
+        let sample = match &frame.body {
+            Body::Message { payload, .. } => payload.get(..SAMPLE_BYTES_MAX).unwrap_or(payload).to_vec(),
+            Body::Registers { blocks, .. } => {
+                let mut text = blocks_to_text(blocks).into_bytes();
+                text.truncate(SAMPLE_BYTES_MAX);
+                text
+            }
+        };
+        let frame = Quarantined {
+            id: 0,
+            device,
+            link: frame.link,
+            body: frame.body,
+            at: frame.received_at,
+            retained: frame.retained,
+            reason: reason.into(),
+            had,
+        };
         let stray = Stray {
             kind,
-            key: format!("{} {topic}", frame.link).into(),
-            device,
-            reason: reason.into(),
-            sample: payload.get(..SAMPLE_BYTES_MAX).unwrap_or(payload).to_vec(),
-            first_at: frame.received_at,
-            last_at: frame.received_at,
+            key: frame.key().into(),
+            device: frame.device.clone(),
+            reason: frame.reason.clone(),
+            sample,
+            first_at: frame.at,
+            last_at: frame.at,
             count: 1,
         };
         if !self.batch.take_stray(stray) {
             self.metrics.strays_dropped.inc();
         }
+        self.metrics.quarantine_dropped.inc_by(self.batch.keep(frame));
     }
 
     fn reading(&mut self, reading: Reading) {
@@ -444,6 +449,7 @@ impl Pipeline {
         match request {
             Request::Command { command, reply } => self.command(command, reply),
             Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
+            Request::DecodeAgain(request) => self.decode_again(request),
             Request::Own(own) => self.note(NoteKind::Journal, &own.subject, own.text),
         }
     }

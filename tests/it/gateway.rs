@@ -4,7 +4,9 @@
 mod bad_bus;
 mod bad_files;
 mod bad_messages;
+mod capture;
 mod clock;
 mod disk;
 mod kill;
+mod quarantine;
 mod story;

@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use evening::{calm, code, fill, hazard};
 pub(crate) use plan::plan;
 
+/// What captures without a sign-in.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
 /// Everything a test of the duty room needs; dropping it ends its tasks.
 pub(crate) struct DutyRoom {
     pub(crate) router: axum::Router,
@@ -28,6 +31,8 @@ pub(crate) struct DutyRoom {
     pub(crate) metrics: Metrics,
     pub(crate) password: String,
     pub(crate) stage: Stage,
+    /// Where frames would be captured.
+    pub(crate) tap: fengsui::capture::Tap,
     /// What `app` would tell the page of the gateway itself.
     pub(crate) health: watch::Sender<Health>,
     pub(crate) cancel: CancellationToken,
@@ -151,6 +156,8 @@ impl Stage {
                     let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };
                     self.append(vec![], vec![], vec![note]).await;
                 }
+                // The real loop's work; see the tests of the whole gateway.
+                Request::DecodeAgain(asked) => drop(asked.reply.send(Err(Refused::Busy))),
                 Request::Own(own) => {
                     let note = Note { kind: NoteKind::Journal, subject: own.subject, text: own.text };
                     self.append(vec![], vec![], vec![note]).await;
@@ -192,6 +199,7 @@ pub(crate) async fn room_in(
     let board = Arc::new(Board::load(plan.clone(), &journal, &series).await.unwrap());
     let cancel = CancellationToken::new();
     let demo = extra.is_some();
+    let tap = fengsui::capture::Tap::new(metrics.clone());
     let room = Room {
         journal: journal.clone(),
         series: series.clone(),
@@ -200,6 +208,8 @@ pub(crate) async fn room_in(
         clock: clock.clone(),
         metrics: metrics.clone(),
         health,
+        tap: tap.clone(),
+        token: Some(TOKEN.into()),
         extra,
         demo,
     };
@@ -222,6 +232,7 @@ pub(crate) async fn room_in(
         metrics,
         password,
         stage,
+        tap,
         health: tell_health,
         cancel,
         dir,

@@ -1,0 +1,115 @@
+//! THE LOOP, beside step 1: frames of the quarantine decoded again, after somebody mended their profile or plan.
+//!
+//! History only. Their readings go into the journal at their own times, marked late, and so to the series and to every
+//! store; no rule sees them, so nothing is raised, cleared or heard of. The readings and the frames' leaving are one commit,
+//! so that each reading is there once, whatever happens in between.
+
+use super::read::{self, Said};
+use super::{Pipeline, Quarantined};
+use crate::commands::{DecodeAgain, Refused};
+use crate::journal::{NoteKind, QuarantineChange};
+use crate::model::{DecodedAgain, Reading, Text};
+
+impl Pipeline {
+    pub(super) fn decode_again(&mut self, request: DecodeAgain) {
+        if let Some(refused) = self.not_now() {
+            drop(request.reply.send(Err(refused)));
+            return;
+        }
+        let mut told = DecodedAgain::default();
+        let mut changes = Vec::new();
+        let mut readings = Vec::new();
+        for frame in request.frames {
+            let before = readings.len();
+            let (change, left) = self.decode_one(frame, &mut readings);
+            told += DecodedAgain {
+                decoded: usize::from(left),
+                kept: usize::from(!left),
+                readings: readings.len() - before,
+            };
+            changes.extend(change);
+        }
+        if changes.is_empty() {
+            drop(request.reply.send(Ok(told)));
+            return;
+        }
+        // An entry of its own: what is written with it leaves the quarantine, and must not be given up for want of memory.
+        if !self.batch.is_empty() {
+            self.seal(self.clock.now());
+        }
+        self.open_batch();
+        self.metrics.readings.inc_by(readings.len() as u64);
+        self.batch.readings = readings;
+        self.batch.changes = changes;
+        if told.decoded > 0 || told.readings > 0 {
+            self.note(NoteKind::Journal, "quarantine", line(&request.by, &request.what, told));
+        }
+        self.batch.answers.push((request.reply, told));
+        self.seal(self.clock.now());
+    }
+
+    /// While entries are only in memory nobody can say what has left the quarantine, and while the clock is unset the whole
+    /// entry would be dated anew, readings of the past included.
+    fn not_now(&self) -> Option<Refused> {
+        if self.degraded || self.faulty {
+            let (zh, en) =
+                ("日志暂时无法写入，恢复后再试", "the journal cannot be written; try again once it can");
+            return Some(Refused::NotNow { zh, en });
+        }
+        let (zh, en) = ("系统时钟还没有校准，校准后再试", "the clock is not set; try again once it is");
+        self.unset.is_some().then_some(Refused::NotNow { zh, en })
+    }
+
+    /// What is to be done with a frame, if anything, and whether it leaves.
+    fn decode_one(
+        &mut self,
+        frame: Quarantined,
+        readings: &mut Vec<Reading>,
+    ) -> (Option<QuarantineChange>, bool) {
+        let (binding, decoded) = match read::read(&mut self.router, &frame.link, &frame.body, frame.at) {
+            Said::Known(binding, decoded) => (binding, decoded),
+            Said::Stranger(reason) => {
+                let same = *reason == *frame.reason;
+                return ((!same && frame.device.is_none()).then(|| renewed(frame, reason)), false);
+            }
+            Said::Gone => return (None, false),
+        };
+        let fresh = decoded.samples.iter().filter(|sample| !read::could_be_mended(sample));
+        let fresh = fresh.filter_map(|sample| read::reading(&binding, sample, frame.at, true));
+        readings.extend(fresh.filter(|reading| !frame.had(reading.point.name())));
+        let Some(reason) = read::refusal(&frame.body, &decoded) else {
+            return (Some(QuarantineChange::Release(frame.id)), true);
+        };
+        let now_had = read::had(&binding, &decoded);
+        let more: Vec<&str> =
+            now_had.split(' ').filter(|name| !name.is_empty() && !frame.had(name)).collect();
+        let device = Some(binding.device.clone());
+        if more.is_empty() && *reason == *frame.reason && device == frame.device {
+            return (None, false);
+        }
+        let had = frame.had.split(' ').filter(|name| !name.is_empty()).chain(more);
+        let had = had.collect::<Vec<_>>().join(" ").into();
+        (Some(renewed(Quarantined { device, had, ..frame }, reason)), false)
+    }
+}
+
+fn renewed(frame: Quarantined, reason: String) -> QuarantineChange {
+    QuarantineChange::Renew(Quarantined { reason: reason.into(), ..frame })
+}
+
+/// What the duty log says.
+fn line(by: &str, what: &str, told: DecodedAgain) -> Text {
+    let DecodedAgain { decoded, kept, readings } = told;
+    let (still, still_en) = match kept {
+        0 => (String::new(), String::new()),
+        _ => (format!("，{kept} 条仍读不懂"), format!(", {kept} still cannot be read")),
+    };
+    Text::new(
+        &format!(
+            "{by} 重新解码了 {what} 的隔离报文：{decoded} 条已解出{still}；{readings} 个读数补进历史，不触发报警"
+        ),
+        &format!(
+            "{by} decoded quarantined frames of {what} again: {decoded} could be read{still_en}; {readings} readings went into the history and raise no alarm"
+        ),
+    )
+}
