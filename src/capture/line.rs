@@ -199,7 +199,8 @@ impl Line {
                 );
             }
         };
-        let at: jiff::Timestamp = named(from.at.parse())?;
+        let at = from.at.parse::<jiff::Timestamp>();
+        let at = at.map_err(|error| format!("at 不是时间 / {:?} is no time: {error}", from.at))?;
         Ok(Self::Frame(Captured {
             at: Timestamp::from_millis(at.as_millisecond()),
             link: named(LinkId::parse(&from.link))?,

@@ -179,8 +179,7 @@ texts! {
     stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置，再重启网关", "Add this to plan.toml under its zone, put in name and place, and restart the gateway";
     stray_add_model: "先在 device-profiles 里找到它的型号；没有就照那里的说明写一个", "Find its model in device-profiles first; if there is none, write one as described there";
     stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号；改好后按“重新解码”", "The device is planned but its profile cannot read this message: check that the plan names the real model; then decode again";
-    kept_frames: "保存着原始报文", "Frames kept whole:";
-    frames_unit: "条", "";
+    kept_frames: "保存的原始报文", "Frames kept whole:";
     decode_again: "重新解码", "Decode again";
     decode_again_why: "型号文件或计划改好并生效后按这里：读数按各自的时间补进曲线和外部系统，不触发报警", "Press this once the mended profile or plan is in force: readings go into charts and stores at their own times and raise no alarm";
     decoded_frames: "重新解码完成：解出报文", "Decoded again: frames read";

@@ -5,7 +5,7 @@ mod plan;
 
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Done, Refused, Request, Requests};
-use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Stray, Write};
+use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, QuarantineChange, Stray, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::*;
 use fengsui::series::Series;
@@ -67,6 +67,24 @@ impl Stage {
 
     pub(crate) async fn stray(&self, stray: Stray) {
         self.write(Vec::new(), Vec::new(), Vec::new(), vec![stray], None).await;
+    }
+
+    /// A frame of a planned device that could not be read, and who sent it.
+    pub(crate) async fn unreadable(&self, frame: Quarantined, sample: &[u8]) {
+        let stray = Stray {
+            kind: fengsui::journal::StrayKind::Unreadable,
+            key: frame.key().into(),
+            device: frame.device.clone(),
+            reason: frame.reason.clone(),
+            sample: sample.into(),
+            first_at: frame.at,
+            last_at: frame.at,
+            count: 1,
+        };
+        let _alone = self.writing.lock().await;
+        let entry = self.entry(Vec::new(), &[], Vec::new(), None);
+        let quarantine = vec![QuarantineChange::Keep(frame)];
+        self.journal.append(Write { strays: vec![stray], quarantine, ..Write::of(entry) }).await.unwrap();
     }
 
     async fn write(
