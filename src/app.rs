@@ -188,6 +188,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         receipts: restored.receipts,
         heard: Heard::of(&newest),
         acks: ways_back.acks,
+        asks: ways_back.asks,
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,

@@ -60,6 +60,12 @@ metrics! {
     frames_unknown: Counter = Counter::default();
     /// Frames that no profile could read; kept in quarantine.
     frames_unreadable: Counter = Counter::default();
+    /// Sparkplug messages that are missing, by the edge nodes' own count.
+    sparkplug_gaps: Counter = Counter::default();
+    /// Sparkplug metrics under an alias that no birth explained; their messages are kept in quarantine.
+    sparkplug_unknown_aliases: Counter = Counter::default();
+    /// Times that a Sparkplug edge node was asked for its births.
+    sparkplug_rebirths: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
     /// Frames of a burst so long that two of one device have the same time; of these a store keeps one.

@@ -8,8 +8,9 @@ use crate::model::{Delivery, LinkId, SourceIndex};
 use crate::pipeline::Window;
 use crate::sources::{self, broker, modbus, mqtt};
 use anyhow::Context;
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
 /// Bundles of acknowledgements that may wait for a source; one bundle a commit.
 pub const ACKS_MAX: usize = 64;
@@ -24,6 +25,8 @@ pub const BROKER_WINDOW: u16 = 200;
 pub(super) struct WaysBack {
     pub(super) acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     pub(super) windows: Vec<Window>,
+    /// The links that may be asked something.
+    pub(super) asks: HashMap<LinkId, sources::Asks>,
 }
 
 impl WaysBack {
@@ -33,6 +36,13 @@ impl WaysBack {
         self.acks.push(sender);
         self.windows.push(window);
         Ok((SourceIndex(index), receiver))
+    }
+
+    /// A way to ask on that link, if its settings permit it.
+    fn ask(&mut self, link: &LinkId, permitted: bool) -> Option<sources::Asks> {
+        let asks = permitted.then(|| broadcast::channel(sources::ASKS_MAX).0)?;
+        self.asks.insert(link.clone(), asks.clone());
+        Some(asks)
     }
 }
 
@@ -68,8 +78,12 @@ pub(super) async fn start_broker(
         true => broker::Credentials::Anonymous,
         false => broker::Credentials::Users(settings.logins.iter().map(user).collect()),
     };
+    let asks = ways_back.ask(&settings.link, settings.sparkplug_rebirth);
     let started = broker::Broker::start(
-        broker::BrokerSettings::new(settings.link.clone(), settings.listen, credentials),
+        broker::BrokerSettings {
+            asks,
+            ..broker::BrokerSettings::new(settings.link.clone(), settings.listen, credentials)
+        },
         source,
         intake.clone(),
         acks,
@@ -102,6 +116,7 @@ pub(super) fn start_mqtt(
             from.login.as_ref().map(|login| (login.user.clone(), login.password.reveal().to_owned()));
         settings.tls = from.tls.then(mqtt::TlsSettings::default);
         settings.filters = filters(config, &from.link);
+        settings.asks = ways_back.ask(&from.link, from.sparkplug_rebirth);
         settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
         let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
         let intake = intake.clone();

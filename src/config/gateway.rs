@@ -99,6 +99,8 @@ pub struct BrokerSettings {
     pub anonymous: bool,
     /// Who may connect, one `user:password` a line in the credentials file.
     pub logins: Vec<Login>,
+    /// Whether Sparkplug edge nodes may be asked for their births.
+    pub sparkplug_rebirth: bool,
 }
 
 /// A user and his password.
@@ -128,6 +130,8 @@ pub struct MqttSettings {
     /// How many unacknowledged QoS 1 messages the BROKER sends before it waits for us: its own setting
     /// (mosquitto `max_inflight_messages`, 20 unless set). The pipeline commits before so many are waiting.
     pub inflight_window: u16,
+    /// Whether Sparkplug edge nodes may be asked for their births: the only thing that is published besides the status.
+    pub sparkplug_rebirth: bool,
 }
 
 /// `[[modbus]]`: one Modbus TCP server or gateway to a serial bus.

@@ -34,8 +34,9 @@ impl Reader<'_> {
                 "anonymous = false + credentials_file",
             );
         }
+        let sparkplug_rebirth = table.flag("sparkplug_rebirth").unwrap_or(true);
         table.finish();
-        Some(BrokerSettings { link, listen, anonymous, logins })
+        Some(BrokerSettings { link, listen, anonymous, logins, sparkplug_rebirth })
     }
 
     fn logins(&self, file: &Spanned<&str>) -> Vec<Login> {
@@ -79,6 +80,7 @@ impl Reader<'_> {
         }
         let login =
             user.zip(password).map(|(user, password)| Login { user: (*user.get_ref()).to_owned(), password });
+        let sparkplug_rebirth = table.flag("sparkplug_rebirth").unwrap_or(true);
         table.finish();
         let (link, url) = (link?, url?);
         let client_id = client_id.unwrap_or_else(|| format!("fengsui-{link}"));
@@ -89,6 +91,7 @@ impl Reader<'_> {
             client_id,
             login,
             inflight_window: window.unwrap_or(INFLIGHT_WINDOW_DEFAULT),
+            sparkplug_rebirth,
             link,
         })
     }

@@ -14,6 +14,9 @@ use crate::model::{
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
+/// The point that every device has beside its profile's: what is told of its link.
+const LINK_POINT: &str = "link";
+
 /// How long a reading of a device without silence supervision counts as fresh when a person asks for a reset: he
 /// has walked to the device by then. A supervised device's readings are fresh for its own `silent_after`.
 /// 本系统默认值.
@@ -113,8 +116,9 @@ impl Engine {
                 self.evaluate(slot, order, Moment { at, no, because: Because::Reading(reading, order) }, out);
             }
         }
-        // A register that was not answered is not being heard; everything else is, even what is old or broken.
-        if reading.flaw != Some(Flaw::NoAnswer) {
+        // A register that was not answered is not being heard, and what others say of a device is not its own voice;
+        // everything else is, even what is old or broken.
+        if reading.flaw != Some(Flaw::NoAnswer) && reading.point.name() != LINK_POINT {
             self.heard(self.board.points[number].device, at, no, out);
         }
     }

@@ -49,6 +49,7 @@ mod ring;
 mod queue;
 mod writer;
 mod audit;
+mod announced;
 mod append;
 mod forecast;
 mod restamp;
@@ -60,6 +61,7 @@ mod archive;
 mod audit_check;
 mod read;
 
+pub use announced::Announced;
 pub use archive::{Archive, Summary};
 pub use audit::{AuditHead, NoHead};
 pub use audit_check::{AuditReport, Compared, Finding};

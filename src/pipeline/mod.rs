@@ -10,11 +10,13 @@
 //! transitions are shown at once, marked 未记录, a fault is raised, and the unwritten entries are kept in memory (bounded)
 //! and written when the journal is back.
 
+mod announcements;
 mod batch;
 mod commit;
 mod heard;
 mod receipts;
 mod route;
+mod sparkplug;
 mod time;
 
 pub use heard::{AHEAD_MAX, Heard};
@@ -32,11 +34,13 @@ use crate::model::{
     Quality, Reading, Span, Text, Timestamp, Value,
 };
 use crate::profile::Decoded;
-use crate::sources::Arrival;
+use crate::sources::{Arrival, Asks};
+use announcements::Announcements;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
 use receipts::{Receipts, fingerprint};
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use sparkplug::Nodes;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use time::{Stepped, Unset};
 use tokio::sync::{mpsc, watch};
@@ -121,6 +125,8 @@ pub struct Parts {
     pub heard: Heard,
     /// The way back to each source, by its index.
     pub acks: Vec<mpsc::Sender<Vec<Delivery>>>,
+    /// The links that may be asked to publish a question of ours.
+    pub asks: HashMap<LinkId, Asks>,
     /// Time.
     pub clock: Clock,
     /// Counters.
@@ -153,6 +159,9 @@ pub struct Pipeline {
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     owed: Vec<Vec<Delivery>>,
+    asks: HashMap<LinkId, Asks>,
+    nodes: Nodes,
+    announcements: Announcements,
     receipts: Receipts,
     unset: Option<Unset>,
     stepped: Option<Stepped>,
@@ -192,6 +201,9 @@ impl Pipeline {
             links: parts.links,
             acks: parts.acks,
             owed,
+            asks: parts.asks,
+            nodes: Nodes::default(),
+            announcements: Announcements::default(),
             receipts: Receipts::new(parts.receipts),
             unset: None,
             stepped: None,
@@ -301,6 +313,7 @@ impl Pipeline {
             self.batch.receipts.push(fingerprint);
         }
         match &frame.body {
+            Body::Message { topic, payload } if self.sparkplug(&frame, topic, payload, judged_at) => {}
             Body::Message { topic, payload } => match self.router.topic(&frame.link, topic) {
                 Route::Known(binding, kind) => {
                     let decoded = binding.profile.decode_message(kind, payload, judged_at);
@@ -310,6 +323,7 @@ impl Pipeline {
                     let reason = Stray::not_planned(&profile, &address);
                     self.unknown(&frame, topic, payload, reason);
                 }
+                Route::Foreign if self.announcement(&frame, topic, payload) => {}
                 Route::Foreign => {
                     let reason =
                         "计划里没有任何设备使用这个主题 / no device of the plan uses this topic".to_owned();

@@ -3,8 +3,10 @@
 use super::device_time::{Taken, TimeUnit, judge};
 use super::json::{self, Paths};
 use super::meaning::{Raw, Read};
+use super::named::Names;
 use super::schema::{Field, Profile, ProfilePoint, Source};
 use super::schema_register::table_name;
+use super::senml;
 use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
 use std::borrow::Cow;
 
@@ -13,12 +15,13 @@ use std::borrow::Cow;
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 
 /// The most sentences about one message: what goes wrong everywhere is understood after a few.
-const PROBLEMS_MAX: usize = 8;
+pub(super) const PROBLEMS_MAX: usize = 8;
 
 /// What one frame said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    /// The values, in the order of the profile's points. A point that the frame does not mention has none.
+    /// The values, in the order of the profile's points; named values (SenML, Sparkplug B) in the order of their
+    /// times, so that one point may have several. A point that the frame does not mention has none.
     pub samples: Vec<Sample>,
     /// What could not be read, in Chinese, for a person.
     pub problems: Vec<String>,
@@ -55,14 +58,18 @@ pub(super) enum TopicPlan {
     },
     /// The whole payload is the value of these points.
     Text(Vec<usize>),
+    /// SenML records, by their names.
+    SenMl(Names),
+    /// Sparkplug B metrics, by their names.
+    Sparkplug(Names),
 }
 
 impl Decoded {
-    fn refused(problem: String) -> Self {
+    pub(super) fn refused(problem: String) -> Self {
         Self { samples: Vec::new(), problems: vec![problem], understood: false }
     }
 
-    fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
+    pub(super) fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
         if let Some(problem) = read.problem
             && self.problems.len() < PROBLEMS_MAX
         {
@@ -90,6 +97,9 @@ impl Profile {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Decoded::refused(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
         }
+        if matches!(plan, TopicPlan::Sparkplug(_)) {
+            return self.decode_sparkplug(payload, received_at);
+        }
         let Ok(message) = std::str::from_utf8(payload) else {
             return Decoded::refused("不是 UTF-8 文本".to_owned());
         };
@@ -98,6 +108,13 @@ impl Profile {
                 self.decode_json(message, paths, fields, *time, received_at)
             }
             TopicPlan::Text(points) => self.decode_text(message, points),
+            TopicPlan::SenMl(names) => {
+                match senml::resolve(message, received_at).and_then(|values| senml::known(values, names)) {
+                    Ok(values) => self.decode_named(names, values),
+                    Err(problem) => Decoded::refused(problem),
+                }
+            }
+            TopicPlan::Sparkplug(_) => self.decode_sparkplug(payload, received_at),
         }
     }
 

@@ -189,6 +189,15 @@ fn parse_dump(
     if blocks.is_empty() { Err("the dump is empty".to_owned()) } else { Ok(blocks) }
 }
 
+/// Bytes in hexadecimal, with or without spaces between them.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> =
+        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
+    let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
+    let byte = |[high, low]: &[u32; 2]| u8::try_from(high << 4 | low).ok();
+    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
+}
+
 fn parse_words(text: &str) -> Option<Result<Vec<u16>, Trouble>> {
     if text == "no_answer" {
         return Some(Err(Trouble::NoAnswer));
@@ -205,6 +214,10 @@ impl Profile {
     /// Decodes one example as the gateway would.
     pub fn decode_example(&self, example: &Example) -> Decoded {
         match &example.input {
+            ExampleInput::Message(text) if self.is_sparkplug() => {
+                let bytes = hex(text).unwrap_or_else(|| text.as_bytes().to_vec());
+                self.decode_message(example.topic, &bytes, example.received_at)
+            }
             ExampleInput::Message(text) => {
                 self.decode_message(example.topic, text.as_bytes(), example.received_at)
             }

@@ -5,6 +5,7 @@
 //! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
 //! decides which of them watch a point.
 
+pub mod announcement;
 mod catalogue;
 mod decode;
 mod device_time;
@@ -12,11 +13,14 @@ mod draft;
 mod example;
 mod json;
 mod meaning;
+mod named;
 mod poll;
 mod registers;
 mod schema;
 mod schema_point;
 mod schema_register;
+mod senml;
+pub mod sparkplug;
 mod topic;
 mod vocabulary;
 

@@ -6,11 +6,13 @@ use super::draft::{Problems, TextFile, read, suggest_or_list};
 use super::example::{Example, ExampleFile, build_examples};
 use super::json::Paths;
 use super::meaning::Meaning;
+use super::named::Names;
 use super::registers::{WordOrder, WordType};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
+use super::sparkplug::TOPIC_FILTERS;
 use super::topic::TopicPattern;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{Vocabulary, parse_word};
 use crate::model::{ClassId, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -85,6 +87,8 @@ pub struct ProfilePoint {
     pub range: Option<(f64, f64)>,
     /// Why one example value is enough; `None`: two are needed.
     pub single_example: Option<String>,
+    /// The unit as the profile writes it, before anything is converted.
+    pub(super) unit: Option<String>,
     pub(super) source: Source,
     pub(super) meaning: Meaning,
 }
@@ -92,8 +96,17 @@ pub struct ProfilePoint {
 /// Where a point's raw value is found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Json { path: String, topic: Option<usize> },
-    Text { topic: usize },
+    Json {
+        path: String,
+        topic: Option<usize>,
+    },
+    Text {
+        topic: usize,
+    },
+    /// A SenML record or a Sparkplug metric of that name.
+    Named {
+        name: String,
+    },
     Register(Field),
 }
 
@@ -135,6 +148,17 @@ impl Profile {
         }
     }
 
+    /// Whether it is reached through Sparkplug B: its address is `group/edge node[/device]`, and its frames need the
+    /// names that births gave.
+    pub fn is_sparkplug(&self) -> bool {
+        matches!(self.topic_plans.first(), Some(TopicPlan::Sparkplug(_)))
+    }
+
+    /// Whether one message may bring several values of a point, each with a time of its own.
+    pub fn brings_history(&self) -> bool {
+        matches!(self.topic_plans.first(), Some(TopicPlan::SenMl(_) | TopicPlan::Sparkplug(_)))
+    }
+
     /// The place of a point of that name in [`Profile::points`].
     pub fn point(&self, name: &str) -> Option<usize> {
         self.points.iter().position(|point| point.name == name)
@@ -168,7 +192,8 @@ struct DeviceFile {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct MqttFile {
-    topics: Spanned<Vec<Spanned<String>>>,
+    topics: Option<Spanned<Vec<Spanned<String>>>>,
+    payload: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +207,8 @@ struct TimeFile {
 pub(super) struct Surroundings<'v> {
     pub(super) vocabulary: &'v Vocabulary,
     pub(super) topics: Option<usize>,
+    /// Messages of named values: the key of `from` that names one.
+    pub(super) named: Option<&'static str>,
     pub(super) modbus: Option<ModbusDefaults>,
 }
 
@@ -216,7 +243,7 @@ fn build(
         return None;
     }
     let examples = build_examples(&file.example, &link, &points, problems);
-    let topic_plans = build_topic_plans(file, &link, &points, problems);
+    let topic_plans = build_topic_plans(file, &link, surroundings.named, &points, problems);
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -262,8 +289,28 @@ fn build_link<'v>(
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
+            let payload = mqtt.payload.as_ref().map(|word| {
+                let known = |word: &str| Payload::ALL.into_iter().find(|payload| payload.name() == word);
+                parse_word(word, known, Payload::ALL.map(Payload::name), problems)
+            });
+            let payload = payload.unwrap_or(Some(Payload::Plain))?;
+            let named = payload.named();
+            if payload == Payload::SparkplugB {
+                if let Some(topics) = &mqtt.topics {
+                    problems.error(topics.span(), "Sparkplug B prescribes its topics", "remove `topics`");
+                }
+                let topics: Vec<TopicPattern> =
+                    TOPIC_FILTERS.into_iter().map(TopicPattern::without_address).collect();
+                let surroundings =
+                    Surroundings { vocabulary, topics: Some(topics.len()), named, modbus: None };
+                return Some((ProfileLink::Mqtt { topics }, surroundings));
+            }
+            let Some(written) = &mqtt.topics else {
+                problems.whole_file("[mqtt] has no topics", "add topics = [\"site/{address}/up\"]");
+                return None;
+            };
             let mut topics = Vec::new();
-            for written in mqtt.topics.get_ref() {
+            for written in written.get_ref() {
                 match TopicPattern::parse(written.get_ref()) {
                     Ok(topic) => topics.push(topic),
                     Err(wrong) => {
@@ -271,16 +318,16 @@ fn build_link<'v>(
                     }
                 }
             }
-            if mqtt.topics.get_ref().is_empty() {
-                problems.error(mqtt.topics.span(), "there is no topic", "add at least one");
+            if written.get_ref().is_empty() {
+                problems.error(written.span(), "there is no topic", "add at least one");
             }
             let surroundings =
-                Surroundings { vocabulary, topics: Some(mqtt.topics.get_ref().len()), modbus: None };
+                Surroundings { vocabulary, topics: Some(written.get_ref().len()), named, modbus: None };
             Some((ProfileLink::Mqtt { topics }, surroundings))
         }
         (None, Some(modbus)) => {
             let (link, defaults) = build_modbus(modbus, problems);
-            Some((link, Surroundings { vocabulary, topics: None, modbus: Some(defaults) }))
+            Some((link, Surroundings { vocabulary, topics: None, named: None, modbus: Some(defaults) }))
         }
         _ => {
             problems.whole_file(
@@ -292,9 +339,61 @@ fn build_link<'v>(
     }
 }
 
+/// How a model's messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Payload {
+    /// JSON or plain text, as each point says.
+    Plain,
+    SenMl,
+    SparkplugB,
+}
+
+impl Payload {
+    const ALL: [Self; 3] = [Self::Plain, Self::SenMl, Self::SparkplugB];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "json",
+            Self::SenMl => "senml",
+            Self::SparkplugB => "sparkplug_b",
+        }
+    }
+
+    /// The key of `from` that names one of its values.
+    fn named(self) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            Self::SenMl => Some("senml"),
+            Self::SparkplugB => Some("metric"),
+        }
+    }
+}
+
+/// Messages of named values need no plan for each topic: every topic may bring every name.
+fn named_plans(
+    file: &ProfileFile,
+    named: &'static str,
+    topics: usize,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    if let Some(time) = &file.time {
+        problems.error(time.span(), "its values carry their own times", "remove [time]");
+    }
+    let mut names = Names::default();
+    for (place, point) in points.iter().enumerate() {
+        if let Source::Named { name } = &point.source {
+            names.entry(name.as_str().into()).or_default().push(place);
+        }
+    }
+    let plan = if named == "senml" { TopicPlan::SenMl(names) } else { TopicPlan::Sparkplug(names) };
+    vec![plan; topics]
+}
+
 fn build_topic_plans(
     file: &ProfileFile,
     link: &ProfileLink,
+    named: Option<&'static str>,
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<TopicPlan> {
@@ -304,6 +403,9 @@ fn build_topic_plans(
         }
         return Vec::new();
     };
+    if let Some(named) = named {
+        return named_plans(file, named, topics.len(), points, problems);
+    }
     let time = file.time.as_ref().and_then(|time| build_time(time.get_ref(), problems));
     let mut plans = Vec::new();
     for (kind, topic) in topics.iter().enumerate() {

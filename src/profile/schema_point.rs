@@ -34,6 +34,8 @@ pub(super) struct PointFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct FromFile {
     pub(super) json: Option<String>,
+    pub(super) senml: Option<String>,
+    pub(super) metric: Option<String>,
     pub(super) topic: Option<usize>,
     #[serde(default)]
     pub(super) text: bool,
@@ -97,6 +99,7 @@ pub(super) fn build_point(
         quantity: class.quantity,
         range,
         single_example: file.single_example.clone(),
+        unit: file.unit.as_ref().map(|unit| unit.get_ref().clone()),
         source: source?,
         meaning: Meaning { kind, sentinels },
     })
@@ -261,6 +264,29 @@ fn build_source(
         || file.mask.is_some()
         || file.every_secs.is_some();
     let has_message_keys = file.json.is_some() || file.text || file.topic.is_some();
+    let names = [("senml", &file.senml), ("metric", &file.metric)];
+    if let Some(key) = around.named {
+        let name = names.into_iter().find(|(known, _)| *known == key).and_then(|(_, name)| name.clone());
+        let others = names.into_iter().any(|(known, name)| known != key && name.is_some());
+        let name = name.filter(|name| !name.is_empty() && !others && !has_register_keys && !has_message_keys);
+        if name.is_none() {
+            problems.error(
+                from.span(),
+                format!("with this `payload` a point is found by its name, `{key}`"),
+                format!("write from = {{ {key} = \"…\" }}"),
+            );
+        }
+        return name.map(|name| Source::Named { name });
+    }
+    if let Some((key, _)) = names.into_iter().find(|(_, name)| name.is_some()) {
+        let payload = if key == "senml" { "senml" } else { "sparkplug_b" };
+        problems.error(
+            from.span(),
+            format!("`{key}` belongs to [mqtt] payload = {payload:?}"),
+            "say it there, or find the point otherwise",
+        );
+        return None;
+    }
     if let Some(defaults) = around.modbus {
         if has_message_keys {
             problems.error(

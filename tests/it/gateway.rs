@@ -7,4 +7,5 @@ mod bad_messages;
 mod clock;
 mod disk;
 mod kill;
+mod spark;
 mod story;

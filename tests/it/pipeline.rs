@@ -113,6 +113,7 @@ impl Stage {
             receipts: restored.receipts,
             heard: fengsui::pipeline::Heard::of(&setting.newest),
             acks: senders,
+            asks: std::collections::HashMap::new(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             rhythm: Rhythm { commit_window: setting.commit_window, windows: setting.windows },

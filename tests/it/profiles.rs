@@ -1,6 +1,7 @@
 //! The shipped vocabulary and profiles, and the reader of both: what is accepted, what is refused and how it is said,
 //! and that nothing that arrives on a wire makes a decoder fail.
 
+mod named;
 mod noise;
 mod readme;
 mod vectors;
@@ -53,7 +54,7 @@ fn files() -> Vec<(String, String)> {
     found
 }
 
-fn vocabulary() -> &'static Vocabulary {
+pub(crate) fn vocabulary() -> &'static Vocabulary {
     &CATALOGUE.vocabulary
 }
 

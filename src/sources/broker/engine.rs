@@ -1,7 +1,7 @@
 //! The broker inside: the only file that names the crate `mqtt5`.
 
 use super::relay::{self, Pending, UNDER_WAY_MAX};
-use super::{BrokerSettings, Credentials, Ingest};
+use super::{Ask, BrokerSettings, Credentials, Ingest};
 use bytes::Bytes;
 use mqtt5::QoS;
 use mqtt5::broker::client_handler::ClientHandler;
@@ -15,6 +15,7 @@ use mqtt5::broker::{
     StorageBackend,
 };
 use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::packet::publish::PublishPacket;
 use mqtt5::types::ReasonCode;
 use std::future::Future;
 use std::io::ErrorKind;
@@ -182,6 +183,12 @@ impl Engine {
         }
         self.parts.router.sweep_sessions().await;
         self.parts.monitor.cleanup_expired_windows().await;
+    }
+
+    /// Publishes a question of ours to whoever listens.
+    pub(super) async fn publish(&self, ask: Ask) {
+        let packet = PublishPacket::new(&*ask.topic, ask.payload, QoS::AtMostOnce);
+        self.parts.router.route_message(&packet, None).await;
     }
 
     pub(super) async fn stop(&self) {

@@ -17,7 +17,7 @@ mod relay;
 
 pub use credentials::{Credentials, Rights, User};
 
-use super::{Acks, Arrival, Intake};
+use super::{Acks, Arrival, Ask, Asks, Intake, asked};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -65,6 +65,8 @@ pub struct BrokerSettings {
     pub clients_max: usize,
     /// See [`ACK_WAIT_MAX`].
     pub ack_wait_max: Duration,
+    /// Questions of the gateway that are published to its clients; `None`: it never asks.
+    pub asks: Option<Asks>,
 }
 
 impl BrokerSettings {
@@ -77,6 +79,7 @@ impl BrokerSettings {
             packet_bytes_max: PACKET_BYTES_MAX,
             clients_max: CLIENTS_MAX,
             ack_wait_max: ACK_WAIT_MAX,
+            asks: None,
         }
     }
 }
@@ -136,7 +139,8 @@ impl Broker {
             next_key: AtomicU64::new(0),
         });
         let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
-        let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
+        let asks = settings.asks.as_ref().map(Asks::subscribe);
+        let task = tokio::spawn(serve(engine, listener, ingest, acks, asks, cancel));
         info!(link = %settings.link, address = %local_addr, "the embedded broker listens");
         Ok(Broker { local_addr, task })
     }
@@ -157,6 +161,7 @@ async fn serve(
     listener: TcpListener,
     ingest: Arc<Ingest>,
     mut acks: Acks,
+    mut asks: Option<broadcast::Receiver<Ask>>,
     cancel: CancellationToken,
 ) {
     let reason = Text::new("内置 MQTT 服务已启动", "the embedded broker listens");
@@ -172,6 +177,7 @@ async fn serve(
         tokio::select! {
             biased;
             Some(batch) = acks.recv() => ingest.release(&batch),
+            ask = asked(&mut asks) => engine.publish(ask).await,
             () = &mut accepting => break,
         }
     }

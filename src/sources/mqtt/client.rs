@@ -9,7 +9,7 @@ use super::{CONNECT_MAX, DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES,
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Text, Timestamp};
-use crate::sources::{Acks, Intake};
+use crate::sources::{Acks, Ask, Asks, Intake, asked};
 use bytes::Bytes;
 use rumqttc::{
     Event, EventLoop, Packet, PubAck, PubRec, Publish, QoS, SubAck, Subscribe, SubscribeFilter,
@@ -17,6 +17,7 @@ use rumqttc::{
 };
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -42,6 +43,7 @@ pub(super) struct Client {
     source: SourceIndex,
     acks: Acks,
     acks_open: bool,
+    asks: Option<broadcast::Receiver<Ask>>,
     clock: Clock,
     metrics: Metrics,
     cancel: CancellationToken,
@@ -60,6 +62,7 @@ enum Wake {
     Cancelled,
     Acks(Option<Vec<Delivery>>),
     Room(Room),
+    Ask(Ask),
     Packet(Result<Event, rumqttc::ConnectionError>),
     Ping,
     NotSubscribed,
@@ -75,11 +78,13 @@ impl Client {
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> Self {
+        let asks = settings.asks.as_ref().map(Asks::subscribe);
         Self {
             settings,
             source,
             acks,
             acks_open: true,
+            asks,
             clock,
             metrics,
             cancel,
@@ -183,6 +188,7 @@ impl Client {
                 () = self.cancel.cancelled() => Wake::Cancelled,
                 batch = self.acks.recv(), if self.acks_open => Wake::Acks(batch),
                 room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
+                ask = asked(&mut self.asks) => Wake::Ask(ask),
                 event = event_loop.poll(), if !full => Wake::Packet(event),
                 _ = ping.tick(), if full => Wake::Ping,
                 () = tokio::time::sleep_until(subscribed_by), if !subscribed && !full => Wake::NotSubscribed,
@@ -205,6 +211,10 @@ impl Client {
                     Ok(())
                 }
                 Wake::Packet(Err(error)) => Err(error.into()),
+                Wake::Ask(ask) => {
+                    let publish = Publish::from_bytes(&*ask.topic, QoS::AtMostOnce, ask.payload);
+                    write(event_loop, [Packet::Publish(publish)]).await
+                }
                 Wake::Ping => write(event_loop, [Packet::PingReq]).await,
                 Wake::NotSubscribed => Err(Lost::NotSubscribed),
             };
@@ -329,7 +339,7 @@ impl Client {
                 }
                 Wake::Acks(None) => self.acks_open = false,
                 Wake::Room(permit) => self.held.hand_over(permit)?,
-                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => {}
+                Wake::Cancelled | Wake::Packet(_) | Wake::Ask(_) | Wake::Ping | Wake::NotSubscribed => {}
             }
         }
     }
@@ -353,7 +363,7 @@ impl Client {
                     false
                 }
                 Wake::Room(permit) => self.held.hand_over(permit).is_err(),
-                Wake::Cancelled | Wake::Packet(_) | Wake::Ping | Wake::NotSubscribed => false,
+                Wake::Cancelled | Wake::Packet(_) | Wake::Ask(_) | Wake::Ping | Wake::NotSubscribed => false,
             };
             if gone {
                 break;

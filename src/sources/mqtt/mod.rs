@@ -27,7 +27,7 @@ mod reason;
 mod tls;
 mod topics;
 
-use super::{Acks, Intake};
+use super::{Acks, Asks, Intake};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{LinkId, SourceIndex};
@@ -96,6 +96,8 @@ pub struct MqttSettings {
     pub packet_bytes_max: usize,
     /// Where the gateway's retained status ([`ONLINE`], [`OFFLINE`]) is published.
     pub will_topic: Option<String>,
+    /// Questions of the gateway that are published here; `None`: it never asks.
+    pub asks: Option<Asks>,
 }
 
 /// How the broker's certificate is checked.
@@ -119,6 +121,7 @@ impl MqttSettings {
             keep_alive: KEEP_ALIVE,
             packet_bytes_max: PACKET_BYTES_MAX,
             will_topic: None,
+            asks: None,
         }
     }
 }
