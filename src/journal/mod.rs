@@ -519,5 +519,22 @@ impl Drop for Inner {
     }
 }
 
+/// For `crate::fuzz`: any bytes as the readings of an entry.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_readings(data: &[u8]) {
+    readings_codec::fuzz(data);
+}
+
+/// Readings to start from: version, count, times and values of each kind.
+#[cfg(test)]
+pub(crate) fn fuzz_readings_seeds() -> Vec<Vec<u8>> {
+    vec![
+        vec![1, 0, 0],
+        vec![1, 1, 2, 3, 2],
+        vec![1, 2, 10, 0x80, 2, 4, 2, 5, 0, 0, 30, 1],
+        vec![1, 1, 0, 4, 0, 7],
+    ]
+}
+
 #[cfg(test)]
 mod tests;

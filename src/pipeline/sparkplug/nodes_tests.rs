@@ -21,7 +21,8 @@ fn written(seq: Option<u8>, bd_seq: Option<u8>, metrics: &[(Option<u8>, &str, u8
     if let Some(bd_seq) = bd_seq {
         payload.extend(field(2, &[field(1, b"bdSeq"), vec![0x20, 8, 0x58, bd_seq]].concat()));
     }
-    payload.extend(seq.into_iter().flat_map(|seq| [0x18, seq]));
+    // A varint of at most two bytes.
+    payload.extend(seq.into_iter().flat_map(|seq| [0x18, seq | 0x80, seq >> 7]));
     payload
 }
 

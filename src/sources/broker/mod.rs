@@ -285,3 +285,9 @@ impl Ingest {
         self.waiting.lock().expect("no holder of this lock panics")
     }
 }
+
+/// For `crate::fuzz`: any bytes as the packets of a connection.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_relay(data: &[u8]) {
+    relay::fuzz(data);
+}
