@@ -1,8 +1,8 @@
 //! FRAMES → READINGS, decoding: one message or one round of register reads becomes samples. The hot path.
 
-use super::device_time::{Taken, TimeUnit, judge};
-use super::json::{self, Paths};
+use super::device_time::Taken;
 use super::meaning::{Raw, Read};
+use super::message::Fields;
 use super::named::Names;
 use super::schema::{Field, Profile, ProfilePoint, Source};
 use super::schema_register::table_name;
@@ -46,16 +46,11 @@ pub struct Sample {
     pub late: bool,
 }
 
-/// What to look for in messages of one topic.
+/// How messages of one topic are read.
 #[derive(Debug, Clone)]
 pub(super) enum TopicPlan {
-    Json {
-        paths: Paths,
-        /// Point and slot, in the order of the points.
-        fields: Vec<(usize, usize)>,
-        /// The slot of the device's time.
-        time: Option<(usize, TimeUnit)>,
-    },
+    /// Values at their places.
+    Fields(Box<Fields>),
     /// The whole payload is the value of these points.
     Text(Vec<usize>),
     /// SenML records, by their names.
@@ -64,16 +59,35 @@ pub(super) enum TopicPlan {
     Sparkplug(Names),
 }
 
+impl TopicPlan {
+    /// Its messages are bytes that no text editor shows.
+    pub(super) fn is_binary(&self) -> bool {
+        match self {
+            Self::Fields(fields) => fields.is_binary(),
+            Self::Sparkplug(_) => true,
+            Self::Text(_) | Self::SenMl(_) => false,
+        }
+    }
+}
+
 impl Decoded {
+    pub(super) fn nothing(samples: usize) -> Self {
+        Self { samples: Vec::with_capacity(samples), problems: Vec::new(), understood: false }
+    }
+
     pub(super) fn refused(problem: String) -> Self {
         Self { samples: Vec::new(), problems: vec![problem], understood: false }
     }
 
+    pub(super) fn complain(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(problem);
+        }
+    }
+
     pub(super) fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {
-        if let Some(problem) = read.problem
-            && self.problems.len() < PROBLEMS_MAX
-        {
-            self.problems.push(format!("{}：{problem}", point.name));
+        if let Some(problem) = read.problem {
+            self.complain(format!("{}：{problem}", point.name));
         }
         let (sampled_at, late) = match taken {
             Taken::At { time, late } => (Some(time), late),
@@ -97,19 +111,16 @@ impl Profile {
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Decoded::refused(format!("消息过长：{} 字节，上限 {PAYLOAD_BYTES_MAX}", payload.len()));
         }
-        if matches!(plan, TopicPlan::Sparkplug(_)) {
-            return self.decode_sparkplug(payload, received_at);
-        }
-        let Ok(message) = std::str::from_utf8(payload) else {
-            return Decoded::refused("不是 UTF-8 文本".to_owned());
-        };
         match plan {
-            TopicPlan::Json { paths, fields, time } => {
-                self.decode_json(message, paths, fields, *time, received_at)
-            }
-            TopicPlan::Text(points) => self.decode_text(message, points),
+            TopicPlan::Fields(fields) => self.decode_fields(payload, fields, received_at),
+            TopicPlan::Text(points) => match std::str::from_utf8(payload) {
+                Ok(message) => self.decode_text(message, points),
+                Err(_) => Decoded::refused("不是 UTF-8 文本".to_owned()),
+            },
             TopicPlan::SenMl(names) => {
-                match senml::resolve(message, received_at).and_then(|values| senml::known(values, names)) {
+                let text = std::str::from_utf8(payload).map_err(|_| "不是 UTF-8 文本".to_owned());
+                let values = text.and_then(|text| senml::resolve(text, received_at));
+                match values.and_then(|values| senml::known(values, names)) {
                     Ok(values) => self.decode_named(names, values),
                     Err(problem) => Decoded::refused(problem),
                 }
@@ -118,55 +129,13 @@ impl Profile {
         }
     }
 
-    fn decode_json(
-        &self,
-        message: &str,
-        paths: &Paths,
-        fields: &[(usize, usize)],
-        time: Option<(usize, TimeUnit)>,
-        received_at: Timestamp,
-    ) -> Decoded {
-        let repaired;
-        let found = match paths.find(message) {
-            Ok(found) => found,
-            Err(error) => {
-                repaired = json::quote_no_numbers(message);
-                match repaired.as_deref().map(|repaired| paths.find(repaired)) {
-                    Some(Ok(found)) => found,
-                    Some(Err(_)) | None => return Decoded::refused(format!("不是有效的 JSON：{error}")),
-                }
-            }
-        };
-        let at = |slot: usize| found.get(slot).copied().flatten();
-        let mut decoded =
-            Decoded { samples: Vec::with_capacity(fields.len()), problems: vec![], understood: false };
-        let taken = match time.and_then(|(slot, unit)| Some((at(slot)?, unit))) {
-            Some((value, unit)) => judge(&json::raw(value), unit, received_at),
-            None => Taken::Unknown,
-        };
-        for &(index, slot) in fields {
-            let (Some(value), Some(point)) = (at(slot), self.points.get(index)) else { continue };
-            decoded.understood = true;
-            if let Some(read) = point.meaning.read(&json::raw(value)) {
-                decoded.push(index, point, read, taken);
-            }
-        }
-        if !decoded.understood {
-            decoded.problems.push("消息中没有该型号的任何字段".to_owned());
-        }
-        if taken == Taken::Impossible && decoded.problems.len() < PROBLEMS_MAX {
-            decoded.problems.push("设备时间不可信".to_owned());
-        }
-        decoded
-    }
-
     fn decode_text(&self, message: &str, points: &[usize]) -> Decoded {
         let text = message.trim();
         if text.is_empty() {
             return Decoded::refused("消息为空".to_owned());
         }
         let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-        let mut decoded = Decoded { samples: vec![], problems: vec![], understood: false };
+        let mut decoded = Decoded::nothing(points.len());
         for &index in points {
             let Some(point) = self.points.get(index) else { continue };
             let raw = match (text, number) {
@@ -188,13 +157,10 @@ impl Profile {
     /// Decodes one round of register reads. A refused or short block spoils its own points only; a point that no
     /// block covers was not polled this time and has no sample.
     pub fn decode_registers(&self, blocks: &[RegisterBlock], _received_at: Timestamp) -> Decoded {
-        let mut decoded =
-            Decoded { samples: Vec::with_capacity(self.points.len()), problems: vec![], understood: false };
+        let mut decoded = Decoded::nothing(self.points.len());
         for block in blocks {
-            if let Err(trouble) = &block.words
-                && decoded.problems.len() < PROBLEMS_MAX
-            {
-                decoded.problems.push(trouble_text(block, *trouble));
+            if let Err(trouble) = &block.words {
+                decoded.complain(trouble_text(block, *trouble));
             }
         }
         for (index, point) in self.points.iter().enumerate() {

@@ -60,11 +60,12 @@ pub(super) enum Taken {
 
 /// Judges a device's time by the time of reception. While the gateway's own clock cannot be believed (a box without
 /// a clock before its first synchronisation) neither can the judgement: the device's time is left aside.
-pub(super) fn judge(raw: &Raw<'_>, unit: TimeUnit, received_at: Timestamp) -> Taken {
+/// Of several ways to write it, the first that fits the raw value counts.
+pub(super) fn judge(raw: &Raw<'_>, units: &[TimeUnit], received_at: Timestamp) -> Taken {
     if received_at < EARLIEST_BELIEVABLE || *raw == Raw::Null {
         return Taken::Unknown;
     }
-    match unit.read(raw) {
+    match units.iter().find_map(|unit| unit.read(raw)) {
         Some(time) if time < EARLIEST_BELIEVABLE || time > received_at + TOLERANCE => Taken::Impossible,
         Some(time) => Taken::At { time, late: received_at.since(time) > TOLERANCE },
         None => Taken::Impossible,
@@ -153,13 +154,17 @@ mod tests {
 
     #[test]
     fn a_time_from_1970_or_2099_is_impossible_and_an_old_one_is_late() {
-        let at = |secs: f64| judge(&Raw::Number(secs), TimeUnit::Seconds, NOW);
+        let at = |secs: f64| judge(&Raw::Number(secs), &[TimeUnit::Seconds], NOW);
         assert_eq!(at(12.0), Taken::Impossible);
         assert_eq!(at(4_070_908_800.0), Taken::Impossible);
         assert_eq!(at(1_768_444_200.0), Taken::At { time: Timestamp::from_secs(1_768_444_200), late: false });
         assert_eq!(at(1_768_440_000.0), Taken::At { time: Timestamp::from_secs(1_768_440_000), late: true });
-        assert_eq!(judge(&Raw::Flag(true), TimeUnit::Seconds, NOW), Taken::Impossible);
-        assert_eq!(judge(&Raw::Number(12.0), TimeUnit::Seconds, Timestamp::EPOCH), Taken::Unknown);
+        assert_eq!(judge(&Raw::Flag(true), &[TimeUnit::Seconds], NOW), Taken::Impossible);
+        assert_eq!(judge(&Raw::Number(12.0), &[TimeUnit::Seconds], Timestamp::EPOCH), Taken::Unknown);
+        let either = [TimeUnit::Iso8601, TimeUnit::Milliseconds];
+        for raw in [Raw::Text("2026-01-15T02:30:05Z".into()), Raw::Number(1_768_444_205_000.0)] {
+            assert_eq!(judge(&raw, &either, NOW), Taken::At { time: NOW, late: false });
+        }
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! FRAMES → READINGS, examples: what a profile claims, written down and checked. A profile without them is refused;
 //! examples that leave a point, a code or a sentinel unseen are reported.
 
-use super::decode::Decoded;
+use super::bytes::hex;
+use super::decode::{Decoded, TopicPlan};
 use super::device_time::parse_iso8601;
 use super::draft::{Problems, suggest};
 use super::meaning::{Kind, Scale, Sense};
@@ -41,8 +42,8 @@ pub struct Example {
 /// What an example feeds to the decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExampleInput {
-    /// The payload as text.
-    Message(String),
+    /// The payload. A profile writes one of bytes in hexadecimal.
+    Message(Vec<u8>),
     /// The blocks of a register dump.
     Registers(Vec<RegisterBlock>),
 }
@@ -76,6 +77,7 @@ pub(super) struct ExampleFile {
 pub(super) fn build_examples(
     files: &[ExampleFile],
     link: &ProfileLink,
+    plans: &[TopicPlan],
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<Example> {
@@ -85,12 +87,13 @@ pub(super) fn build_examples(
             "add [[example]] with name, input and readings",
         );
     }
-    files.iter().filter_map(|file| build_example(file, link, points, problems)).collect()
+    files.iter().filter_map(|file| build_example(file, link, plans, points, problems)).collect()
 }
 
 fn build_example(
     file: &ExampleFile,
     link: &ProfileLink,
+    plans: &[TopicPlan],
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Option<Example> {
@@ -113,8 +116,16 @@ fn build_example(
     };
     let (received_at, sampled_at) = (time(&file.received_at).unwrap_or(RECEIVED_AT), time(&file.sampled_at));
     let input = match link {
-        ProfileLink::Mqtt { topics } if file.topic < topics.len() => {
-            ExampleInput::Message(file.input.get_ref().clone())
+        ProfileLink::Mqtt { .. } if file.topic < plans.len() => {
+            let text = file.input.get_ref().as_bytes();
+            let bytes = match plans.get(file.topic) {
+                Some(plan) if plan.is_binary() => hex(text),
+                _ => Ok(text.to_owned()),
+            };
+            if let Err(wrong) = &bytes {
+                problems.error(file.input.span(), wrong, "write the bytes in hexadecimal: \"A5 5A 00\"");
+            }
+            ExampleInput::Message(bytes.ok()?)
         }
         ProfileLink::Modbus { address_base, .. } if file.topic == 0 => {
             let tables: BTreeSet<RegisterTable> = points
@@ -189,15 +200,6 @@ fn parse_dump(
     if blocks.is_empty() { Err("the dump is empty".to_owned()) } else { Ok(blocks) }
 }
 
-/// Bytes in hexadecimal, with or without spaces between them.
-fn hex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u32>> =
-        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
-    let (pairs, rest) = digits.as_deref()?.as_chunks::<2>();
-    let byte = |[high, low]: &[u32; 2]| u8::try_from(high << 4 | low).ok();
-    rest.is_empty().then(|| pairs.iter().map(byte).collect())?
-}
-
 fn parse_words(text: &str) -> Option<Result<Vec<u16>, Trouble>> {
     if text == "no_answer" {
         return Some(Err(Trouble::NoAnswer));
@@ -214,12 +216,8 @@ impl Profile {
     /// Decodes one example as the gateway would.
     pub fn decode_example(&self, example: &Example) -> Decoded {
         match &example.input {
-            ExampleInput::Message(text) if self.is_sparkplug() => {
-                let bytes = hex(text).unwrap_or_else(|| text.as_bytes().to_vec());
-                self.decode_message(example.topic, &bytes, example.received_at)
-            }
-            ExampleInput::Message(text) => {
-                self.decode_message(example.topic, text.as_bytes(), example.received_at)
+            ExampleInput::Message(payload) => {
+                self.decode_message(example.topic, payload, example.received_at)
             }
             ExampleInput::Registers(blocks) => self.decode_registers(blocks, example.received_at),
         }

@@ -85,7 +85,7 @@ impl Key {
         Self { text: text.to_owned(), number }
     }
 
-    fn matches(&self, raw: &Raw<'_>) -> bool {
+    pub(super) fn matches(&self, raw: &Raw<'_>) -> bool {
         match raw {
             Raw::Number(number) => {
                 self.number.is_some_and(|own| own == *number || (own.is_nan() && number.is_nan()))

@@ -6,17 +6,22 @@
 //! decides which of them watch a point.
 
 pub mod announcement;
+mod bytes;
 mod catalogue;
 mod decode;
 mod device_time;
 mod draft;
 mod example;
+mod frame;
 mod json;
 mod meaning;
+mod message;
 mod named;
 mod poll;
 mod registers;
 mod schema;
+mod schema_bytes;
+mod schema_mqtt;
 mod schema_point;
 mod schema_register;
 mod senml;

@@ -174,14 +174,14 @@ impl WordOrder {
     }
 }
 
-fn bcd(bits: u64, digits: u32) -> Option<f64> {
+pub(super) fn bcd(bits: u64, digits: u32) -> Option<f64> {
     (0..digits).rev().try_fold(0.0, |number, place| {
         let digit = u8::try_from((bits >> (4 * place)) & 0xF).ok()?;
         (digit <= 9).then(|| number * 10.0 + f64::from(digit))
     })
 }
 
-fn half(bits: u16) -> f64 {
+pub(super) fn half(bits: u16) -> f64 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let exponent = i32::from((bits >> 10) & 0x1F);
     let mantissa = f64::from(bits & 0x3FF);

@@ -1,18 +1,17 @@
 //! FRAMES → READINGS, the profile: the file's shape, and the [`Profile`] that is compiled from it.
 
 use super::decode::TopicPlan;
-use super::device_time::TimeUnit;
-use super::draft::{Problems, TextFile, read, suggest_or_list};
+use super::draft::{Problems, TextFile, read};
 use super::example::{Example, ExampleFile, build_examples};
-use super::json::Paths;
 use super::meaning::Meaning;
-use super::named::Names;
+use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
+use super::schema_bytes::FrameFile;
+use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_mqtt, build_topic_plans};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
-use super::sparkplug::TOPIC_FILTERS;
 use super::topic::TopicPattern;
-use super::vocabulary::{Vocabulary, parse_word};
+use super::vocabulary::Vocabulary;
 use crate::model::{ClassId, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::collections::HashSet;
@@ -90,14 +89,17 @@ pub struct ProfilePoint {
     /// The unit as the profile writes it, before anything is converted.
     pub(super) unit: Option<String>,
     pub(super) source: Source,
+    /// It is only in messages that say so.
+    pub(super) when: Option<When<Where>>,
     pub(super) meaning: Meaning,
 }
 
 /// Where a point's raw value is found.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Source {
-    Json {
-        path: String,
+    /// On one topic, or on all of them.
+    Message {
+        at: Where,
         topic: Option<usize>,
     },
     Text {
@@ -171,6 +173,7 @@ struct ProfileFile {
     device: DeviceFile,
     mqtt: Option<MqttFile>,
     modbus: Option<ModbusFile>,
+    frame: Option<Spanned<FrameFile>>,
     time: Option<Spanned<TimeFile>>,
     #[serde(default)]
     point: Vec<PointFile>,
@@ -189,26 +192,10 @@ struct DeviceFile {
     silent_after_secs: Option<Spanned<u32>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MqttFile {
-    topics: Option<Spanned<Vec<Spanned<String>>>>,
-    payload: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TimeFile {
-    json: Spanned<String>,
-    unit: Spanned<String>,
-}
-
 /// What a point needs to know of the rest of its file.
 pub(super) struct Surroundings<'v> {
     pub(super) vocabulary: &'v Vocabulary,
-    pub(super) topics: Option<usize>,
-    /// Messages of named values: the key of `from` that names one.
-    pub(super) named: Option<&'static str>,
+    pub(super) mqtt: Option<Mqtt>,
     pub(super) modbus: Option<ModbusDefaults>,
 }
 
@@ -242,8 +229,14 @@ fn build(
     if problems.has_errors() {
         return None;
     }
-    let examples = build_examples(&file.example, &link, &points, problems);
-    let topic_plans = build_topic_plans(file, &link, surroundings.named, &points, problems);
+    let topic_plans = match &surroundings.mqtt {
+        Some(mqtt) => build_topic_plans(mqtt, file.time.as_ref(), file.frame.as_ref(), &points, problems),
+        None => {
+            refuse_message_tables(file, problems);
+            Vec::new()
+        }
+    };
+    let examples = build_examples(&file.example, &link, &topic_plans, &points, problems);
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -289,45 +282,13 @@ fn build_link<'v>(
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
-            let payload = mqtt.payload.as_ref().map(|word| {
-                let known = |word: &str| Payload::ALL.into_iter().find(|payload| payload.name() == word);
-                parse_word(word, known, Payload::ALL.map(Payload::name), problems)
-            });
-            let payload = payload.unwrap_or(Some(Payload::Plain))?;
-            let named = payload.named();
-            if payload == Payload::SparkplugB {
-                if let Some(topics) = &mqtt.topics {
-                    problems.error(topics.span(), "Sparkplug B prescribes its topics", "remove `topics`");
-                }
-                let topics: Vec<TopicPattern> =
-                    TOPIC_FILTERS.into_iter().map(TopicPattern::without_address).collect();
-                let surroundings =
-                    Surroundings { vocabulary, topics: Some(topics.len()), named, modbus: None };
-                return Some((ProfileLink::Mqtt { topics }, surroundings));
-            }
-            let Some(written) = &mqtt.topics else {
-                problems.whole_file("[mqtt] has no topics", "add topics = [\"site/{address}/up\"]");
-                return None;
-            };
-            let mut topics = Vec::new();
-            for written in written.get_ref() {
-                match TopicPattern::parse(written.get_ref()) {
-                    Ok(topic) => topics.push(topic),
-                    Err(wrong) => {
-                        problems.error(written.span(), wrong, "write site/{site}/device/{address}/up")
-                    }
-                }
-            }
-            if written.get_ref().is_empty() {
-                problems.error(written.span(), "there is no topic", "add at least one");
-            }
-            let surroundings =
-                Surroundings { vocabulary, topics: Some(written.get_ref().len()), named, modbus: None };
-            Some((ProfileLink::Mqtt { topics }, surroundings))
+            let mqtt = build_mqtt(mqtt, problems)?;
+            let link = ProfileLink::Mqtt { topics: mqtt.topics.clone() };
+            Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }
         (None, Some(modbus)) => {
             let (link, defaults) = build_modbus(modbus, problems);
-            Some((link, Surroundings { vocabulary, topics: None, named: None, modbus: Some(defaults) }))
+            Some((link, Surroundings { vocabulary, mqtt: None, modbus: Some(defaults) }))
         }
         _ => {
             problems.whole_file(
@@ -339,124 +300,11 @@ fn build_link<'v>(
     }
 }
 
-/// How a model's messages are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Payload {
-    /// JSON or plain text, as each point says.
-    Plain,
-    SenMl,
-    SparkplugB,
-}
-
-impl Payload {
-    const ALL: [Self; 3] = [Self::Plain, Self::SenMl, Self::SparkplugB];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "json",
-            Self::SenMl => "senml",
-            Self::SparkplugB => "sparkplug_b",
-        }
-    }
-
-    /// The key of `from` that names one of its values.
-    fn named(self) -> Option<&'static str> {
-        match self {
-            Self::Plain => None,
-            Self::SenMl => Some("senml"),
-            Self::SparkplugB => Some("metric"),
-        }
-    }
-}
-
-/// Messages of named values need no plan for each topic: every topic may bring every name.
-fn named_plans(
-    file: &ProfileFile,
-    named: &'static str,
-    topics: usize,
-    points: &[ProfilePoint],
-    problems: &mut Problems,
-) -> Vec<TopicPlan> {
+fn refuse_message_tables(file: &ProfileFile, problems: &mut Problems) {
     if let Some(time) = &file.time {
-        problems.error(time.span(), "its values carry their own times", "remove [time]");
+        problems.error(time.span(), "registers carry no device time", "remove [time]");
     }
-    let mut names = Names::default();
-    for (place, point) in points.iter().enumerate() {
-        if let Source::Named { name } = &point.source {
-            names.entry(name.as_str().into()).or_default().push(place);
-        }
+    if let Some(frame) = &file.frame {
+        problems.error(frame.span(), "registers come in no frame of their own", "remove [frame]");
     }
-    let plan = if named == "senml" { TopicPlan::SenMl(names) } else { TopicPlan::Sparkplug(names) };
-    vec![plan; topics]
-}
-
-fn build_topic_plans(
-    file: &ProfileFile,
-    link: &ProfileLink,
-    named: Option<&'static str>,
-    points: &[ProfilePoint],
-    problems: &mut Problems,
-) -> Vec<TopicPlan> {
-    let ProfileLink::Mqtt { topics } = link else {
-        if let Some(time) = &file.time {
-            problems.error(time.span(), "registers carry no device time", "remove [time]");
-        }
-        return Vec::new();
-    };
-    if let Some(named) = named {
-        return named_plans(file, named, topics.len(), points, problems);
-    }
-    let time = file.time.as_ref().and_then(|time| build_time(time.get_ref(), problems));
-    let mut plans = Vec::new();
-    for (kind, topic) in topics.iter().enumerate() {
-        let texts: Vec<usize> =
-            (0..points.len()).filter(|&point| points[point].source == Source::Text { topic: kind }).collect();
-        let mut paths = Paths::default();
-        let mut fields = Vec::new();
-        for (place, point) in points.iter().enumerate() {
-            let Source::Json { path, topic } = &point.source else { continue };
-            if topic.is_some_and(|topic| topic != kind) {
-                continue;
-            }
-            match paths.add(path) {
-                Ok(slot) => fields.push((place, slot)),
-                Err(wrong) => {
-                    problems.whole_file(format!("point {:?}: {wrong}", point.name), "mend the path")
-                }
-            }
-        }
-        let time = time.as_ref().and_then(|(path, unit)| Some((paths.add(path).ok()?, *unit)));
-        match (texts.is_empty(), fields.is_empty()) {
-            (true, true) => problems.whole_file(
-                format!("no point reads the topic {:?}", topic.as_str()),
-                "remove the topic or add a point",
-            ),
-            (false, false) => problems.whole_file(
-                format!("the topic {:?} is read both as JSON and as plain text", topic.as_str()),
-                "give the JSON points a `topic`",
-            ),
-            _ => {}
-        }
-        plans.push(if texts.is_empty() {
-            TopicPlan::Json { paths, fields, time }
-        } else {
-            TopicPlan::Text(texts)
-        });
-    }
-    plans
-}
-
-fn build_time(time: &TimeFile, problems: &mut Problems) -> Option<(String, TimeUnit)> {
-    if let Err(wrong) = Paths::default().add(time.json.get_ref()) {
-        problems.error(time.json.span(), wrong, "write a path such as object.ts");
-    }
-    let unit = TimeUnit::parse(time.unit.get_ref());
-    if unit.is_none() {
-        problems.error(
-            time.unit.span(),
-            format!("time unit {:?} is unknown", time.unit.get_ref()),
-            suggest_or_list(time.unit.get_ref(), TimeUnit::ALL.map(TimeUnit::name)),
-        );
-    }
-    Some((time.json.get_ref().clone(), unit?))
 }

@@ -1,10 +1,12 @@
 //! FRAMES → READINGS, the profile's points: from `[[point]]` to where a value is found and what it means.
 
 use super::draft::{Problems, TextFile, suggest, suggest_or_list};
-use super::json::Paths;
 use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
+use super::message::{When, Where};
 use super::schema::{ProfilePoint, Source, Surroundings};
-use super::schema_register::build_register;
+use super::schema_bytes::{ByteFile, WhenFile, build_when};
+use super::schema_mqtt::Mqtt;
+use super::schema_register::{BitsFile, build_register};
 use super::vocabulary::{PointClass, parse_word};
 use crate::model::{Code, DeviceId, Flaw, Quantity};
 use serde::Deserialize;
@@ -19,6 +21,7 @@ pub(super) struct PointFile {
     label: Option<TextFile>,
     unit: Option<Spanned<String>>,
     from: Spanned<FromFile>,
+    when: Option<Spanned<WhenFile>>,
     scale: Option<Spanned<f64>>,
     offset: Option<Spanned<f64>>,
     #[serde(default)]
@@ -39,6 +42,7 @@ pub(super) struct FromFile {
     pub(super) topic: Option<usize>,
     #[serde(default)]
     pub(super) text: bool,
+    pub(super) byte: Option<Spanned<i64>>,
     pub(super) table: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<u32>>,
     #[serde(rename = "type")]
@@ -81,6 +85,7 @@ pub(super) fn build_point(
         problems.error(file.name.span(), error.to_string(), "use lower-case letters, digits, - and _");
     }
     let source = build_source(&file.from, around, problems);
+    let when = file.when.as_ref().and_then(|when| build_point_when(when, file, around, problems));
     let Some(class) = around.vocabulary.class(file.class.get_ref()) else {
         let ids = around.vocabulary.classes().map(|class| class.id.as_str());
         let mut help = suggest(file.class.get_ref(), ids);
@@ -101,6 +106,7 @@ pub(super) fn build_point(
         single_example: file.single_example.clone(),
         unit: file.unit.as_ref().map(|unit| unit.get_ref().clone()),
         source: source?,
+        when,
         meaning: Meaning { kind, sentinels },
     })
 }
@@ -249,77 +255,122 @@ fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -
     Some((Kind::Number { scale: own.then(to_canonical), range }, range))
 }
 
+fn build_point_when(
+    when: &Spanned<WhenFile>,
+    file: &PointFile,
+    around: &Surroundings<'_>,
+    problems: &mut Problems,
+) -> Option<When<Where>> {
+    match &around.mqtt {
+        Some(mqtt) if !file.from.get_ref().text => build_when(when, mqtt.made_of, problems),
+        _ => {
+            problems.error(when.span(), "`when` goes with the fields of a message", "remove `when`");
+            None
+        }
+    }
+}
+
 fn build_source(
     from: &Spanned<FromFile>,
     around: &Surroundings<'_>,
     problems: &mut Problems,
 ) -> Option<Source> {
     let file = from.get_ref();
-    let has_register_keys = file.table.is_some()
-        || file.address.is_some()
-        || file.kind.is_some()
-        || file.order.is_some()
-        || file.bits.is_some()
-        || file.bit.is_some()
-        || file.mask.is_some()
-        || file.every_secs.is_some();
-    let has_message_keys = file.json.is_some() || file.text || file.topic.is_some();
-    let names = [("senml", &file.senml), ("metric", &file.metric)];
-    if let Some(key) = around.named {
-        let name = names.into_iter().find(|(known, _)| *known == key).and_then(|(_, name)| name.clone());
-        let others = names.into_iter().any(|(known, name)| known != key && name.is_some());
-        let name = name.filter(|name| !name.is_empty() && !others && !has_register_keys && !has_message_keys);
-        if name.is_none() {
-            problems.error(
-                from.span(),
-                format!("with this `payload` a point is found by its name, `{key}`"),
-                format!("write from = {{ {key} = \"…\" }}"),
-            );
-        }
-        return name.map(|name| Source::Named { name });
-    }
-    if let Some((key, _)) = names.into_iter().find(|(_, name)| name.is_some()) {
-        let payload = if key == "senml" { "senml" } else { "sparkplug_b" };
-        problems.error(
-            from.span(),
-            format!("`{key}` belongs to [mqtt] payload = {payload:?}"),
-            "say it there, or find the point otherwise",
-        );
-        return None;
-    }
     if let Some(defaults) = around.modbus {
-        if has_message_keys {
+        let names = file.senml.is_some() || file.metric.is_some();
+        if names || file.json.is_some() || file.text || file.topic.is_some() || file.byte.is_some() {
             problems.error(
                 from.span(),
-                "`json`, `text` and `topic` belong to [mqtt]",
+                "`json`, `byte`, `text` and `topic` belong to [mqtt]",
                 "say table and address",
             );
             return None;
         }
         return build_register(from, defaults, problems).map(Source::Register);
     }
-    if has_register_keys || (file.json.is_some() == file.text) {
+    let mqtt = around.mqtt.as_ref()?;
+    if mqtt.payload.named().is_some() || file.senml.is_some() || file.metric.is_some() {
+        return build_named(from, mqtt.payload.named(), problems);
+    }
+    let ways = [file.json.is_some(), file.text, file.byte.is_some()];
+    let has_number_keys = file.kind.is_some()
+        || file.order.is_some()
+        || file.bits.is_some()
+        || file.bit.is_some()
+        || file.mask.is_some();
+    let has_register_keys = file.table.is_some() || file.address.is_some() || file.every_secs.is_some();
+    let one_way = ways.iter().filter(|way| **way).count() == 1;
+    if has_register_keys || !one_way || (has_number_keys && file.byte.is_none()) {
         problems.error(
             from.span(),
-            "a message's point is found by `json` or is plain `text`",
-            "say one of the two",
+            "a message's point is found by `json` or is plain `text`, or lies at a `byte`",
+            "say one of them; type, order, bit, bits and mask go with byte",
         );
         return None;
     }
-    let topics = around.topics.unwrap_or(0);
-    if file.topic.is_some_and(|topic| topic >= topics) {
+    if file.topic.is_some_and(|topic| topic >= mqtt.topics.len()) {
         problems.error(from.span(), "`topic` is the place in `topics`, from 0", "use a smaller number");
         return None;
     }
-    if let Some(path) = &file.json {
-        if let Err(wrong) = Paths::default().add(path) {
-            problems.error(from.span(), wrong, "write a path such as object.list[0].smoke");
-        }
-        return Some(Source::Json { path: path.clone(), topic: file.topic });
+    if file.text {
+        return build_text(from, mqtt, problems);
     }
-    match file.topic {
+    let at = match (&file.json, &file.byte) {
+        (Some(path), _) => mqtt.made_of.check_path(path, from.span(), problems)?,
+        (None, byte) => {
+            let field = ByteFile {
+                span: from.span(),
+                byte: byte.as_ref()?,
+                kind: file.kind.as_ref(),
+                order: file.order.as_ref(),
+                bits: BitsFile::of(from),
+            };
+            mqtt.made_of.check_bytes(&field, problems)?
+        }
+    };
+    Some(Source::Message { at, topic: file.topic })
+}
+
+/// `key` is the one that this profile's messages have; `None`: their values have no names.
+fn build_named(
+    from: &Spanned<FromFile>,
+    key: Option<&'static str>,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let file = from.get_ref();
+    let Some(key) = key else {
+        let help = "say payload = \"senml\" or \"sparkplug_b\" in [mqtt], or find the point otherwise";
+        problems.error(from.span(), "these messages have no names", help);
+        return None;
+    };
+    let (own, other) = if key == "senml" { (&file.senml, &file.metric) } else { (&file.metric, &file.senml) };
+    let more = other.is_some()
+        || file.json.is_some()
+        || file.text
+        || file.topic.is_some()
+        || file.byte.is_some()
+        || file.table.is_some()
+        || file.address.is_some()
+        || file.kind.is_some()
+        || file.bit.is_some()
+        || file.bits.is_some()
+        || file.mask.is_some()
+        || file.every_secs.is_some();
+    let name = own.clone().filter(|name| !name.is_empty() && !more);
+    if name.is_none() {
+        problems.error(
+            from.span(),
+            format!("with this `payload` a point is found by its name, `{key}`"),
+            format!("write from = {{ {key} = \"…\" }}"),
+        );
+    }
+    name.map(|name| Source::Named { name })
+}
+
+fn build_text(from: &Spanned<FromFile>, mqtt: &Mqtt, problems: &mut Problems) -> Option<Source> {
+    match from.get_ref().topic {
         Some(topic) => Some(Source::Text { topic }),
-        None if topics == 1 => Some(Source::Text { topic: 0 }),
+        None if mqtt.topics.len() == 1 => Some(Source::Text { topic: 0 }),
         None => {
             problems.error(from.span(), "plain text comes on one topic", "add topic = 0, 1, …");
             None

@@ -8,6 +8,7 @@ use super::schema_point::FromFile;
 use super::vocabulary::parse_word;
 use crate::model::{RegisterTable, Span};
 use serde::Deserialize;
+use std::ops::Range;
 use toml::Spanned;
 
 #[derive(Deserialize)]
@@ -121,7 +122,8 @@ pub(super) fn build_register(
     if usize::from(wire) + usize::from(kind.words()) > usize::from(u16::MAX) + 1 {
         problems.error(address.span(), "the value reaches beyond register 65535", "check the address");
     }
-    let bits = build_bits(from, kind, is_bit_table, problems)?;
+    let width = 16 * usize::from(kind.words());
+    let bits = build_bits(&BitsFile::of(from), width, kind.has_bits() && !is_bit_table, problems)?;
     let every = match &file.every_secs {
         Some(written) => every(written, problems)?,
         None => defaults.every,
@@ -153,15 +155,30 @@ fn build_order(
 }
 
 /// `bit = 5`, `bits = "0..3"` (both ends included, bit 0 is the lowest) or `mask = 0x00F0`. All end at bit 0.
-fn build_bits(
-    from: &Spanned<FromFile>,
-    kind: WordType,
-    is_bit_table: bool,
+pub(super) struct BitsFile<'f> {
+    pub(super) span: Range<usize>,
+    pub(super) bit: Option<&'f Spanned<u32>>,
+    pub(super) bits: Option<&'f Spanned<String>>,
+    pub(super) mask: Option<&'f Spanned<u64>>,
+}
+
+impl<'f> BitsFile<'f> {
+    pub(super) fn of(from: &'f Spanned<FromFile>) -> Self {
+        let file = from.get_ref();
+        Self { span: from.span(), bit: file.bit.as_ref(), bits: file.bits.as_ref(), mask: file.mask.as_ref() }
+    }
+}
+
+/// Shift and mask; `width` is the number's, in bits.
+#[expect(clippy::option_option, reason = "outside: whether it is right; inside: whether bits are picked")]
+pub(super) fn build_bits(
+    file: &BitsFile<'_>,
+    width: usize,
+    has_bits: bool,
     problems: &mut Problems,
 ) -> Option<Option<(u32, u64)>> {
-    let file = from.get_ref();
-    let width = u32::from(kind.words()) * 16;
-    let (span, first, last) = match (&file.bit, &file.bits, &file.mask) {
+    let width = u32::try_from(width).unwrap_or(64);
+    let (span, first, last) = match (file.bit, file.bits, file.mask) {
         (None, None, None) => return Some(None),
         (Some(bit), None, None) => (bit.span(), *bit.get_ref(), *bit.get_ref()),
         (None, Some(bits), None) => {
@@ -181,26 +198,22 @@ fn build_bits(
                 problems.error(mask.span(), "the mask picks no bit", "write mask = 0x00F0");
                 return None;
             }
-            if !kind.has_bits() || is_bit_table || bits.leading_zeros() < 64 - width {
-                problems.error(
-                    mask.span(),
-                    "the mask does not fit the type",
-                    "masks go with u16, u32 and u64",
-                );
+            if !has_bits || bits.leading_zeros() < 64 - width {
+                problems.error(mask.span(), "the mask does not fit the type", "masks go with unsigned types");
                 return None;
             }
             return Some(Some((bits.trailing_zeros(), bits >> bits.trailing_zeros())));
         }
         _ => {
-            problems.error(from.span(), "only one of bit, bits and mask", "remove the others");
+            problems.error(file.span.clone(), "only one of bit, bits and mask", "remove the others");
             return None;
         }
     };
-    if !kind.has_bits() || is_bit_table || first > last || last >= width {
+    if !has_bits || first > last || last >= width {
         problems.error(
             span,
             "the bits do not fit the type",
-            "bits go with u16, u32 and u64; bit 0 is the lowest",
+            "bits go with unsigned types; bit 0 is the lowest",
         );
         return None;
     }

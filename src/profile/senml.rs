@@ -156,7 +156,7 @@ fn taken(seconds: f64, received_at: Timestamp) -> Taken {
         return Taken::Unknown;
     }
     if seconds >= ABSOLUTE_FROM_SECS {
-        return judge(&Raw::Number(seconds), TimeUnit::Seconds, received_at);
+        return judge(&Raw::Number(seconds), &[TimeUnit::Seconds], received_at);
     }
     #[expect(
         clippy::cast_possible_truncation,
@@ -164,7 +164,7 @@ fn taken(seconds: f64, received_at: Timestamp) -> Taken {
     )]
     let time = received_at + Span::from_millis((seconds * 1000.0) as i64);
     #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are far below 2^53")]
-    judge(&Raw::Number(time.as_millis() as f64), TimeUnit::Milliseconds, received_at)
+    judge(&Raw::Number(time.as_millis() as f64), &[TimeUnit::Milliseconds], received_at)
 }
 
 #[cfg(test)]

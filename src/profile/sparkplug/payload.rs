@@ -308,7 +308,7 @@ pub(super) fn flatten<'m>(
     let metric = named.metric;
     let taken = match metric.timestamp.or(sent_at) {
         #[expect(clippy::cast_precision_loss, reason = "a time beyond 2^53 ms is not believed anyway")]
-        Some(millis) => judge(&Raw::Number(millis as f64), TimeUnit::Milliseconds, received_at),
+        Some(millis) => judge(&Raw::Number(millis as f64), &[TimeUnit::Milliseconds], received_at),
         None => Taken::Unknown,
     };
     let stale = metric.quality == Some(QUALITY_STALE);

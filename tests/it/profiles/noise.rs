@@ -7,18 +7,17 @@ use proptest::prelude::*;
 
 /// One of the shipped profiles' own messages, damaged; or noise.
 fn payloads() -> impl Strategy<Value = Vec<u8>> {
-    let real: Vec<String> = CATALOGUE
+    let real: Vec<Vec<u8>> = CATALOGUE
         .profiles
         .values()
         .flat_map(|profile| &profile.examples)
         .filter_map(|example| match &example.input {
-            ExampleInput::Message(text) => Some(text.clone()),
+            ExampleInput::Message(payload) => Some(payload.clone()),
             ExampleInput::Registers(_) => None,
         })
         .collect();
     let damaged = (proptest::sample::select(real), any::<usize>(), any::<u8>(), any::<bool>()).prop_map(
-        |(text, place, byte, cut)| {
-            let mut bytes = text.into_bytes();
+        |(mut bytes, place, byte, cut)| {
             let place = place % (bytes.len() + 1);
             if cut {
                 bytes.truncate(place);

@@ -1,0 +1,281 @@
+//! FRAMES → READINGS, the profile's bytes: from `from = { byte, … }`, `when` and `[frame]` to places, conditions, checks.
+
+use super::bytes::{ByteField, ByteOrder, ByteType, hex};
+use super::draft::Problems;
+use super::frame::{Checksum, ChecksumKind, Frame, Length};
+use super::json::Paths;
+use super::meaning::Key;
+use super::message::{When, Where};
+use super::schema_register::{BitsFile, build_bits};
+use super::vocabulary::parse_word;
+use serde::Deserialize;
+use std::ops::Range;
+use toml::Spanned;
+
+/// The farthest place in a message: real ones have hundreds of bytes, MEOKON's longest 1239.
+const BYTE_MAX: i64 = 65_535;
+
+/// The most bytes of a fixed start or end, and of the values that `is` lists.
+const LISTED_MAX: usize = 64;
+
+/// A number in the bytes, wherever a profile speaks of one.
+pub(super) struct ByteFile<'f> {
+    pub(super) span: Range<usize>,
+    pub(super) byte: &'f Spanned<i64>,
+    pub(super) kind: Option<&'f Spanned<String>>,
+    pub(super) order: Option<&'f Spanned<String>>,
+    pub(super) bits: BitsFile<'f>,
+}
+
+pub(super) fn build_byte_field(
+    file: &ByteFile<'_>,
+    usual_order: Option<ByteOrder>,
+    problems: &mut Problems,
+) -> Option<ByteField> {
+    let at = build_place(file.byte, problems)?;
+    let kind = match file.kind {
+        Some(written) => parse_word(written, ByteType::parse, ByteType::ALL.map(ByteType::name), problems)?,
+        None => ByteType::U8,
+    };
+    let order = build_order(file.order, usual_order, kind.width(), &file.span, problems)?;
+    let bits = build_bits(&file.bits, 8 * kind.width(), kind.has_bits(), problems)?;
+    Some(ByteField { at, kind, order, bits })
+}
+
+fn build_place(written: &Spanned<i64>, problems: &mut Problems) -> Option<isize> {
+    let byte = *written.get_ref();
+    let place = isize::try_from(byte).ok().filter(|_| (-BYTE_MAX..=BYTE_MAX).contains(&byte));
+    if place.is_none() {
+        problems.error(
+            written.span(),
+            format!("byte {byte} is outside every message"),
+            "count from 0, or from the end: -1 is the last byte",
+        );
+    }
+    place
+}
+
+fn build_order(
+    written: Option<&Spanned<String>>,
+    usual: Option<ByteOrder>,
+    width: usize,
+    span: &Range<usize>,
+    problems: &mut Problems,
+) -> Option<ByteOrder> {
+    if let Some(written) = written {
+        return parse_word(written, ByteOrder::parse, ByteOrder::NAMES, problems);
+    }
+    if usual.is_none() && width > 1 {
+        problems.error(
+            span.clone(),
+            "a value of several bytes needs its order",
+            "add byte_order = \"AB\" (high byte first) or \"BA\" to [mqtt], or order = … here",
+        );
+        return None;
+    }
+    Some(usual.unwrap_or(ByteOrder::Big))
+}
+
+/// `when = { byte = 2, is = 0x01 }`, `when = { json = "fPort", is = [2, 3] }`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WhenFile {
+    pub(super) json: Option<Spanned<String>>,
+    pub(super) byte: Option<Spanned<i64>>,
+    #[serde(rename = "type")]
+    kind: Option<Spanned<String>>,
+    order: Option<Spanned<String>>,
+    bits: Option<Spanned<String>>,
+    bit: Option<Spanned<u32>>,
+    mask: Option<Spanned<u64>>,
+    is: Spanned<toml::Value>,
+}
+
+/// What messages of this profile are made of.
+#[derive(Clone, Copy)]
+pub(super) struct MadeOf {
+    pub(super) json: bool,
+    pub(super) bytes: bool,
+    pub(super) order: Option<ByteOrder>,
+}
+
+impl MadeOf {
+    /// A path may be read here.
+    pub(super) fn check_path(self, path: &str, span: Range<usize>, problems: &mut Problems) -> Option<Where> {
+        if !self.json {
+            problems.error(span, "this payload is no JSON", "say byte = …, or change [mqtt] payload");
+            return None;
+        }
+        if let Err(wrong) = Paths::default().add(path) {
+            problems.error(span, wrong, "write a path such as object.list[0].smoke");
+            return None;
+        }
+        Some(Where::Json(path.to_owned()))
+    }
+
+    /// A place in the bytes may be read here.
+    pub(super) fn check_bytes(self, file: &ByteFile<'_>, problems: &mut Problems) -> Option<Where> {
+        if !self.bytes {
+            problems.error(
+                file.span.clone(),
+                "this payload has no bytes",
+                "say in [mqtt] payload = \"hex\", \"base64\" or \"binary\", or { json = \"data\", encoding = \"base64\" }",
+            );
+            return None;
+        }
+        build_byte_field(file, self.order, problems).map(Where::Bytes)
+    }
+}
+
+pub(super) fn build_when(
+    written: &Spanned<WhenFile>,
+    made_of: MadeOf,
+    problems: &mut Problems,
+) -> Option<When<Where>> {
+    let file = written.get_ref();
+    let place = match (&file.json, &file.byte) {
+        (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems)?,
+        (None, Some(byte)) => {
+            let field = ByteFile {
+                span: written.span(),
+                byte,
+                kind: file.kind.as_ref(),
+                order: file.order.as_ref(),
+                bits: BitsFile {
+                    span: written.span(),
+                    bit: file.bit.as_ref(),
+                    bits: file.bits.as_ref(),
+                    mask: file.mask.as_ref(),
+                },
+            };
+            made_of.check_bytes(&field, problems)?
+        }
+        _ => {
+            problems.error(written.span(), "a condition looks at `json` or at `byte`", "say one of the two");
+            return None;
+        }
+    };
+    Some(When { place, is: build_keys(&file.is, problems)? })
+}
+
+/// One value or a list of them.
+fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<Key>> {
+    let one = |value: &toml::Value| match value {
+        toml::Value::String(text) => Some(Key::new(text)),
+        toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
+            Some(Key::new(&value.to_string()))
+        }
+        _ => None,
+    };
+    let keys: Option<Vec<Key>> = match written.get_ref() {
+        toml::Value::Array(values) => values.iter().map(one).collect(),
+        value => one(value).map(|key| vec![key]),
+    };
+    let keys = keys.filter(|keys| (1..=LISTED_MAX).contains(&keys.len()));
+    if keys.is_none() {
+        problems.error(
+            written.span(),
+            "`is` is one value, or a list of values",
+            "write a number, text or true/false, or [1, 2]",
+        );
+    }
+    keys
+}
+
+/// `[frame]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FrameFile {
+    starts_with: Option<Spanned<String>>,
+    ends_with: Option<Spanned<String>>,
+    length: Option<Spanned<LengthFile>>,
+    checksum: Option<Spanned<ChecksumFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LengthFile {
+    byte: Spanned<i64>,
+    #[serde(rename = "type")]
+    kind: Option<Spanned<String>>,
+    order: Option<Spanned<String>>,
+    #[serde(default)]
+    plus: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChecksumFile {
+    kind: Spanned<String>,
+    byte: Spanned<i64>,
+    first: Option<Spanned<i64>>,
+    order: Option<Spanned<String>>,
+}
+
+pub(super) fn build_frame(
+    written: Option<&Spanned<FrameFile>>,
+    made_of: MadeOf,
+    problems: &mut Problems,
+) -> Frame {
+    let Some(written) = written else { return Frame::default() };
+    if !made_of.bytes {
+        problems.error(
+            written.span(),
+            "this payload has no bytes to check",
+            "remove [frame], or say payload = …",
+        );
+        return Frame::default();
+    }
+    let file = written.get_ref();
+    Frame {
+        starts_with: build_fixed(file.starts_with.as_ref(), problems),
+        ends_with: build_fixed(file.ends_with.as_ref(), problems),
+        length: file.length.as_ref().and_then(|length| build_length(length, made_of.order, problems)),
+        checksum: file.checksum.as_ref().and_then(|sum| build_checksum(sum, made_of.order, problems)),
+    }
+}
+
+fn build_fixed(written: Option<&Spanned<String>>, problems: &mut Problems) -> Vec<u8> {
+    let Some(written) = written else { return Vec::new() };
+    match hex(written.get_ref().as_bytes()) {
+        Ok(bytes) if (1..=LISTED_MAX).contains(&bytes.len()) => bytes,
+        _ => {
+            problems.error(written.span(), "this is no row of bytes", "write hexadecimal: \"A55A\"");
+            Vec::new()
+        }
+    }
+}
+
+fn build_length(
+    written: &Spanned<LengthFile>,
+    usual: Option<ByteOrder>,
+    problems: &mut Problems,
+) -> Option<Length> {
+    let file = written.get_ref();
+    let field = ByteFile {
+        span: written.span(),
+        byte: &file.byte,
+        kind: file.kind.as_ref(),
+        order: file.order.as_ref(),
+        bits: BitsFile { span: written.span(), bit: None, bits: None, mask: None },
+    };
+    let field = build_byte_field(&field, usual, problems)?;
+    if !field.kind.has_bits() {
+        problems.error(written.span(), "a length is an unsigned number", "type = \"u8\", \"u16\" …");
+    }
+    Some(Length { field, plus: file.plus })
+}
+
+fn build_checksum(
+    written: &Spanned<ChecksumFile>,
+    usual: Option<ByteOrder>,
+    problems: &mut Problems,
+) -> Option<Checksum> {
+    let file = written.get_ref();
+    let names = ChecksumKind::ALL.map(ChecksumKind::name);
+    let kind = parse_word(&file.kind, ChecksumKind::parse, names, problems)?;
+    let at = build_place(&file.byte, problems)?;
+    let first = file.first.as_ref().map_or(Some(0), |first| build_place(first, problems))?;
+    let order = build_order(file.order.as_ref(), usual, kind.width(), &written.span(), problems)?;
+    Some(Checksum { kind, first, at, order })
+}

@@ -1,0 +1,329 @@
+//! FRAMES → READINGS, the profile's messages: from `[mqtt]`, `[time]` and `[frame]` to what is looked for on each topic.
+
+use super::bytes::{ByteOrder, Encoding};
+use super::decode::TopicPlan;
+use super::device_time::TimeUnit;
+use super::draft::{Problems, suggest_or_list};
+use super::frame::Frame;
+use super::json::Paths;
+use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
+use super::named::Names;
+use super::schema::{ProfilePoint, Source};
+use super::schema_bytes::{ByteFile, FrameFile, MadeOf, build_frame};
+use super::schema_register::BitsFile;
+use super::sparkplug::TOPIC_FILTERS;
+use super::topic::TopicPattern;
+use super::vocabulary::parse_word;
+use serde::Deserialize;
+use toml::Spanned;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MqttFile {
+    topics: Option<Spanned<Vec<Spanned<String>>>>,
+    payload: Option<Spanned<toml::Value>>,
+    byte_order: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimeFile {
+    json: Option<Spanned<String>>,
+    byte: Option<Spanned<i64>>,
+    #[serde(rename = "type")]
+    kind: Option<Spanned<String>>,
+    order: Option<Spanned<String>>,
+    unit: Spanned<toml::Value>,
+}
+
+/// `[mqtt] payload`: how a message is written.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Payload {
+    /// `"json"`, and by default. Points with `text = true` may have topics of their own.
+    Json,
+    /// `"text"`: each message is one value.
+    Text,
+    /// `"hex"`, `"base64"`, `"binary"`: each message is a row of bytes.
+    Bytes(Encoding),
+    /// `{ json = "data", encoding = "base64" }`: JSON around a row of bytes.
+    Inside { path: String, encoding: Encoding },
+    /// `"senml"`: records with names.
+    SenMl,
+    /// `"sparkplug_b"`: metrics with names, on topics of its own.
+    SparkplugB,
+}
+
+impl Payload {
+    const NAMES: [&'static str; 7] = ["json", "text", "hex", "base64", "binary", "senml", "sparkplug_b"];
+
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "json" => Some(Self::Json),
+            "text" => Some(Self::Text),
+            "senml" => Some(Self::SenMl),
+            "sparkplug_b" => Some(Self::SparkplugB),
+            _ => Encoding::parse(name).map(Self::Bytes),
+        }
+    }
+
+    /// The key of `from` that names one of its values, where they have names.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        match self {
+            Self::SenMl => Some("senml"),
+            Self::SparkplugB => Some("metric"),
+            Self::Json | Self::Text | Self::Bytes(_) | Self::Inside { .. } => None,
+        }
+    }
+}
+
+/// What `[mqtt]` says, for the points and for the topics' plans.
+pub(super) struct Mqtt {
+    pub(super) topics: Vec<TopicPattern>,
+    pub(super) payload: Payload,
+    pub(super) made_of: MadeOf,
+}
+
+pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Option<Mqtt> {
+    let payload = file.payload.as_ref().and_then(|written| build_payload(written, problems));
+    let payload = payload.unwrap_or(Payload::Json);
+    let mut topics = Vec::new();
+    match &file.topics {
+        Some(written) if payload == Payload::SparkplugB => {
+            problems.error(written.span(), "Sparkplug B prescribes its topics", "remove `topics`");
+        }
+        None if payload == Payload::SparkplugB => {
+            topics.extend(TOPIC_FILTERS.into_iter().map(TopicPattern::without_address));
+        }
+        None => {
+            problems.whole_file("[mqtt] has no topics", "add topics = [\"site/{address}/up\"]");
+            return None;
+        }
+        Some(written) if written.get_ref().is_empty() => {
+            problems.error(written.span(), "there is no topic", "add at least one");
+        }
+        Some(written) => {
+            for written in written.get_ref() {
+                match TopicPattern::parse(written.get_ref()) {
+                    Ok(topic) => topics.push(topic),
+                    Err(wrong) => {
+                        problems.error(written.span(), wrong, "write site/{site}/device/{address}/up");
+                    }
+                }
+            }
+        }
+    }
+    let order = file
+        .byte_order
+        .as_ref()
+        .and_then(|written| parse_word(written, ByteOrder::parse, ByteOrder::NAMES, problems));
+    let made_of = MadeOf {
+        json: matches!(payload, Payload::Json | Payload::Inside { .. }),
+        bytes: matches!(payload, Payload::Bytes(_) | Payload::Inside { .. }),
+        order,
+    };
+    Some(Mqtt { topics, payload, made_of })
+}
+
+fn build_payload(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Payload> {
+    match written.get_ref() {
+        toml::Value::String(name) => {
+            let payload = Payload::parse(name);
+            if payload.is_none() {
+                let help = suggest_or_list(name, Payload::NAMES);
+                problems.error(written.span(), format!("the payload {name:?} is unknown"), help);
+            }
+            payload
+        }
+        toml::Value::Table(table) => {
+            let text = |key: &str| table.get(key).and_then(toml::Value::as_str);
+            // Binary bytes are no text and so never inside JSON.
+            let encoding = text("encoding").and_then(Encoding::parse).filter(|e| *e != Encoding::Binary);
+            let (Some(path), Some(encoding), 2) = (text("json"), encoding, table.len()) else {
+                problems.error(
+                    written.span(),
+                    "bytes inside JSON need their path and how they are written",
+                    "write { json = \"data\", encoding = \"base64\" } or \"hex\"",
+                );
+                return None;
+            };
+            if let Err(wrong) = Paths::default().add(path) {
+                problems.error(written.span(), wrong, "write a path such as uplink_message.frm_payload");
+            }
+            Some(Payload::Inside { path: path.to_owned(), encoding })
+        }
+        _ => {
+            problems.error(
+                written.span(),
+                "the payload is a word, or a table with json and encoding",
+                format!("use one of: {}", Payload::NAMES.join(", ")),
+            );
+            None
+        }
+    }
+}
+
+/// What each topic is read by.
+pub(super) fn build_topic_plans(
+    mqtt: &Mqtt,
+    time: Option<&Spanned<TimeFile>>,
+    frame: Option<&Spanned<FrameFile>>,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    if mqtt.payload.named().is_some() {
+        return named_plans(mqtt, time, frame, points, problems);
+    }
+    let time = time.and_then(|time| build_time(time, mqtt.made_of, problems));
+    let frame = build_frame(frame, mqtt.made_of, problems);
+    let common = Common { mqtt, time: time.as_ref(), frame: &frame, points };
+    mqtt.topics.iter().enumerate().map(|(kind, topic)| common.plan(kind, topic, problems)).collect()
+}
+
+/// Messages of named values need no plan for each topic: every topic may bring every name.
+fn named_plans(
+    mqtt: &Mqtt,
+    time: Option<&Spanned<TimeFile>>,
+    frame: Option<&Spanned<FrameFile>>,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    if let Some(time) = time {
+        problems.error(time.span(), "its values carry their own times", "remove [time]");
+    }
+    if let Some(frame) = frame {
+        problems.error(frame.span(), "its messages come in no frame of their own", "remove [frame]");
+    }
+    let mut names = Names::default();
+    for (place, point) in points.iter().enumerate() {
+        if let Source::Named { name } = &point.source {
+            names.entry(name.as_str().into()).or_default().push(place);
+        }
+    }
+    let plan =
+        if mqtt.payload == Payload::SenMl { TopicPlan::SenMl(names) } else { TopicPlan::Sparkplug(names) };
+    vec![plan; mqtt.topics.len()]
+}
+
+/// What all topics share.
+struct Common<'a> {
+    mqtt: &'a Mqtt,
+    time: Option<&'a (Where, Vec<TimeUnit>)>,
+    frame: &'a Frame,
+    points: &'a [ProfilePoint],
+}
+
+impl Common<'_> {
+    fn plan(&self, kind: usize, topic: &TopicPattern, problems: &mut Problems) -> TopicPlan {
+        let of_kind = |point: &usize| match self.points.get(*point).map(|point| &point.source) {
+            Some(Source::Text { topic }) => *topic == kind,
+            _ => false,
+        };
+        let texts: Vec<usize> = (0..self.points.len()).filter(of_kind).collect();
+        let fields = self.fields(kind, problems);
+        match (texts.is_empty(), fields.lookups.is_empty()) {
+            (true, true) => problems.whole_file(
+                format!("no point reads the topic {:?}", topic.as_str()),
+                "remove the topic or add a point",
+            ),
+            (false, false) => problems.whole_file(
+                format!("the topic {:?} is read both by its fields and as plain text", topic.as_str()),
+                "give the other points a `topic`",
+            ),
+            _ => {}
+        }
+        if texts.is_empty() { TopicPlan::Fields(Box::new(fields)) } else { TopicPlan::Text(texts) }
+    }
+
+    fn fields(&self, kind: usize, problems: &mut Problems) -> Fields {
+        let mut fields = Fields { frame: self.frame.clone(), ..Fields::default() };
+        let mut placed = |at: &Where, name: &str| match at {
+            Where::Bytes(field) => Some(Place::Bytes(*field)),
+            Where::Json(path) => match fields.paths.add(path) {
+                Ok(slot) => Some(Place::Json(slot)),
+                Err(wrong) => {
+                    problems.whole_file(format!("{name}: {wrong}"), "mend the path");
+                    None
+                }
+            },
+        };
+        for (place, point) in self.points.iter().enumerate() {
+            let Source::Message { at, topic } = &point.source else { continue };
+            if topic.is_some_and(|topic| topic != kind) {
+                continue;
+            }
+            let name = format!("point {:?}", point.name);
+            let when = match &point.when {
+                Some(when) => match placed(&when.place, &name) {
+                    Some(place) => Some(When { place, is: when.is.clone() }),
+                    None => continue,
+                },
+                None => None,
+            };
+            let Some(at) = placed(at, &name) else { continue };
+            fields.lookups.push(Lookup { point: place, place: at, when });
+        }
+        if let Some((at, units)) = self.time {
+            fields.time = placed(at, "[time]").map(|place| (place, units.clone()));
+        }
+        fields.bytes = match &self.mqtt.payload {
+            Payload::Json | Payload::Text | Payload::SenMl | Payload::SparkplugB => BytesIn::Nothing,
+            Payload::Bytes(encoding) => BytesIn::Whole(*encoding),
+            Payload::Inside { path, encoding } => match placed(&Where::Json(path.clone()), "payload") {
+                Some(Place::Json(slot)) => BytesIn::Slot(slot, *encoding),
+                _ => BytesIn::Nothing,
+            },
+        };
+        fields
+    }
+}
+
+fn build_time(
+    written: &Spanned<TimeFile>,
+    made_of: MadeOf,
+    problems: &mut Problems,
+) -> Option<(Where, Vec<TimeUnit>)> {
+    let file = written.get_ref();
+    let at = match (&file.json, &file.byte) {
+        (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems),
+        (None, Some(byte)) => {
+            let field = ByteFile {
+                span: written.span(),
+                byte,
+                kind: file.kind.as_ref(),
+                order: file.order.as_ref(),
+                bits: BitsFile { span: written.span(), bit: None, bits: None, mask: None },
+            };
+            made_of.check_bytes(&field, problems)
+        }
+        _ => {
+            problems.error(written.span(), "the time lies at `json` or at `byte`", "say one of the two");
+            None
+        }
+    };
+    let units = build_units(&file.unit, problems);
+    Some((at?, units?))
+}
+
+/// One unit, or several for a program that can be told to write either.
+fn build_units(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<TimeUnit>> {
+    let names: Vec<&str> = match written.get_ref() {
+        toml::Value::String(name) => vec![name],
+        toml::Value::Array(names) => names.iter().filter_map(toml::Value::as_str).collect(),
+        _ => vec![],
+    };
+    let mut units = Vec::new();
+    for name in &names {
+        match TimeUnit::parse(name) {
+            Some(unit) => units.push(unit),
+            None => problems.error(
+                written.span(),
+                format!("time unit {name:?} is unknown"),
+                suggest_or_list(name, TimeUnit::ALL.map(TimeUnit::name)),
+            ),
+        }
+    }
+    if names.is_empty() {
+        problems.error(written.span(), "the time has no unit", "write unit = \"s\", \"ms\" or \"iso8601\"");
+    }
+    (!units.is_empty()).then_some(units)
+}
