@@ -135,7 +135,8 @@ impl<'e> Draft<'e> {
         let place = self.topics.iter().position(|known| *known == pattern);
         let topic = place.unwrap_or(self.topics.len());
         let of_topic = || self.points.iter().filter(|point| point.topic == topic);
-        if of_topic().any(|point| point.path == path) && of_topic().any(|point| point.class == class) {
+        // One value cannot be an example of two meanings; which of them is right a person decides.
+        if of_topic().any(|point| point.path == path) {
             return Err("与另一项读同一个值".to_owned());
         }
         if of_topic().any(|point| point.path.is_none() != path.is_none()) {

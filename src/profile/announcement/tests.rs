@@ -185,6 +185,24 @@ fn what_announces_nothing_readable_says_so_and_drafts_nothing() {
 }
 
 #[test]
+fn of_two_entities_that_read_one_value_the_second_is_left_to_a_person() {
+    for template in ["", r#","val_tpl":"{{ value_json.x }}""#] {
+        let proposal = propose(&[
+            (
+                "homeassistant/binary_sensor/b/s/config",
+                &format!(r#"{{"dev_cla":"smoke","stat_t":"a/b"{template}}}"#),
+            ),
+            (
+                "homeassistant/sensor/b/t/config",
+                &format!(r#"{{"dev_cla":"temperature","unit_of_meas":"°C","stat_t":"a/b"{template}}}"#),
+            ),
+        ]);
+        assert_eq!(points(&parsed(&proposal)).len(), 1);
+        assert_eq!(proposal.untranslated, ["sensor“t”：与另一项读同一个值"]);
+    }
+}
+
+#[test]
 fn a_template_is_a_path_or_it_is_more() {
     let path = |template: &str| {
         let json = format!(r#"{{"dev_cla":"smoke","stat_t":"a/b","val_tpl":{template:?}}}"#);
