@@ -4,10 +4,11 @@ use super::Group;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, LinkId, SourceIndex};
+use crate::model::{Delivery, LinkId, Order, SignalClass, SourceIndex};
 use crate::pipeline::Window;
 use crate::sources::{self, broker, modbus, mqtt};
 use anyhow::Context;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use tokio::sync::mpsc;
 
@@ -24,6 +25,8 @@ pub const BROKER_WINDOW: u16 = 200;
 pub(super) struct WaysBack {
     pub(super) acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     pub(super) windows: Vec<Window>,
+    /// Where commands to the devices of a link go.
+    pub(super) orders: BTreeMap<LinkId, mpsc::Sender<Order>>,
 }
 
 impl WaysBack {
@@ -124,8 +127,10 @@ pub(super) fn start_modbus(
     for from in &config.gateway.modbus {
         // Polls wait for no acknowledgement; the index is all they need.
         let (source, _no_acks) = ways_back.add(Window { messages: u16::MAX, of_many: false })?;
-        let units =
-            config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
+        let units = config.bindings.iter().filter(|binding| binding.link == from.link);
+        let units = units.filter_map(|binding| unit(config, binding)).collect();
+        let (to_bus, orders) = mpsc::channel(sources::ORDERS_MAX);
+        ways_back.orders.insert(from.link.clone(), to_bus);
         let bus = modbus::BusSettings {
             link: from.link.clone(),
             host: from.host.clone(),
@@ -138,19 +143,25 @@ pub(super) fn start_modbus(
         let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
         let intake = intake.clone();
         tasks.spawn("modbus", async move {
-            modbus::run(bus, source, intake, clock, metrics, cancel).await;
+            modbus::run(bus, source, intake, orders, clock, metrics, cancel).await;
             Ok(())
         });
     }
     Ok(())
 }
 
-fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {
-    let reads = binding.profile.poll_plan().into_iter().map(|block| modbus::Read {
+/// A unit and what is read of it. The profile knows no hazard, so it is told here which points fire rules watch.
+fn unit(config: &Config, binding: &config::Binding) -> Option<modbus::UnitSettings> {
+    let is_urgent = |place: usize| {
+        let point = binding.points.get(place).and_then(|point| config.plan.point(point));
+        point.is_some_and(|(.., point)| point.rules.iter().any(|rule| rule.signal == SignalClass::Fire))
+    };
+    let reads = binding.profile.poll_plan_with(&is_urgent).into_iter().map(|block| modbus::Read {
         table: block.table,
         start: block.start,
         count: block.count,
         every: block.every.to_std(),
+        urgent: block.urgent,
     });
     Some(modbus::UnitSettings { device: binding.device.clone(), unit: binding.unit?, reads: reads.collect() })
 }

@@ -10,7 +10,8 @@ pub mod reading;
 pub mod frame;
 pub mod rule;
 pub mod hazard;
-pub mod plan;
+pub mod order;
+mod plan;
 pub mod problem;
 
 pub use frame::{Body, Delivery, Frame, LinkChange, RegisterBlock, RegisterTable, SourceIndex, Trouble};
@@ -19,6 +20,7 @@ pub use hazard::{
     Signature, Transition,
 };
 pub use id::{ClassId, DeviceId, IdError, LinkId, PointId, ProfileId, RuleId, SiteId, ZoneId};
+pub use order::{DeviceCommand, Fate, Order, RegisterWrite};
 pub use plan::{Contact, Device, Plan, Point, Site, Zone};
 pub use problem::Problem;
 pub use quantity::Quantity;

@@ -281,6 +281,7 @@ impl Pipeline {
         match arrival {
             Arrival::Frame(frame) => self.frame(frame),
             Arrival::Link(change) => self.link(change),
+            Arrival::Ordered { .. } => {}
         }
     }
 
@@ -421,7 +422,12 @@ impl Pipeline {
         self.open_batch();
         let at = self.clock.now();
         self.step(&Event::Link { link: change.link.clone(), up: change.up }, None);
-        let text = if change.up {
+        let was_up = self.links.borrow().get(&change.link).is_some_and(|link| link.up);
+        let text = if change.up && was_up {
+            // It works as before, but there is something to say of it.
+            let Text { zh, en } = &change.reason;
+            Text::new(&format!("{}：{zh}", change.link), &format!("{}: {en}", change.link))
+        } else if change.up {
             Text::new(&format!("{} 已连接", change.link), &format!("{} is connected", change.link))
         } else {
             Text::new(

@@ -24,7 +24,7 @@ pub use catalogue::{Catalogue, profile_id};
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
 pub use draft::suggest;
 pub use example::{Example, ExampleFailure, ExampleInput};
-pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
+pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX, URGENT_EVERY_MAX};
 pub use registers::{WordOrder, WordType};
 pub use schema::{Profile, ProfileLink, ProfilePoint};
 pub use topic::TopicPattern;

@@ -294,6 +294,8 @@ const METRICS: &[(&str, &str)] = &[
     ("modbus_polls", "Modbus 轮询次数"),
     ("modbus_failures", "Modbus 无正确应答次数"),
     ("modbus_skipped", "Modbus 跳过的轮询"),
+    ("device_commands", "发给设备的命令"),
+    ("device_commands_failed", "没有执行或结果不明的设备命令"),
     ("mqtt_connects", "MQTT 连接次数"),
     ("mqtt_stale_acks", "MQTT 断线作废的确认（会重发）"),
     ("mqtt_oversize", "MQTT 超长报文（只保留开头）"),

@@ -3,9 +3,11 @@
 use crate::support::modbus_unit::{Manner, ModbusServer, word};
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
-use fengsui::model::{Body, DeviceId, Frame, LinkId, RegisterBlock, RegisterTable, SourceIndex, Trouble};
-use fengsui::sources::Arrival;
+use fengsui::model::{
+    Body, DeviceId, Fate, Frame, LinkId, Order, RegisterBlock, RegisterTable, SourceIndex, Trouble,
+};
 use fengsui::sources::modbus::{BusSettings, Read, TIMEOUT_DEFAULT, UnitSettings, run};
+use fengsui::sources::{Arrival, ORDERS_MAX};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +21,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn read(table: RegisterTable, start: u16, count: u16) -> Read {
-    Read { table, start, count, every: PERIOD }
+    Read { table, start, count, every: PERIOD, urgent: false }
 }
 
 fn device(unit: u8) -> DeviceId {
@@ -38,8 +40,10 @@ fn function(table: RegisterTable) -> u8 {
 /// The poller under test and all that it said. Every value that arrives is checked.
 struct Poller {
     arrivals: mpsc::Receiver<Arrival>,
+    orders: mpsc::Sender<Order>,
     frames: HashMap<u8, Vec<Vec<RegisterBlock>>>,
     links: Vec<bool>,
+    fates: Vec<(u64, Fate)>,
     metrics: Metrics,
     cancel: CancellationToken,
 }
@@ -68,9 +72,19 @@ impl Poller {
         change(&mut settings);
         let (intake, arrivals) = mpsc::channel(room);
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
-        let poll = run(settings, SourceIndex(7), intake, Clock::system(), metrics.clone(), cancel.clone());
+        let (orders, to_bus) = mpsc::channel(ORDERS_MAX);
+        let poll =
+            run(settings, SourceIndex(7), intake, to_bus, Clock::system(), metrics.clone(), cancel.clone());
         tokio::spawn(poll);
-        Self { arrivals, frames: HashMap::new(), links: Vec::new(), metrics, cancel }
+        Self {
+            arrivals,
+            orders,
+            frames: HashMap::new(),
+            links: Vec::new(),
+            fates: Vec::new(),
+            metrics,
+            cancel,
+        }
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -79,6 +93,7 @@ impl Poller {
                 match self.arrivals.recv().await.expect("the poller runs") {
                     Arrival::Frame(frame) => self.take(frame),
                     Arrival::Link(change) => self.links.push(change.up),
+                    Arrival::Ordered { no, fate } => self.fates.push((no, fate)),
                 }
             }
         };
@@ -424,6 +439,8 @@ async fn it_ends_when_it_is_cancelled_or_nobody_listens() {
         }
     }
 }
+
+mod orders;
 
 mod their_server {
     use super::*;

@@ -2,6 +2,7 @@
 //! and that nothing that arrives on a wire makes a decoder fail.
 
 mod noise;
+mod poll;
 mod readme;
 mod vectors;
 

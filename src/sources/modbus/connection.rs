@@ -5,7 +5,7 @@
 
 use super::gaps::Stretch;
 use super::unit::Answer;
-use crate::model::RegisterTable;
+use crate::model::{Fate, RegisterTable, RegisterWrite};
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -68,6 +68,54 @@ impl Connection {
         self.answers += u64::from(answer.keeps_connection());
         (answer, asked_at.elapsed())
     }
+}
+
+impl Connection {
+    /// Writes, and checks the echo. The second value is how long it took.
+    pub(super) async fn write(
+        &mut self,
+        unit: u8,
+        write: &RegisterWrite,
+        limit: Duration,
+    ) -> (Fate, Duration) {
+        use tokio_modbus::slave::SlaveContext;
+        self.context.set_slave(Slave(unit));
+        let (request, echo) = match write {
+            RegisterWrite::Coil { address, on } => {
+                (Request::WriteSingleCoil(*address, *on), Response::WriteSingleCoil(*address, *on))
+            }
+            RegisterWrite::Register { address, word } => (
+                Request::WriteSingleRegister(*address, *word),
+                Response::WriteSingleRegister(*address, *word),
+            ),
+            RegisterWrite::Coils { address, on } => {
+                let request = Request::WriteMultipleCoils(*address, on[..].into());
+                (request, Response::WriteMultipleCoils(*address, count_of(on)))
+            }
+            RegisterWrite::Registers { address, words } => {
+                let request = Request::WriteMultipleRegisters(*address, words[..].into());
+                (request, Response::WriteMultipleRegisters(*address, count_of(words)))
+            }
+        };
+        let asked_at = Instant::now();
+        let fate = match timeout(limit, self.context.call(request)).await {
+            Err(_) => Fate::NoAnswer,
+            Ok(Ok(Ok(response))) if response == echo => Fate::Done,
+            Ok(Ok(Err(code))) => Fate::Refused(exception(code)),
+            Ok(Ok(Ok(_)) | Err(Error::Protocol(_))) => Fate::WrongAnswer,
+            Ok(Err(Error::Transport(error))) if error.kind() == io::ErrorKind::InvalidData => {
+                Fate::WrongAnswer
+            }
+            Ok(Err(Error::Transport(_))) => Fate::Disconnected,
+        };
+        self.answers += u64::from(matches!(fate, Fate::Done | Fate::Refused(_)));
+        (fate, asked_at.elapsed())
+    }
+}
+
+/// At most 1968 coils or 123 registers go into one request.
+fn count_of<T>(list: &[T]) -> u16 {
+    u16::try_from(list.len()).unwrap_or(u16::MAX)
 }
 
 fn words(response: Response, count: u16) -> Answer {

@@ -12,15 +12,19 @@
 
 mod connection;
 mod gaps;
+mod orders;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 mod unit;
 
-use super::{Arrival, Intake};
+use super::{Arrival, Intake, Orders};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::metrics::{BusUnit, Link, Metrics};
 use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, RegisterTable, SourceIndex, Text};
 use connection::Connection;
-use schedule::{Ask, Finished, Lane, Next, Schedule};
+use orders::Waiting;
+use schedule::{Ask, Finished, Lane, Load, Next, Schedule, Write};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -87,20 +91,24 @@ pub struct Read {
     pub count: u16,
     /// The period. Less than 100 ms counts as 100 ms.
     pub every: Duration,
+    /// Fire depends on it: it goes first, and its period is stretched last.
+    pub urgent: bool,
 }
 
 /// Polls the bus until it is cancelled or nobody listens any more. Never fails: an unreachable bus is a link that is
-/// down, an unreadable register is a block that says why.
+/// down, an unreadable register is a block that says why, and every order gets its one fate.
 pub async fn run(
     bus: BusSettings,
     source: SourceIndex,
     intake: Intake,
+    orders: Orders,
     clock: Clock,
     metrics: Metrics,
     cancel: CancellationToken,
 ) {
     let schedule = Schedule::new(&bus.units, bus.timeout, bus.second_connection);
-    let state = State { schedule, connected: false, reported: None };
+    let state =
+        State { schedule, waiting: Waiting::default(), connected: false, reported: None, overloaded: false };
     let bus = Bus {
         settings: bus,
         source,
@@ -117,6 +125,7 @@ pub async fn run(
         () = cancel.cancelled() => {}
         Err(Gone) = bus.main_lane() => {}
         Err(Gone) = bus.side_lane() => {}
+        Err(Gone) = bus.take_orders(orders) => {}
     }
 }
 
@@ -137,10 +146,14 @@ struct Bus {
 
 struct State {
     schedule: Schedule,
+    /// Orders that wait for their turn.
+    waiting: Waiting,
     /// The main lane has a connection.
     connected: bool,
     /// What the pipeline was told of the link last.
     reported: Option<bool>,
+    /// The bus has no time for all that is asked of it; it was told.
+    overloaded: bool,
 }
 
 impl Bus {
@@ -170,8 +183,8 @@ impl Bus {
                 let room = self.intake.capacity() > 0;
                 let next = state.schedule.next(Lane::Side, self.now(), room);
                 match next {
-                    Next::Ask(ask) => {
-                        state.schedule.put_back(&ask);
+                    Next::Ask(Ask { unit, .. }) | Next::Write(Write { unit, .. }) => {
+                        state.schedule.put_back(unit);
                         if state.connected { None } else { Some(WAIT_MAX) }
                     }
                     Next::Wait(until) => Some(until),
@@ -213,7 +226,7 @@ impl Bus {
             let next = {
                 let mut state = self.lock();
                 let next = state.schedule.next(lane, self.now(), self.intake.capacity() > 0);
-                self.metrics.modbus_skipped.inc_by(state.schedule.take_skipped());
+                self.count_missed(&mut state);
                 next
             };
             let ask = match next {
@@ -224,18 +237,25 @@ impl Bus {
                     self.wait(lane, until).await;
                     continue;
                 }
+                Next::Write(write) => {
+                    if !self.write(connection, &write).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Next::Ask(ask) => ask,
             };
             let (answer, took) = self.ask(lane, connection, &ask).await;
             let keep = answer.keeps_connection();
-            let (finished, change) = {
+            let (finished, change, load) = {
                 let mut state = self.lock();
                 let (_, finished) = state.schedule.answered(&ask, answer, took, self.now());
+                let load = self.judge_load(&mut state);
                 let change = state.judge_link();
                 if change == Some(true) {
                     state.schedule.link_restored(self.now());
                 }
-                (finished, change)
+                (finished, change, load)
             };
             // Whatever the answer changed may be work for the other lane.
             self.wake(if lane == Lane::Main { Lane::Side } else { Lane::Main });
@@ -249,6 +269,8 @@ impl Bus {
                     Text::new("已连接，但没有从站应答", "connected, but no unit answers")
                 };
                 self.report(up, reason).await?;
+            } else if let Some(reason) = load {
+                self.report(true, reason).await?;
             }
             if !keep {
                 return Ok(());
@@ -314,6 +336,36 @@ impl Bus {
             self.deliver(round).await?;
         }
         Ok(())
+    }
+
+    /// Slots that passed unused: in all, and for each unit.
+    fn count_missed(&self, state: &mut State) {
+        for (unit, missed) in state.schedule.take_missed() {
+            self.metrics.modbus_skipped.inc_by(missed);
+            let Some(unit) = self.settings.units.get(unit) else { continue };
+            let label = BusUnit::of(self.settings.link.as_str(), unit.device.as_str());
+            self.metrics.modbus_missed.get_or_create(&label).inc_by(missed);
+        }
+    }
+
+    /// Tells how busy the bus is; what to say of the link when that became too much, or enough again.
+    fn judge_load(&self, state: &mut State) -> Option<Text> {
+        let Load { percent, overloaded } = state.schedule.take_load(self.now())?;
+        let link = &self.settings.link;
+        self.metrics.modbus_busy_percent.get_or_create(&Link::named(link.as_str())).set(i64::from(percent));
+        if !state.connected || std::mem::replace(&mut state.overloaded, overloaded) == overloaded {
+            return None;
+        }
+        if !overloaded {
+            tracing::info!(%link, percent, "The bus has time for all its polls again.");
+            return Some(Text::new("总线不再过载", "the bus is no longer overloaded"));
+        }
+        tracing::warn!(%link, percent, "The bus is overloaded: ordinary polls are made less often. Poll less often, or use a second bus; fengsui_modbus_missed says which units.");
+        let zh = "总线过载：普通数据读取变慢，请延长轮询周期或分成两条总线";
+        Some(Text::new(
+            zh,
+            "the bus is overloaded: ordinary polls are made less often; poll less often, or use a second bus",
+        ))
     }
 
     async fn report(&self, up: bool, reason: Text) -> Result<(), Gone> {
