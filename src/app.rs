@@ -6,6 +6,7 @@
 //! starts it again: one recovery path, the journal.
 
 mod links;
+mod permits;
 mod outlets;
 
 pub use links::{ACKS_MAX, BROKER_WINDOW};
@@ -18,12 +19,13 @@ use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{LinkId, Span, Text};
-use crate::pipeline::{Binding, Heard, LinkState, Parts, Pipeline, Rhythm, Router};
+use crate::pipeline::{Binding, Desk, Heard, LinkState, Parts, Pipeline, Rhythm, Router};
 use crate::series::{self, Series};
 use crate::sinks;
 use crate::sources::Arrival;
 use crate::web;
 use anyhow::Context;
+use permits::permits;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -191,6 +193,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,
+        desk: Desk { permits: permits(&config), ways: ways_back.orders },
         rhythm: Rhythm { commit_window: config.gateway.commit_window, windows: ways_back.windows },
     };
     let running = Pipeline::new(parts).run(arrivals, requests, pipeline.cancel.clone());

@@ -223,6 +223,23 @@ impl<'t> Table<'t> {
         table.map(|table| Table::new(self.page, table, value.span()))
     }
 
+    /// A list of texts; empty when the key is not there.
+    pub(super) fn texts(&self, key: &'static str) -> Vec<Spanned<&'t str>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let Some(list) = value.get_ref().as_array() else {
+            self.wrong_type(key, value, "a list of texts: [\"…\"]");
+            return Vec::new();
+        };
+        let mut texts = Vec::new();
+        for item in list.iter() {
+            match item.get_ref() {
+                DeValue::String(text) => texts.push(Spanned::new(item.span(), text.as_ref())),
+                _ => self.wrong_type(key, item, "a text in quotes"),
+            }
+        }
+        texts
+    }
+
     /// Every table in this one, whatever its key is.
     pub(super) fn into_tables(self) -> Vec<(Spanned<&'t str>, Table<'t>)> {
         let mut tables = Vec::new();

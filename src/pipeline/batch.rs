@@ -1,5 +1,6 @@
 //! THE LOOP, step 2: what is gathered until one transaction writes it.
 
+use super::orders::{Answer, Departure};
 use crate::commands::{Done, Refused};
 use crate::journal::{Entry, Note, Restamp, Stray, StrayKind, Write};
 use crate::model::{
@@ -40,6 +41,9 @@ pub(super) struct Batch {
     /// How many of them are of each source.
     held: HashMap<SourceIndex, usize>,
     pub(super) replies: Vec<Reply>,
+    /// Orders that go out once the journal has them, and people who are told what became of theirs.
+    pub(super) departures: Vec<Departure>,
+    pub(super) answers: Vec<Answer>,
     /// Something in it must not wait for the commit window.
     pub(super) urgent: bool,
     /// When the first thing came in.
@@ -148,6 +152,8 @@ impl Batch {
             },
             deliveries: self.deliveries,
             replies: self.replies,
+            departures: self.departures,
+            answers: self.answers,
             hazard_from: self.hazard_from,
             shown_unrecorded: false,
         }
@@ -160,6 +166,8 @@ pub(super) struct Sealed {
     pub(super) write: Write,
     pub(super) deliveries: Vec<Held>,
     pub(super) replies: Vec<Reply>,
+    pub(super) departures: Vec<Departure>,
+    pub(super) answers: Vec<Answer>,
     pub(super) hazard_from: Option<Timestamp>,
     /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.
     pub(super) shown_unrecorded: bool,

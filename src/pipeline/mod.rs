@@ -13,11 +13,13 @@
 mod batch;
 mod commit;
 mod heard;
+mod orders;
 mod receipts;
 mod route;
 mod time;
 
 pub use heard::{AHEAD_MAX, Heard};
+pub use orders::{Desk, Permit};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
 pub use route::{Binding, Route, Router};
 pub use time::HELD_BACK_MAX;
@@ -35,6 +37,7 @@ use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
+use orders::Orders;
 use receipts::{Receipts, fingerprint};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -125,6 +128,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
+    /// What people may tell devices to do, and where that goes.
+    pub desk: Desk,
     /// When to commit.
     pub rhythm: Rhythm,
     /// Where the state of the links is told, for the health page.
@@ -154,6 +159,7 @@ pub struct Pipeline {
     acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     owed: Vec<Vec<Delivery>>,
     receipts: Receipts,
+    orders: Orders,
     unset: Option<Unset>,
     stepped: Option<Stepped>,
     heard: Heard,
@@ -193,6 +199,7 @@ impl Pipeline {
             acks: parts.acks,
             owed,
             receipts: Receipts::new(parts.receipts),
+            orders: Orders::new(parts.desk),
             unset: None,
             stepped: None,
             heard: parts.heard,
@@ -281,7 +288,7 @@ impl Pipeline {
         match arrival {
             Arrival::Frame(frame) => self.frame(frame),
             Arrival::Link(change) => self.link(change),
-            Arrival::Ordered { .. } => {}
+            Arrival::Ordered { no, fate } => self.ordered(no, fate),
         }
     }
 
@@ -449,6 +456,7 @@ impl Pipeline {
     fn request(&mut self, request: Request) {
         match request {
             Request::Command { command, reply } => self.command(command, reply),
+            Request::Order { wish, reply } => self.order(wish, reply),
             Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
             Request::Own(own) => self.note(NoteKind::Journal, &own.subject, own.text),
         }

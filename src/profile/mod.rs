@@ -6,6 +6,7 @@
 //! decides which of them watch a point.
 
 mod catalogue;
+mod command;
 mod decode;
 mod device_time;
 mod draft;
@@ -21,6 +22,7 @@ mod topic;
 mod vocabulary;
 
 pub use catalogue::{Catalogue, profile_id};
+pub use command::Command;
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
 pub use draft::suggest;
 pub use example::{Example, ExampleFailure, ExampleInput};

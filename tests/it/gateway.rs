@@ -5,6 +5,7 @@ mod bad_bus;
 mod bad_files;
 mod bad_messages;
 mod clock;
+mod commands;
 mod disk;
 mod kill;
 mod story;
