@@ -198,7 +198,7 @@ impl Schedule {
             if in_turn {
                 crowd.in_turn += 1;
                 if unit.has_answered() {
-                    crowd.shortest = crowd.shortest.into_iter().chain(unit.period()).min();
+                    crowd.shortest = crowd.shortest.into_iter().chain(unit.period).min();
                 }
             }
             let Some(mut due) = unit.due(now) else { continue };

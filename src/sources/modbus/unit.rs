@@ -155,6 +155,10 @@ struct Round {
 #[derive(Debug)]
 pub(super) struct Unit {
     reads: Vec<ReadState>,
+    /// The earliest slot of the ordinary and of the urgent reads with its period, so that the bus looks at no read.
+    slots: [Option<(Duration, Duration)>; 2],
+    /// Its shortest period.
+    pub(super) period: Option<Duration>,
     pub(super) standing: Standing,
     /// The ordinary and the urgent round in progress.
     rounds: [Option<Round>; 2],
@@ -191,8 +195,11 @@ impl Unit {
                 rest: None,
             }
         };
-        Self {
-            reads: settings.reads.iter().filter(|read| read.count > 0).map(state).collect(),
+        let reads: Vec<ReadState> = settings.reads.iter().filter(|read| read.count > 0).map(state).collect();
+        let mut unit = Self {
+            slots: [None, None],
+            period: reads.iter().map(|read| read.every).min(),
+            reads,
             standing: Standing::Healthy,
             rounds: [None, None],
             busy: false,
@@ -205,7 +212,17 @@ impl Unit {
             not_before: Duration::ZERO,
             demerits: 0,
             answered_read: 0,
-        }
+        };
+        unit.find_slots();
+        unit
+    }
+
+    /// After each change of when a read is due.
+    fn find_slots(&mut self) {
+        self.slots = [false, true].map(|urgent| {
+            let reads = self.reads.iter().filter(|read| read.urgent == urgent);
+            reads.map(|read| (read.next, read.every)).min()
+        });
     }
 
     /// Whether it is to be asked apart from its neighbours. With `one_lane` a slow unit that fire depends on is not:
@@ -216,12 +233,7 @@ impl Unit {
     }
 
     fn is_urgent(&self) -> bool {
-        self.reads.iter().any(|read| read.urgent)
-    }
-
-    /// Its shortest period.
-    pub(super) fn period(&self) -> Option<Duration> {
-        self.reads.iter().map(|read| read.every).min()
+        self.slots[1].is_some()
     }
 
     /// Whether it answers within its usual time and has done so before.
@@ -248,14 +260,14 @@ impl Unit {
         let class = |urgent: bool| {
             let (at, slot, every) = match &self.rounds[usize::from(urgent)] {
                 Some(round) => (Duration::ZERO, round.slot, round.every),
-                None => self.slot(urgent)?,
+                None => self.slots[usize::from(urgent)].map(|(slot, every)| (slot, slot, every))?,
             };
             let since = slot.max(self.served_at[usize::from(urgent)]);
             Some(Due { at: at.max(self.not_before), since, every, urgent, is_write: false })
         };
         let in_progress = self.rounds.iter().any(Option::is_some);
         if let (Standing::Open { probe_at, .. }, false) = (self.standing, in_progress) {
-            let every = self.period()?;
+            let every = self.period?;
             return Some(Due { at: probe_at, since: probe_at, every, urgent: false, is_write: false });
         }
         match (class(true), class(false)) {
@@ -263,13 +275,6 @@ impl Unit {
             (urgent, None) => urgent,
             (_, ordinary) => ordinary,
         }
-    }
-
-    /// The earliest slot of that class, and the shortest period of what falls due then.
-    fn slot(&self, urgent: bool) -> Option<(Duration, Duration, Duration)> {
-        let reads = self.reads.iter().filter(|read| read.urgent == urgent);
-        let first = reads.min_by_key(|read| (read.next, read.every))?;
-        Some((first.next, first.next, first.every))
     }
 
     /// How long to wait for its answer when that is nobody else's loss.
@@ -310,6 +315,7 @@ impl Unit {
             round.asks.rotate_left(at);
         }
         self.rounds[usize::from(urgent)] = Some(round);
+        self.find_slots();
         missed
     }
 
@@ -323,7 +329,9 @@ impl Unit {
         if let Standing::Open { probe_at, .. } = &mut self.standing {
             *probe_at = now + PROBE_AFTER_MIN;
         }
-        self.reads.iter_mut().map(|read| advance(read, now)).sum()
+        let missed = self.reads.iter_mut().map(|read| advance(read, now)).sum();
+        self.find_slots();
+        missed
     }
 
     /// The next question of that round, without taking it away; `None`: the round is complete.
