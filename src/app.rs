@@ -58,6 +58,8 @@ pub struct App {
     pub web: Option<SocketAddr>,
     /// Where the embedded broker listens.
     pub broker: Option<SocketAddr>,
+    /// Where platforms may post besides the duty room's address.
+    pub push: Vec<SocketAddr>,
     /// The first account's password, only at the very first start. Shown once, stored nowhere.
     pub first_password: Option<String>,
     /// The counters.
@@ -174,6 +176,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
             .context("MQTT broker")?;
     links::start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
     links::start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    let mut posts = links::start_push(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
+    let push_here = posts.extract_if(.., |(listen, _)| listen.is_none()).next().map(|(_, routes)| routes);
+    let push_addresses = links::serve_push(posts, &mut rest).await?;
     drop(intake);
 
     let (link_sender, links) = watch::channel(BTreeMap::new());
@@ -240,14 +245,24 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         });
         let room =
             web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
+        let open = push_here.unwrap_or_default();
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.
             let _plan = plan_sender;
-            Ok(web::serve(listener, room, cancel).await?)
+            Ok(web::serve_with(listener, room, open, cancel).await?)
         });
     }
-    Ok(App { web: web_address, broker: broker_address, first_password, metrics, sources, pipeline, rest })
+    Ok(App {
+        web: web_address,
+        broker: broker_address,
+        push: push_addresses,
+        first_password,
+        metrics,
+        sources,
+        pipeline,
+        rest,
+    })
 }
 
 impl App {

@@ -122,6 +122,10 @@ metrics! {
     broker_clients: Gauge = Gauge::default();
     /// Connections, sign-ins and messages that the embedded broker refused.
     broker_refused: Counter = Counter::default();
+    /// Posts of platforms that were refused: wrong token or signature, too large, not understood.
+    push_refused: Counter = Counter::default();
+    /// Posts of platforms that are to be sent again: too often, too many at once, not written in time.
+    push_deferred: Counter = Counter::default();
     /// Points the Influx sink delivered.
     influx_points: Counter = Counter::default();
     /// Lines the Influx server refused; kept where a person can see them.

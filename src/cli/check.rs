@@ -1,7 +1,7 @@
 //! `fengsui check`: whether the configuration, the site plan and the profiles are right. Opens nothing.
 
 use crate::config::render::Colour;
-use crate::config::{Config, Env, Report};
+use crate::config::{Config, Env, LinkKind, Report};
 use clap::Args;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -73,6 +73,11 @@ fn summary(config: &Config, report: &Report) -> String {
         let reads: usize = bound().map(|binding| binding.profile.poll_plan().len()).sum();
         let how = if topics.is_empty() {
             format!("{reads} 轮询 block reads")
+        } else if kind == LinkKind::Push {
+            format!(
+                "推送到 posts to /api/v1/ingest/{link}, {}",
+                topics.into_iter().collect::<Vec<_>>().join(", ")
+            )
         } else {
             format!("订阅 subscribes {}", topics.into_iter().collect::<Vec<_>>().join(", "))
         };

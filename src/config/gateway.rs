@@ -1,6 +1,7 @@
 //! What `gateway.toml` says, checked: links, journal, web, sinks. `gateway_file.rs` reads it.
 
 use super::modbus_file::ModbusSettings;
+use super::push_table::PushSettings;
 use super::series_table::SeriesSettings;
 use crate::model::{LinkId, Span};
 use std::fmt;
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub mqtt: Vec<MqttSettings>,
     /// Modbus buses.
     pub modbus: Vec<ModbusSettings>,
+    /// Platforms that post over HTTP.
+    pub push: Vec<PushSettings>,
     /// Time-series stores to write to.
     pub influx: Vec<InfluxSettings>,
     /// Folders to write files to.
@@ -94,12 +97,38 @@ pub struct BackupSettings {
 pub struct BrokerSettings {
     /// The link its devices name; `broker` unless the file says otherwise.
     pub link: LinkId,
-    /// Where it listens.
-    pub listen: SocketAddr,
+    /// Where it listens without TLS.
+    pub listen: Option<SocketAddr>,
+    /// `[broker.tls]`.
+    pub tls: Option<BrokerTls>,
     /// Whether a device may connect without a password.
     pub anonymous: bool,
-    /// Who may connect, one `user:password` a line in the credentials file.
-    pub logins: Vec<Login>,
+    /// Who may connect, as the credentials file says now.
+    pub users: Vec<BrokerUser>,
+    /// The credentials file; it is read again when it changes.
+    pub credentials_file: Option<PathBuf>,
+}
+
+/// `[broker.tls]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BrokerTls {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Its certificate.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// The authority whose certificate clients must show.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// One line of the broker's credentials file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerUser {
+    /// Name and password.
+    pub login: Login,
+    /// `:all` at the end of the line: every topic. Otherwise those with the user's name as a level.
+    pub everything: bool,
 }
 
 /// A user and his password.
@@ -224,7 +253,8 @@ impl Gateway {
         let broker = self.broker.iter().map(|broker| (&broker.link, LinkKind::Mqtt));
         let mqtt = self.mqtt.iter().map(|mqtt| (&mqtt.link, LinkKind::Mqtt));
         let modbus = self.modbus.iter().map(|modbus| (&modbus.link, LinkKind::Modbus));
-        broker.chain(mqtt).chain(modbus)
+        let push = self.push.iter().map(|push| (&push.link, LinkKind::Push));
+        broker.chain(mqtt).chain(modbus).chain(push)
     }
 }
 
@@ -235,14 +265,22 @@ pub enum LinkKind {
     Mqtt,
     /// Modbus, on whatever wire.
     Modbus,
+    /// A platform posts over HTTP. Its posts are messages on topics, as those of MQTT.
+    Push,
 }
 
 impl LinkKind {
+    /// Whether devices are told apart by topics.
+    pub fn has_topics(self) -> bool {
+        matches!(self, Self::Mqtt | Self::Push)
+    }
+
     /// The protocol's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mqtt => "MQTT",
             Self::Modbus => "Modbus",
+            Self::Push => "HTTP",
         }
     }
 }

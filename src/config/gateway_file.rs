@@ -85,7 +85,10 @@ impl Reader<'_> {
         let broker_table = root.table("broker");
         let mqtt_tables = root.tables("mqtt");
         let modbus_tables = root.tables("modbus");
-        let links_written = usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len();
+        let push_tables = root.tables("push");
+        let links_written =
+            usize::from(broker_table.is_some()) + mqtt_tables.len() + modbus_tables.len() + push_tables.len();
+        let web_listen = self.web(root.table("web"));
         let journal = self.journal(root.table("journal"));
         let folder = root.tables("folder").into_iter();
         let gateway = Gateway {
@@ -93,10 +96,11 @@ impl Reader<'_> {
             plan_file: self.path(plan),
             profiles_dir,
             series: super::series_table::read(root.table("series")),
-            web_listen: self.web(root.table("web")),
+            web_listen,
             broker: broker_table.and_then(|table| self.broker(table)),
             mqtt: mqtt_tables.into_iter().filter_map(|table| self.mqtt(table)).collect(),
             modbus: self.all_modbus(modbus_tables),
+            push: push_tables.into_iter().filter_map(|table| self.push(table, web_listen)).collect(),
             influx: root.tables("influx").into_iter().filter_map(|table| self.influx(table)).collect(),
             folder: folder.filter_map(|table| self.folder(table, &journal.dir)).collect(),
             journal,

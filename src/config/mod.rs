@@ -13,16 +13,19 @@ mod gateway_file;
 pub mod modbus_file;
 mod mqtt_file;
 mod overrides;
+pub mod push_table;
 mod reader;
 pub mod series_table;
 mod sinks_file;
 
 pub use gateway::{
-    BackupSettings, BrokerSettings, FolderSettings, Gateway, InfluxSettings, InfluxWay, JournalSettings,
-    LinkKind, LogFormat, Login, MqttSettings, MqttTls, Secret,
+    BackupSettings, BrokerSettings, BrokerTls, BrokerUser, FolderSettings, Gateway, InfluxSettings,
+    InfluxWay, JournalSettings, LinkKind, LogFormat, Login, MqttSettings, MqttTls, Secret,
 };
 pub use library::Library;
 pub use modbus_file::ModbusSettings;
+pub use mqtt_file::broker_users;
+pub use push_table::{PushFormat, PushSettings};
 pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;
 

@@ -97,6 +97,8 @@ struct Builder<'a> {
 struct Draft<'a> {
     id: DeviceId,
     profile: &'a Arc<Profile>,
+    /// It lives behind a platform, which says whether it hears it.
+    platform: bool,
     silent_after: Option<Span>,
     overrides: Overrides<'a>,
 }
@@ -226,6 +228,7 @@ impl<'a> Builder<'a> {
         let draft = Draft {
             id: id.clone(),
             profile,
+            platform: link.as_ref().and_then(|link| self.links.get(link)) == Some(&LinkKind::Push),
             silent_after: silent_after.or(profile.silent_after),
             overrides: Overrides { site: site_overrides, zone: zone_overrides, points: &points },
         };
@@ -308,7 +311,7 @@ impl<'a> Builder<'a> {
             ProfileLink::Mqtt { .. } => LinkKind::Mqtt,
             ProfileLink::Modbus { .. } => LinkKind::Modbus,
         };
-        if wanted != *kind {
+        if wanted != *kind && !(wanted.has_topics() && kind.has_topics()) {
             self.page.error(
                 link.span(),
                 format!(
@@ -421,7 +424,7 @@ impl<'a> Builder<'a> {
         // `system::site` says so when the class is missing.
         let class = vocabulary.class(LINK_CLASS)?;
         let mut rules = self.rules(class, LINK_POINT, draft);
-        if !draft.profile.reports_link() {
+        if !draft.profile.reports_link() && !draft.platform {
             // Nobody but our own ear says whether it is there.
             rules.retain(|rule| matches!(rule.condition, Condition::Silent { .. }));
         }

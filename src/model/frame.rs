@@ -53,6 +53,17 @@ pub enum Body {
         /// What was asked and what came.
         blocks: Vec<RegisterBlock>,
     },
+    /// A platform between the device and us says whether it can hear it (a network operator's online or offline report).
+    Presence {
+        /// Where the platform said it, for whoever looks at the message.
+        topic: Arc<str>,
+        /// The device's address on the link.
+        address: Arc<str>,
+        /// Whether the platform hears it.
+        online: bool,
+        /// The report as it came.
+        payload: Bytes,
+    },
 }
 
 /// The four Modbus tables.

@@ -326,6 +326,18 @@ impl Pipeline {
                     self.several(&frame, topic, payload, &shared, judged_at);
                 }
             }
+            Body::Presence { topic, address, online, payload } => {
+                match self.router.at(&frame.link, address) {
+                    Some(binding) => {
+                        let received_at = self.heard_at(&binding.device, frame.received_at);
+                        self.link_of(&binding.device, *online, received_at);
+                    }
+                    None => {
+                        let reason = "平台报告了一台计划里没有的设备 / a platform reported a device that is not in the plan";
+                        self.unknown(&frame, topic, payload, reason.to_owned());
+                    }
+                }
+            }
             Body::Registers { device, blocks } => {
                 if let Some(binding) = self.router.device(device) {
                     let decoded = binding.profile.decode_registers(blocks, judged_at);
@@ -337,10 +349,7 @@ impl Pipeline {
 
     /// `from` is where the readings stood, and what came there: what is kept when something of it cannot be read.
     fn decoded(&mut self, frame: &Frame, binding: &Binding, from: (&str, &[u8]), decoded: Decoded) {
-        let received_at = self.heard.receive(&binding.device, frame.received_at).unwrap_or_else(|shared| {
-            self.metrics.frames_sharing_a_millisecond.inc();
-            shared
-        });
+        let received_at = self.heard_at(&binding.device, frame.received_at);
         let silent = decoded.samples.is_empty() && decoded.link.is_none();
         for sample in decoded.samples {
             let Some(point) = binding.points.get(sample.point) else { continue };
@@ -376,7 +385,14 @@ impl Pipeline {
         }
     }
 
-    /// A bridge or a last will says whether a device is there. The newest word holds, also one that the broker kept for us:
+    fn heard_at(&mut self, device: &DeviceId, received_at: Timestamp) -> Timestamp {
+        self.heard.receive(device, received_at).unwrap_or_else(|shared| {
+            self.metrics.frames_sharing_a_millisecond.inc();
+            shared
+        })
+    }
+
+    /// A bridge, a platform or a last will says whether a device is there. The newest word holds, also one that the broker kept for us:
     /// it is a state, not a report about the past.
     fn link_of(&mut self, device: &DeviceId, online: bool, received_at: Timestamp) {
         let Ok(point) = PointId::new(device, LINK_POINT) else { return };

@@ -60,6 +60,7 @@ pub(super) fn fingerprint(frame: &Frame, key: u32) -> u64 {
     let hash = mix(hash, frame.link.as_str().as_bytes());
     match &frame.body {
         Body::Message { topic, payload } => mix(mix(hash, topic.as_bytes()), payload),
+        Body::Presence { topic, payload, .. } => mix(mix(hash, topic.as_bytes()), payload),
         Body::Registers { .. } => hash,
     }
 }

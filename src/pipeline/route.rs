@@ -136,6 +136,11 @@ impl Router {
         self.by_device.get(device).and_then(|&slot| self.bindings.get(slot)).cloned()
     }
 
+    /// The device that has this address on this link. Two with one address and different topics: the first of the plan.
+    pub fn at(&self, link: &LinkId, address: &str) -> Option<Arc<Binding>> {
+        self.bindings.iter().find(|binding| binding.link == *link && binding.address == address).cloned()
+    }
+
     /// The device that publishes on this topic of this link.
     pub fn topic(&mut self, link: &LinkId, topic: &Arc<str>) -> Route {
         if let Some(&(slot, kind)) = self.remembered.get(link).and_then(|topics| topics.get(topic))

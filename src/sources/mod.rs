@@ -7,9 +7,11 @@
 pub mod broker;
 pub mod mqtt;
 pub mod modbus;
+pub mod push;
 
 use crate::model::{Delivery, Frame, LinkChange, Text};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 
 /// What a source tells the pipeline.
@@ -40,6 +42,26 @@ fn of_connection(error: &std::io::Error) -> Text {
         _ => return Text::new(&format!("系统报错：{error}"), &error.to_string()),
     };
     Text::new(zh, en)
+}
+
+/// Numbers for deliveries of which many are under way: 48 bits of a counter, and in the low half of the key what the
+/// pipeline knows the message by when it is sent again, also after a restart.
+#[derive(Debug, Default)]
+struct Numbers(AtomicU64);
+
+impl Numbers {
+    #[expect(clippy::cast_possible_truncation, reason = "the counter wraps after 2⁴⁸ messages")]
+    fn next(&self, name: u16, duplicate: bool) -> Delivery {
+        let counter = self.0.fetch_add(1, Ordering::Relaxed);
+        let key = (counter as u32) << 16 | u32::from(name);
+        Delivery { epoch: (counter >> 16) as u32, key, duplicate }
+    }
+}
+
+/// Compares without telling by the time it takes how much was right.
+fn same(given: &[u8], known: &[u8]) -> bool {
+    let differences = given.iter().zip(known).fold(0, |sum, (a, b)| sum | (a ^ b));
+    given.len() == known.len() && differences == 0
 }
 
 /// Deliveries that the journal now holds, on their way back to the source that must acknowledge them.

@@ -130,11 +130,21 @@ pub enum ServeError {
 
 /// Serves the duty room until cancelled.
 pub async fn serve(listener: TcpListener, room: Room, cancel: CancellationToken) -> Result<(), ServeError> {
+    serve_with(listener, room, Router::new(), cancel).await
+}
+
+/// The same with routes for programs that know nothing of the duty room: no sign-in, no page's origin, limits of their own.
+pub async fn serve_with(
+    listener: TcpListener,
+    room: Room,
+    open: Router,
+    cancel: CancellationToken,
+) -> Result<(), ServeError> {
     let board =
         Board::load(room.plan.clone(), &room.journal, &room.series).await.map_err(ServeError::Read)?;
     let board = Arc::new(board);
     let journal = room.journal.clone();
-    let router = router(room, board.clone(), cancel.clone()).await;
+    let router = router(room, board.clone(), cancel.clone()).await.merge(open);
     tokio::join!(connections::serve(listener, router, cancel.clone()), board.follow(&journal, &cancel));
     Ok(())
 }

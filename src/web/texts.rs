@@ -303,6 +303,8 @@ const METRICS: &[(&str, &str)] = &[
     ("frames_lost", "停机时放弃且不会重发的报文"),
     ("broker_clients", "内置 MQTT 服务的在线客户端"),
     ("broker_refused", "内置 MQTT 服务拒绝的连接和报文"),
+    ("push_refused", "拒绝的平台推送（令牌、签名、内容有误）"),
+    ("push_deferred", "要求平台稍后重发的推送"),
     ("influx_points", "已送达 InfluxDB 的数据点"),
     ("influx_refused", "InfluxDB 拒收的数据"),
     ("influx_retries", "InfluxDB 发送失败待重试次数"),

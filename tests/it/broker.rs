@@ -1,5 +1,11 @@
 //! Tests of: the embedded broker, with mosquitto's publisher and subscriber and raw sockets.
 
+mod config;
+mod conformance;
+mod limits;
+mod tls;
+mod users;
+
 use crate::support::mosquitto::Peer;
 use crate::support::ports::{soon, until};
 use fengsui::clock::Clock;
@@ -47,7 +53,8 @@ impl Rig {
         )
         .await
         .unwrap();
-        let mut rig = Self { port: broker.local_addr().port(), broker, intake, acks, metrics, cancel };
+        let port = broker.local_addr().or_else(|| broker.tls_addr()).unwrap().port();
+        let mut rig = Self { port, broker, intake, acks, metrics, cancel };
         match soon("the link is up", rig.intake.recv()).await.unwrap() {
             Arrival::Link(change) if change.up => rig,
             other => panic!("{other:?}"),
@@ -102,7 +109,7 @@ fn message(frame: &Frame) -> (String, String) {
         Body::Message { topic, payload } => {
             (topic.to_string(), String::from_utf8_lossy(payload).into_owned())
         }
-        Body::Registers { .. } => panic!("registers from MQTT"),
+        other => panic!("{other:?} from MQTT"),
     }
 }
 

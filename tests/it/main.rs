@@ -4,6 +4,7 @@
 
 mod mqtt;
 mod broker;
+mod push;
 mod modbus;
 mod journal;
 mod series;

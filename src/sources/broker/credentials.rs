@@ -1,5 +1,6 @@
 //! Who may connect to the embedded broker, and what he may say and hear there.
 
+use crate::sources::same;
 use std::collections::HashMap;
 
 /// Who may connect.
@@ -12,7 +13,7 @@ pub enum Credentials {
 }
 
 /// One user of the broker.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct User {
     /// His password, as it is sent.
     pub password: String,
@@ -72,18 +73,25 @@ impl Credentials {
         }
     }
 
+    /// Whether somebody of that name may connect at all.
+    pub(super) fn knows(&self, user: &str) -> bool {
+        matches!(self, Self::Users(users) if users.contains_key(user))
+    }
+
+    /// Whether nothing changed for that user.
+    pub(super) fn says_the_same(&self, other: &Self, user: &str) -> bool {
+        match (self, other) {
+            (Self::Users(ours), Self::Users(theirs)) => ours.get(user) == theirs.get(user),
+            _ => false,
+        }
+    }
+
     fn rights(&self, user: Option<&str>) -> Option<Rights> {
         match self {
             Self::Anonymous => Some(Rights::Everything),
             Self::Users(users) => user.and_then(|name| users.get(name)).map(|known| known.rights),
         }
     }
-}
-
-/// Compares without telling by the time it takes how much was right.
-fn same(given: &[u8], known: &[u8]) -> bool {
-    let differences = given.iter().zip(known).fold(0, |sum, (a, b)| sum | (a ^ b));
-    given.len() == known.len() && differences == 0
 }
 
 #[cfg(test)]

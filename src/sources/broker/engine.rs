@@ -1,6 +1,7 @@
 //! The broker inside: the only file that names the crate `mqtt5`.
 
 use super::relay::{self, Pending, UNDER_WAY_MAX};
+use super::tls::Tls;
 use super::{BrokerSettings, Credentials, Ingest};
 use bytes::Bytes;
 use mqtt5::QoS;
@@ -15,12 +16,14 @@ use mqtt5::broker::{
     StorageBackend,
 };
 use mqtt5::packet::connect::ConnectPacket;
+use mqtt5::packet::publish::PublishPacket;
 use mqtt5::types::ReasonCode;
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, broadcast};
@@ -55,6 +58,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long connections may take to end when the broker stops.
 const STOP_MAX: Duration = Duration::from_secs(2);
 
+/// Without and with TLS.
+pub(super) type Listeners = (Option<TcpListener>, Option<TcpListener>);
+
+/// The next connection; never one where nobody listens.
+async fn next(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The broker crate's parts that outlive a connection. Its own `MqttBroker` is not used: it wants to accept itself.
@@ -62,22 +76,27 @@ pub(super) struct Engine {
     config: BrokerConfig,
     parts: Parts,
     ingest: Arc<Ingest>,
+    tls: Option<Arc<Tls>>,
     places: Arc<Semaphore>,
     stop: broadcast::Sender<()>,
     connections: TaskTracker,
 }
 
 impl Engine {
-    pub(super) fn new(settings: &BrokerSettings, ingest: Arc<Ingest>) -> Result<Self, String> {
+    pub(super) fn new(
+        settings: &BrokerSettings,
+        tls: Option<Tls>,
+        ingest: Arc<Ingest>,
+    ) -> Result<Self, String> {
         let config = BrokerConfig {
-            bind_addresses: vec![settings.listen],
             max_clients: settings.clients_max,
             server_receive_maximum: Some(UNDER_WAY_MAX),
             max_packet_size: settings.packet_bytes_max,
             session_expiry_interval: SESSION_EXPIRY,
             max_subscriptions_per_client: SUBSCRIPTIONS_MAX,
-            max_retained_messages: RETAINED_MAX,
-            max_retained_message_size: RETAINED_BYTES_MAX,
+            // The crate would refuse the whole message, which may be a fire, before we see it: we keep these two limits.
+            max_retained_messages: 0,
+            max_retained_message_size: 0,
             client_channel_capacity: QUEUE_MAX,
             sys_topics_enabled: false,
             ..BrokerConfig::default()
@@ -87,7 +106,7 @@ impl Engine {
         let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(queues)));
         let router = MessageRouter::with_storage(Arc::clone(&storage))
             .with_fallback_queue_limits(queues)
-            .with_retained_limits(RETAINED_MAX, RETAINED_BYTES_MAX);
+            .with_retained_limits(0, 0);
         // Only ours count: the crate's own (1000 messages a second and client) would drop messages.
         let limits = ResourceLimits {
             max_connections: settings.clients_max,
@@ -104,11 +123,13 @@ impl Engine {
                 stats: Arc::new(BrokerStats::new()),
                 monitor: Arc::new(ResourceMonitor::new(limits)),
                 gate: Arc::new(Gate {
-                    credentials: settings.credentials.clone(),
+                    credentials: RwLock::new(Arc::new(settings.credentials.clone())),
+                    connected: Mutex::new(HashMap::new()),
                     ingest: Arc::clone(&ingest),
                 }),
             },
             ingest,
+            tls: tls.map(Arc::new),
             places: Arc::new(Semaphore::new(settings.clients_max)),
             stop: broadcast::channel(1).0,
             connections: TaskTracker::new(),
@@ -116,24 +137,33 @@ impl Engine {
     }
 
     /// Accepts until cancelled.
-    pub(super) async fn accept(&self, listener: TcpListener, cancel: CancellationToken) {
+    pub(super) async fn accept(&self, (plain, secure): Listeners, cancel: CancellationToken) {
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = sweep.tick() => self.sweep().await,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.connection(stream, peer),
-                    Err(error) => {
-                        warn!("cannot accept a connection: {error}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                accepted = next(plain.as_ref()) => self.accepted(accepted, None).await,
+                accepted = next(secure.as_ref()) => self.accepted(accepted, self.tls.clone()).await,
             }
         }
     }
 
-    fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn accepted(&self, accepted: std::io::Result<(TcpStream, SocketAddr)>, tls: Option<Arc<Tls>>) {
+        match accepted {
+            Ok((stream, peer)) => self.connection(stream, peer, tls),
+            Err(error) => {
+                warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+
+    pub(super) fn gate(&self) -> Arc<Gate> {
+        Arc::clone(&self.parts.gate)
+    }
+
+    fn connection(&self, stream: TcpStream, peer: SocketAddr, tls: Option<Arc<Tls>>) {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             self.ingest.metrics.broker_refused.inc();
             warn!(%peer, "connection refused: {} are open", self.config.max_clients);
@@ -142,10 +172,15 @@ impl Engine {
         let parts = self.parts.clone();
         let pending = Pending::new();
         let mut config = self.config.clone();
+        let gate = Arc::clone(&self.parts.gate);
+        let dismissed = CancellationToken::new();
         config.event_handler = Some(Arc::new(Connection {
-            gate: Arc::clone(&self.parts.gate),
+            gate: Arc::clone(&gate),
             pending: Arc::clone(&pending),
             will: Mutex::new(None),
+            router: Arc::clone(&self.parts.router),
+            peer,
+            dismissed: dismissed.clone(),
         }));
         let bytes_max = config.max_packet_size;
         let refused = self.ingest.metrics.broker_refused.clone();
@@ -155,8 +190,22 @@ impl Engine {
                 Ok(pair) => pair,
                 Err(error) => return warn!(%peer, "no sockets left for a connection: {error}"),
             };
+            let relayed = async move {
+                stream.set_nodelay(true)?;
+                let relayed = async {
+                    match tls {
+                        None => relay::relay(stream.into_split(), ours, pending, bytes_max).await,
+                        Some(tls) => {
+                            let stream = tls.accept(stream).await?;
+                            relay::relay(tokio::io::split(stream), ours, pending, bytes_max).await
+                        }
+                    }
+                };
+                dismissed.run_until_cancelled(relayed).await.unwrap_or(Ok(()))
+            };
             let handler = parts.handler(theirs, peer, config, stop);
-            let (relayed, handled) = tokio::join!(relay::relay(stream, ours, pending, bytes_max), handler.run());
+            let (relayed, handled) = tokio::join!(relayed, handler.run());
+            gate.forget(peer);
             if let Err(error) = relayed {
                 match error.kind() {
                     ErrorKind::TimedOut => {
@@ -227,14 +276,45 @@ impl Parts {
 }
 
 /// Who may come in and what he may do.
-struct Gate {
-    credentials: Credentials,
+pub(super) struct Gate {
+    credentials: RwLock<Arc<Credentials>>,
+    /// Who is connected from where, and how he is disconnected.
+    connected: Mutex<HashMap<SocketAddr, (String, CancellationToken)>>,
     ingest: Arc<Ingest>,
 }
 
 impl Gate {
+    fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read().expect("no holder of this lock panics"))
+    }
+
     fn may_publish(&self, user: Option<&str>, topic: &str) -> bool {
-        self.credentials.may_publish(user, topic)
+        self.credentials().may_publish(user, topic)
+    }
+
+    /// See [`super::Keys::replace`].
+    pub(super) fn replace(&self, new: Credentials) -> usize {
+        // Under the lock of the connected: nobody comes in between with what he knew before.
+        let connected = self.connected.lock().expect("no holder of this lock panics");
+        let new = Arc::new(new);
+        let mut current = self.credentials.write().expect("no holder of this lock panics");
+        let old = std::mem::replace(&mut *current, Arc::clone(&new));
+        let gone: Vec<_> = connected.values().filter(|(user, _)| !old.says_the_same(&new, user)).collect();
+        gone.iter().for_each(|(_, dismissed)| dismissed.cancel());
+        gone.len()
+    }
+
+    fn remember(&self, peer: SocketAddr, user: &str, dismissed: &CancellationToken) {
+        let mut connected = self.connected.lock().expect("no holder of this lock panics");
+        if self.credentials().knows(user) {
+            connected.insert(peer, (user.to_owned(), dismissed.clone()));
+        } else {
+            dismissed.cancel();
+        }
+    }
+
+    fn forget(&self, peer: SocketAddr) {
+        self.connected.lock().expect("no holder of this lock panics").remove(&peer);
     }
 }
 
@@ -245,8 +325,9 @@ impl AuthProvider for Gate {
         peer: SocketAddr,
     ) -> Boxed<'a, mqtt5::error::Result<AuthResult>> {
         let user = connect.username.as_deref();
-        let admitted = self.credentials.admit(user, connect.password.as_deref());
-        let result = match (admitted, &self.credentials, user) {
+        let credentials = self.credentials();
+        let admitted = credentials.admit(user, connect.password.as_deref());
+        let result = match (admitted, &*credentials, user) {
             (false, ..) => {
                 self.ingest.metrics.broker_refused.inc();
                 warn!(%peer, user, client = connect.client_id, "connection refused: wrong user or password");
@@ -278,8 +359,9 @@ impl AuthProvider for Gate {
         user: Option<&'a str>,
         filter: &'a str,
     ) -> Boxed<'a, bool> {
-        let may = self.credentials.may_subscribe(user, filter);
+        let may = self.credentials().may_subscribe(user, filter);
         if !may {
+            self.ingest.metrics.broker_refused.inc();
             warn!(client, user, filter, "subscription refused: this user may not listen there");
         }
         Box::pin(std::future::ready(may))
@@ -291,11 +373,37 @@ struct Connection {
     gate: Arc<Gate>,
     pending: Arc<Pending>,
     will: Mutex<Option<(Arc<str>, Bytes)>>,
+    router: Arc<MessageRouter>,
+    peer: SocketAddr,
+    dismissed: CancellationToken,
+}
+
+impl Connection {
+    /// What becomes of a message once we have it: it goes on to the subscribers, and is retained if it asks for it and
+    /// there is room. Without room it is an ordinary message, not a refused one.
+    async fn goes_on(&self, message: &ClientPublishEvent) -> PublishAction {
+        if !message.retain || message.payload.is_empty() {
+            return PublishAction::Continue;
+        }
+        let full = self.router.retained_count().await >= RETAINED_MAX
+            && !self.router.has_retained_message(&message.topic).await;
+        if !full && message.payload.len() <= RETAINED_BYTES_MAX {
+            return PublishAction::Continue;
+        }
+        self.gate.ingest.metrics.broker_refused.inc();
+        warn!(client = %message.client_id, topic = %message.topic, "taken, but not retained: too large, or too many are");
+        let mut ordinary = PublishPacket::new(&*message.topic, message.payload.clone(), message.qos);
+        ordinary.packet_id = message.packet_id;
+        PublishAction::Transform(ordinary)
+    }
 }
 
 impl BrokerEventHandler for Connection {
     fn on_client_connect<'a>(&'a self, client: ClientConnectEvent) -> Boxed<'a, ()> {
         self.gate.ingest.metrics.broker_clients.inc();
+        if let Some(user) = client.user_id.as_deref() {
+            self.gate.remember(self.peer, user, &self.dismissed);
+        }
         let will = client.will_topic.zip(client.will_payload);
         *self.will.lock().expect("no holder of this lock panics") =
             will.filter(|(topic, _)| self.gate.may_publish(client.user_id.as_deref(), topic));
@@ -305,16 +413,17 @@ impl BrokerEventHandler for Connection {
     fn on_client_publish<'a>(&'a self, message: ClientPublishEvent) -> Boxed<'a, PublishAction> {
         Box::pin(async move {
             let ingest = &self.gate.ingest;
+            let goes_on = self.goes_on(&message).await;
             let Some(packet_id) = message.packet_id.filter(|_| message.qos != QoS::AtMostOnce) else {
                 ingest.take_unacknowledged(message.topic, message.payload).await;
-                return PublishAction::Continue;
+                return goes_on;
             };
             if let Some(place) = self.pending.place().await {
                 let duplicate = self.pending.is_duplicate(packet_id);
                 let kept = ingest.take(message.topic, message.payload, packet_id, duplicate).await;
                 self.pending.add(packet_id, kept, ingest.ack_wait_max, place);
             }
-            PublishAction::Continue
+            goes_on
         })
     }
 

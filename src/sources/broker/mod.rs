@@ -3,7 +3,11 @@
 //! First in the flow. For sites without a broker of their own: devices connect here. A PUBACK (or PUBREC) is sent only
 //! after the pipeline has given the [`Delivery`] back, so the publisher itself keeps what the journal does not have.
 //! If the journal stays silent for [`ACK_WAIT_MAX`] the connection is closed without a PUBACK, and the publisher sends
-//! again. The broker's own memory (retained messages, sessions of subscribers) is not durable and need not be.
+//! again. The broker's own memory (retained messages, sessions of subscribers) does not survive a restart, and need not:
+//! the journal has every message before its publisher hears of it, so nothing is lost here; who listens to the broker
+//! besides us subscribes again. On the disk it would cost 13 kB of flash for each queued message (measured).
+//!
+//! Who may connect may change while it runs ([`Keys`]), and so may the certificate ([`TlsFiles`]).
 //!
 //! Many messages of one connection are under way at a time (`relay.rs`): a concentrator is not throttled to one a commit.
 //!
@@ -14,17 +18,18 @@
 mod credentials;
 mod engine;
 mod relay;
+mod tls;
 
 pub use credentials::{Credentials, Rights, User};
+pub use tls::TlsFiles;
 
-use super::{Acks, Arrival, Intake};
+use super::{Acks, Arrival, Intake, Numbers};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -55,8 +60,10 @@ pub const DRAIN_MAX: Duration = Duration::from_secs(3);
 pub struct BrokerSettings {
     /// The link's name in the plan.
     pub link: LinkId,
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where to listen without TLS; port 0 takes a free one.
+    pub listen: Option<SocketAddr>,
+    /// Where to listen with TLS, and by which files.
+    pub tls: Option<(SocketAddr, TlsFiles)>,
     /// Who may connect.
     pub credentials: Credentials,
     /// The largest packet, in bytes; at least 1024.
@@ -72,7 +79,8 @@ impl BrokerSettings {
     pub fn new(link: LinkId, listen: SocketAddr, credentials: Credentials) -> Self {
         Self {
             link,
-            listen,
+            listen: Some(listen),
+            tls: None,
             credentials,
             packet_bytes_max: PACKET_BYTES_MAX,
             clients_max: CLIENTS_MAX,
@@ -95,16 +103,38 @@ pub enum BrokerError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A certificate, a key or an authority cannot be used.
+    #[error("broker: TLS: {0}")]
+    Tls(String),
     /// The broker inside refused its settings.
     #[error("broker: {0}")]
     Settings(String),
 }
 
 /// A running broker.
-#[derive(Debug)]
 pub struct Broker {
-    local_addr: SocketAddr,
+    local_addr: Option<SocketAddr>,
+    tls_addr: Option<SocketAddr>,
     task: JoinHandle<()>,
+    gate: Keys,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+/// Who may connect, to be changed while the broker runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys(Arc<engine::Gate>);
+
+impl Keys {
+    /// From now on these users may connect. Who is connected and may not any more, or has another password or other rights
+    /// now, is disconnected; nobody else notices. How many were disconnected.
+    pub fn replace(&self, users: HashMap<String, User>) -> usize {
+        self.0.replace(Credentials::Users(users))
+    }
 }
 
 impl Broker {
@@ -118,13 +148,15 @@ impl Broker {
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> Result<Broker, BrokerError> {
-        let address = settings.listen;
-        if matches!(settings.credentials, Credentials::Anonymous) && !address.ip().is_loopback() {
+        let secure = settings.tls.as_ref().map(|(address, _)| *address);
+        let open = [settings.listen, secure].into_iter().flatten().find(|at| !at.ip().is_loopback());
+        if let (Credentials::Anonymous, Some(address)) = (&settings.credentials, open) {
             return Err(BrokerError::Open(address));
         }
-        let listener =
-            TcpListener::bind(address).await.map_err(|source| BrokerError::Listen { address, source })?;
-        let local_addr = listener.local_addr().map_err(|source| BrokerError::Listen { address, source })?;
+        let tls = settings.tls.clone().map(|(_, files)| tls::Tls::load(files).map_err(BrokerError::Tls));
+        let tls = tls.transpose()?;
+        let (plain, local_addr) = bind(settings.listen).await?.unzip();
+        let (secure, tls_addr) = bind(secure).await?.unzip();
         let ingest = Arc::new(Ingest {
             link: settings.link.clone(),
             source,
@@ -133,17 +165,29 @@ impl Broker {
             metrics,
             ack_wait_max: settings.ack_wait_max,
             waiting: Mutex::new(HashMap::new()),
-            next_key: AtomicU64::new(0),
+            numbers: Numbers::default(),
         });
-        let engine = engine::Engine::new(&settings, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
-        let task = tokio::spawn(serve(engine, listener, ingest, acks, cancel));
-        info!(link = %settings.link, address = %local_addr, "the embedded broker listens");
-        Ok(Broker { local_addr, task })
+        let engine =
+            engine::Engine::new(&settings, tls, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
+        let gate = Keys(engine.gate());
+        let task = tokio::spawn(serve(engine, (plain, secure), ingest, acks, cancel));
+        info!(link = %settings.link, address = ?local_addr, tls = ?tls_addr, "the embedded broker listens");
+        Ok(Broker { local_addr, tls_addr, task, gate })
     }
 
-    /// Where it listens.
-    pub fn local_addr(&self) -> SocketAddr {
+    /// Where it listens without TLS.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
+    }
+
+    /// Where it listens with TLS.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_addr
+    }
+
+    /// Who may connect, to be changed while it runs.
+    pub fn keys(&self) -> Keys {
+        self.gate.clone()
     }
 
     /// Waits until it has ended, which it does when cancelled. `false` if it ended by a defect.
@@ -152,9 +196,17 @@ impl Broker {
     }
 }
 
+async fn bind(address: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, BrokerError> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |source| BrokerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok(Some((listener, bound)))
+}
+
 async fn serve(
     engine: engine::Engine,
-    listener: TcpListener,
+    listeners: engine::Listeners,
     ingest: Arc<Ingest>,
     mut acks: Acks,
     cancel: CancellationToken,
@@ -166,7 +218,7 @@ async fn serve(
         let intake = ingest.intake.clone();
         async move { intake.send(Arrival::Link(up)).await.is_ok() }
     });
-    let accepting = engine.accept(listener, cancel.clone());
+    let accepting = engine.accept(listeners, cancel.clone());
     tokio::pin!(accepting);
     loop {
         tokio::select! {
@@ -203,7 +255,7 @@ struct Ingest {
     /// Who waits for which delivery. Bounded by the connections and what each may have under way; one whose
     /// connection has gone stays until the pipeline gives it back, as the pipeline holds it too.
     waiting: Mutex<HashMap<(u32, u32), oneshot::Sender<()>>>,
-    next_key: AtomicU64,
+    numbers: Numbers,
 }
 
 impl Ingest {
@@ -216,7 +268,7 @@ impl Ingest {
         duplicate: bool,
     ) -> oneshot::Receiver<()> {
         let (release, released) = oneshot::channel();
-        let delivery = self.delivery(packet_id, duplicate);
+        let delivery = self.numbers.next(packet_id, duplicate);
         let key = (delivery.epoch, delivery.key);
         self.lock().insert(key, release);
         let frame = Arrival::Frame(self.frame(topic, payload, Some(delivery)));
@@ -224,15 +276,6 @@ impl Ingest {
             self.lock().remove(&key);
         }
         released
-    }
-
-    /// A number that no message under way has: 48 bits of a counter, and in the low half of the key the packet id, by
-    /// which the pipeline knows the message when it is sent again, also after a restart.
-    #[expect(clippy::cast_possible_truncation, reason = "the counter wraps after 2⁴⁸ messages")]
-    fn delivery(&self, packet_id: u16, duplicate: bool) -> Delivery {
-        let counter = self.next_key.fetch_add(1, Ordering::Relaxed);
-        let key = (counter as u32) << 16 | u32::from(packet_id);
-        Delivery { epoch: (counter >> 16) as u32, key, duplicate }
     }
 
     /// A message that nobody sends again: QoS 0, or a last will.

@@ -12,7 +12,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -120,13 +120,11 @@ pub(super) async fn pair() -> io::Result<(TcpStream, TcpStream)> {
 /// Relays until one side closes, or a message was not kept in time: then the client is left without its PUBACK. A
 /// packet longer than `packet_bytes_max` ends it as well; the broker inside would do the same without a word.
 pub(super) async fn relay(
-    client: TcpStream,
+    (from_client, to_client): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
     inside: TcpStream,
     pending: Arc<Pending>,
     packet_bytes_max: usize,
 ) -> io::Result<()> {
-    client.set_nodelay(true)?;
-    let (from_client, to_client) = client.into_split();
     let (from_inside, to_inside) = inside.into_split();
     let inward = inward(from_client, to_inside, &pending, packet_bytes_max);
     let outward = outward(from_inside, to_client, &pending);
@@ -139,7 +137,7 @@ pub(super) async fn relay(
 }
 
 async fn inward(
-    mut client: OwnedReadHalf,
+    mut client: impl AsyncRead + Unpin,
     mut inside: OwnedWriteHalf,
     pending: &Pending,
     packet_bytes_max: usize,
@@ -187,7 +185,11 @@ fn noted(
     }
 }
 
-async fn outward(mut inside: OwnedReadHalf, mut client: OwnedWriteHalf, pending: &Pending) -> io::Result<()> {
+async fn outward(
+    mut inside: OwnedReadHalf,
+    mut client: impl AsyncWrite + Unpin,
+    pending: &Pending,
+) -> io::Result<()> {
     let mut buffer = BytesMut::with_capacity(CHUNK);
     // Bytes of a packet under way that is none of our business.
     let mut pass: usize = 0;

@@ -111,7 +111,7 @@ pub(crate) fn settings(protocol: Protocol, port: u16) -> MqttSettings {
 pub(crate) fn text(frame: &Frame) -> String {
     match &frame.body {
         Body::Message { payload, .. } => String::from_utf8_lossy(payload).into_owned(),
-        Body::Registers { .. } => panic!("registers from MQTT"),
+        other => panic!("{other:?} from MQTT"),
     }
 }
 
