@@ -5,20 +5,24 @@
 //! then everybody else. A task that ends otherwise stops the whole gateway with an exit code, and the service manager
 //! starts it again: one recovery path, the journal.
 
+mod changes;
 mod links;
 mod outlets;
+mod ports;
+mod reload;
+mod settings;
 
 pub use links::{ACKS_MAX, BROKER_WINDOW};
 
 use crate::backup;
 use crate::clock::Clock;
-use crate::commands;
+use crate::commands::{self, ConfigState};
 use crate::config::{self, Config};
 use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{LinkId, Span, Text};
-use crate::pipeline::{Binding, Heard, LinkState, Parts, Pipeline, Rhythm, Router};
+use crate::pipeline::{Binding, Heard, LinkState, ORDERS_MAX, Parts, Pipeline, Rhythm, Router};
 use crate::series::{self, Series};
 use crate::sinks;
 use crate::sources::Arrival;
@@ -62,6 +66,8 @@ pub struct App {
     pub push: Vec<SocketAddr>,
     /// The first account's password, only at the very first start. Shown once, stored nowhere.
     pub first_password: Option<String>,
+    /// Asks that the configuration be read again.
+    pub bell: commands::Bell,
     /// The counters.
     pub metrics: Metrics,
     sources: Group,
@@ -168,18 +174,19 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     // The one channel in, the small one for operators, and the way back to each source.
     let (intake, arrivals) = mpsc::channel::<Arrival>(INTAKE_MAX);
     let (door, requests) = commands::door();
-    let mut ways_back = links::WaysBack::default();
-
-    let broker_address =
-        links::start_broker(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)
-            .await
-            .context("MQTT broker")?;
-    links::start_mqtt(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
-    links::start_modbus(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
-    let mut posts = links::start_push(&config, &mut sources, &mut ways_back, &intake, &clock, &metrics)?;
-    let push_here = posts.extract_if(.., |(listen, _)| listen.is_none()).next().map(|(_, routes)| routes);
-    let push_addresses = links::serve_push(posts, &mut rest).await?;
-    drop(intake);
+    let (bell, rings) = commands::bell();
+    // What came from no file cannot be read again.
+    let door = if config.watched.is_empty() { door } else { door.with_bell(bell.clone()) };
+    let mut connectors = links::Connectors::new(intake.clone(), clock.clone(), metrics.clone());
+    let (mut acks, mut windows) = (Vec::new(), Vec::new());
+    for (link, wanted) in links::wanted(&config) {
+        let (prepared, way) = connectors.prepare(link, wanted)?;
+        acks.push(way.acks);
+        windows.push(way.window);
+        connectors.start(prepared).await?;
+    }
+    let (broker_address, push_addresses) = (connectors.broker_address(), connectors.push_addresses());
+    let posts = connectors.posts();
 
     let (link_sender, links) = watch::channel(BTreeMap::new());
     let newest = series.all_last();
@@ -192,13 +199,14 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         recovered: restored.recovered,
         receipts: restored.receipts,
         heard: Heard::of(&newest),
-        acks: ways_back.acks,
+        acks,
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,
-        rhythm: Rhythm { commit_window: config.gateway.commit_window, windows: ways_back.windows },
+        rhythm: Rhythm { commit_window: config.gateway.commit_window, windows },
     };
-    let running = Pipeline::new(parts).run(arrivals, requests, pipeline.cancel.clone());
+    let (orders, obeyed) = mpsc::channel(ORDERS_MAX);
+    let running = Pipeline::new(parts).with_orders(obeyed).run(arrivals, requests, pipeline.cancel.clone());
     pipeline.spawn("pipeline", async move { Ok(running.await?) });
 
     let (follower, cancel) = (series.clone(), rest.cancel.clone());
@@ -208,6 +216,29 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     });
 
     let (plan_sender, plan) = watch::channel(config.plan.clone());
+    let (config_sender, config_state) = watch::channel(ConfigState::default());
+    let (watched_sender, watched) = watch::channel(config.watched.clone());
+    let reloader = reload::Reloader {
+        config: config.clone(),
+        started: config.gateway.clone(),
+        connectors,
+        intake,
+        orders,
+        plan: plan_sender.clone(),
+        series: series.clone(),
+        state: config_sender,
+        watched: watched_sender,
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+    };
+    sources.spawn("links", reloader.run(rings, sources.cancel.clone()));
+    if !config.watched.is_empty() {
+        let (bell, cancel) = (bell.clone(), sources.cancel.clone());
+        sources.spawn("files", async move {
+            cancel.run_until_cancelled(reload::watch_files(watched, bell)).await;
+            Ok(())
+        });
+    }
     let name = config.gateway.name.clone().unwrap_or_else(outlets::host_name);
     let mut sinks = Vec::new();
     for from in &config.gateway.influx {
@@ -240,17 +271,17 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         let every = config.gateway.backup.as_ref().and_then(|backup| backup.every);
         let late = every.map(backup::late_after);
         rest.spawn("health", async move {
-            cancel.run_until_cancelled(watch_health(watched, dir, late, links, sinks, health_sender)).await;
+            let watch = watch_health(watched, dir, late, links, sinks, config_state, health_sender);
+            cancel.run_until_cancelled(watch).await;
             Ok(())
         });
         let room =
             web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
-        let open = push_here.unwrap_or_default();
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.
             let _plan = plan_sender;
-            Ok(web::serve_with(listener, room, open, cancel).await?)
+            Ok(web::serve_with(listener, room, posts, cancel).await?)
         });
     }
     Ok(App {
@@ -258,6 +289,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         broker: broker_address,
         push: push_addresses,
         first_password,
+        bell,
         metrics,
         sources,
         pipeline,
@@ -328,6 +360,7 @@ async fn watch_health(
     backup_late_after: Option<Span>,
     links: watch::Receiver<BTreeMap<LinkId, LinkState>>,
     sinks: Vec<Sink>,
+    mut config: watch::Receiver<ConfigState>,
     health: watch::Sender<web::Health>,
 ) {
     loop {
@@ -343,6 +376,7 @@ async fn watch_health(
             backup: web::Backup::last(&journal).await,
             backup_late_after,
             set_aside: set_aside(&dir).await,
+            config: config.borrow_and_update().clone(),
             sinks: Vec::new(),
         };
         let held = journal.health();
@@ -362,7 +396,13 @@ async fn watch_health(
             *shown = now;
             changed
         });
-        tokio::time::sleep(HEALTH_EVERY).await;
+        // A refused or mended configuration is told at once.
+        let told = async {
+            while config.changed().await.is_err() {
+                std::future::pending::<()>().await
+            }
+        };
+        tokio::time::timeout(HEALTH_EVERY, told).await.ok();
     }
 }
 

@@ -1,7 +1,7 @@
 //! THE DOOR: operators' commands, and lines about who came and went, on their way to the pipeline. The only way back in
-//! from the web.
+//! from the web. Beside it the bell: somebody asks that the configuration be read again.
 
-use crate::model::{Command, HazardId, Refusal, Text};
+use crate::model::{Command, HazardId, Refusal, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -62,9 +62,105 @@ pub enum Refused {
     Busy,
 }
 
+/// Who asks that the configuration be read again. When several do at once, the last of this list is named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asker {
+    /// A file that was changed.
+    File,
+    /// A signal to the process.
+    Signal,
+    /// A person at the page.
+    Person {
+        /// Who is on duty.
+        person: Arc<str>,
+        /// The account that he is signed in with.
+        account: Arc<str>,
+    },
+}
+
+impl Asker {
+    /// For the duty log.
+    pub fn text(&self) -> Text {
+        match self {
+            Self::Signal => Text::new("系统信号", "a signal"),
+            Self::File => Text::new("文件有改动", "a file was changed"),
+            Self::Person { person, account } => {
+                Text::new(&format!("{person}，账号 {account}"), &format!("{person}, account {account}"))
+            }
+        }
+    }
+}
+
+/// Somebody asks that the configuration be read again.
+#[derive(Debug)]
+pub struct Ring {
+    /// Who.
+    pub by: Asker,
+    /// Answered when it was taken or refused.
+    pub reply: oneshot::Sender<Reloaded>,
+}
+
+/// What became of reading the configuration again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What changed, in words; `None`: nothing, or it was refused.
+    pub changes: Option<Text>,
+    /// How things stand now.
+    pub state: ConfigState,
+}
+
+/// How what is in force stands to what is in the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConfigState {
+    /// When a change was taken in last; `None`: not since the start.
+    pub taken_at: Option<Timestamp>,
+    /// Why what is in the files is not in force; `None`: it is.
+    pub refused: Option<Misfit>,
+    /// Keys whose change takes effect at the next start.
+    pub next_start: Vec<&'static str>,
+}
+
+/// Files that were refused as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// When.
+    pub at: Timestamp,
+    /// How many mistakes are in them.
+    pub errors: usize,
+    /// The first mistake, with its place.
+    pub first: String,
+    /// All of them, as `fengsui check` prints them.
+    pub report: String,
+}
+
+/// Reloads that may wait; they become one.
+pub const RINGS_MAX: usize = 16;
+
+/// Asks that the configuration be read again. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bell(mpsc::Sender<Ring>);
+
+/// A bell, and the end that hears it.
+pub fn bell() -> (Bell, mpsc::Receiver<Ring>) {
+    let (sender, receiver) = mpsc::channel(RINGS_MAX);
+    (Bell(sender), receiver)
+}
+
+impl Bell {
+    /// Asks, and waits for what becomes of it.
+    pub async fn ring(&self, by: Asker) -> Result<Reloaded, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.0.try_send(Ring { by, reply }).map_err(|_| Refused::Busy)?;
+        answer.await.map_err(|_| Refused::Busy)
+    }
+}
+
 /// The web's end. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Door(mpsc::Sender<Request>);
+pub struct Door {
+    requests: mpsc::Sender<Request>,
+    bell: Option<Bell>,
+}
 
 /// The pipeline's end.
 pub type Requests = mpsc::Receiver<Request>;
@@ -72,24 +168,35 @@ pub type Requests = mpsc::Receiver<Request>;
 /// A door with room for [`WAITING_MAX`] commands.
 pub fn door() -> (Door, Requests) {
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
-    (Door(sender), receiver)
+    (Door { requests: sender, bell: None }, receiver)
 }
 
 impl Door {
+    /// A door with a bell: the configuration can be read again.
+    #[must_use]
+    pub fn with_bell(self, bell: Bell) -> Self {
+        Self { bell: Some(bell), ..self }
+    }
+
+    /// The bell; `None` where the configuration came from no file.
+    pub fn bell(&self) -> Option<&Bell> {
+        self.bell.as_ref()
+    }
+
     /// Hands a command in and waits for its answer.
     pub async fn ask(&self, command: Command) -> Result<Done, Refused> {
         let (reply, answer) = oneshot::channel();
-        self.0.try_send(Request::Command { command, reply }).map_err(|_| Refused::Busy)?;
+        self.requests.try_send(Request::Command { command, reply }).map_err(|_| Refused::Busy)?;
         answer.await.unwrap_or(Err(Refused::Busy))
     }
 
     /// Hands a line about the gateway itself in. `Err`: too much is waiting, or the gateway is stopping; it was not taken.
     pub fn tell_own(&self, own: Own) -> Result<(), Refused> {
-        self.0.try_send(Request::Own(own)).map_err(|_| Refused::Busy)
+        self.requests.try_send(Request::Own(own)).map_err(|_| Refused::Busy)
     }
 
     /// Hands a line for the duty log in. `Err`: too much is waiting, or the gateway is stopping; it was not taken.
     pub fn tell(&self, access: Access) -> Result<(), Refused> {
-        self.0.try_send(Request::Access(access)).map_err(|_| Refused::Busy)
+        self.requests.try_send(Request::Access(access)).map_err(|_| Refused::Busy)
     }
 }

@@ -142,6 +142,10 @@ metrics! {
     backups: Counter = Counter::default();
     /// Backups that failed.
     backups_failed: Counter = Counter::default();
+    /// Times that a changed configuration was taken in while running.
+    config_reloads: Counter = Counter::default();
+    /// Times that a changed configuration was refused and the old one stayed in force.
+    config_refused: Counter = Counter::default();
     /// Steps of the wall clock.
     clock_steps: Counter = Counter::default();
 }

@@ -1,21 +1,23 @@
-//! THE COMPOSITION ROOT, the links: from what the configuration says to running sources.
+//! THE COMPOSITION ROOT, the links: from what the configuration says to running sources, each on its own: one can be
+//! stopped, changed and started while the others never notice.
 
-use super::Group;
+use super::GRACE;
+use super::ports::Ports;
+use super::settings;
 use crate::clock::Clock;
-use crate::config::modbus_file::{ModbusWire, SerialDevice, SerialParity};
+use crate::config::modbus_file::ModbusWire;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::model::{Delivery, SourceIndex, Span};
-use crate::pipeline::{WITHHELD_MAX, Window};
+use crate::model::{LinkId, SourceIndex};
+use crate::pipeline::{WITHHELD_MAX, WayBack, Window};
 use crate::sources::{self, broker, modbus, mqtt, push};
-use crate::web;
 use anyhow::Context;
-use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-use tokio::net::TcpListener;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 /// Bundles of acknowledgements that may wait for a source; one bundle a commit.
 pub const ACKS_MAX: usize = 64;
@@ -25,349 +27,302 @@ pub const ACKS_MAX: usize = 64;
 /// with 20 in flight on one connection gets 20 messages a commit.
 pub const BROKER_WINDOW: u16 = 200;
 
-/// The way back to each source, by its index, and how many messages its far side sends unacknowledged.
-#[derive(Default)]
-pub(super) struct WaysBack {
-    pub(super) acks: Vec<mpsc::Sender<Vec<Delivery>>>,
-    pub(super) windows: Vec<Window>,
-}
-
-impl WaysBack {
-    fn add(&mut self, window: Window) -> anyhow::Result<(SourceIndex, sources::Acks)> {
-        let index = u16::try_from(self.acks.len()).context("more than 65535 links")?;
-        let (sender, receiver) = mpsc::channel(ACKS_MAX);
-        self.acks.push(sender);
-        self.windows.push(window);
-        Ok((SourceIndex(index), receiver))
-    }
-}
-
-/// What must be subscribed on a link: each topic of each profile that is used on it, and what else the installer wants to
-/// see, once.
-fn filters(config: &Config, from: &config::MqttSettings) -> Vec<String> {
-    let bindings = config.bindings.iter().filter(|binding| binding.link == from.link);
-    let mut filters: Vec<String> =
-        bindings.flat_map(|binding| binding.profile.topics().iter().map(|topic| topic.filter())).collect();
-    filters.extend(from.topics.iter().cloned());
-    filters.sort();
-    filters.dedup();
-    match &from.share {
-        Some(group) => filters.iter().map(|filter| format!("$share/{group}/{filter}")).collect(),
-        None => filters,
-    }
-}
-
-pub(super) async fn start_broker(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<Option<SocketAddr>> {
-    let Some(settings) = &config.gateway.broker else { return Ok(None) };
-    let (source, acks) = ways_back.add(Window { messages: BROKER_WINDOW, of_many: true })?;
-    let credentials = match settings.anonymous {
-        true => broker::Credentials::Anonymous,
-        false => broker::Credentials::Users(broker_users(&settings.users)),
-    };
-    let mut listening = broker::BrokerSettings::new(settings.link.clone(), LOOPBACK, credentials);
-    listening.listen = settings.listen;
-    listening.tls = settings.tls.as_ref().map(|tls| {
-        let (cert, key) = (tls.cert_file.clone(), tls.key_file.clone());
-        (tls.listen, broker::TlsFiles { cert, key, client_ca: tls.client_ca_file.clone() })
-    });
-    let started = broker::Broker::start(
-        listening,
-        source,
-        intake.clone(),
-        acks,
-        clock.clone(),
-        metrics.clone(),
-        tasks.cancel.clone(),
-    )
-    .await?;
-    let address = started.local_addr().or_else(|| started.tls_addr());
-    if let Some(file) = settings.credentials_file.clone() {
-        let (keys, cancel) = (started.keys(), tasks.cancel.clone());
-        tasks.spawn("broker users", async move {
-            cancel.run_until_cancelled(follow_users(file, keys)).await;
-            Ok(())
-        });
-    }
-    tasks.spawn("broker", async move {
-        anyhow::ensure!(started.ended().await, "the embedded broker ended by a defect");
-        Ok(())
-    });
-    Ok(address)
-}
-
-/// How often the broker's credentials file is looked at: whoever removed a user sees him gone while he watches.
-const USERS_LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// A port of this machine only, until the configuration says otherwise.
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883);
-
-fn broker_users(users: &[config::BrokerUser]) -> HashMap<String, broker::User> {
-    let user = |from: &config::BrokerUser| {
-        let rights = match from.everything {
-            true => broker::Rights::Everything,
-            false => broker::Rights::Device,
-        };
-        (from.login.user.clone(), broker::User { password: from.login.password.reveal().to_owned(), rights })
-    };
-    users.iter().map(user).collect()
-}
-
-/// Takes over what the credentials file says when it has changed and stays so for one look: an editor may be in the
-/// middle of it. A file that is away or wrong changes nothing. Never ends.
-async fn follow_users(file: PathBuf, keys: broker::Keys) {
-    let read = || {
-        let file = file.clone();
-        let text = move || config::Files::text(&config::Disk, &file).ok();
-        async { tokio::task::spawn_blocking(text).await.ok().flatten() }
-    };
-    let mut known = read().await;
-    let mut before = known.clone();
-    loop {
-        tokio::time::sleep(USERS_LOOK_EVERY).await;
-        let now = read().await;
-        let settled = now == before;
-        before.clone_from(&now);
-        let Some(text) = now.filter(|text| settled && Some(text) != known.as_ref()) else { continue };
-        let (users, wrong) = config::broker_users(&text);
-        if wrong.is_empty() {
-            let dismissed = keys.replace(broker_users(&users));
-            tracing::info!(file = %file.display(), users = users.len(), dismissed, "the broker's users were read again");
-        } else {
-            tracing::error!(file = %file.display(), lines = ?wrong, "not user:password; the broker keeps its old users");
-        }
-        known = Some(text);
-    }
-}
-
-pub(super) fn start_mqtt(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<()> {
-    for from in &config.gateway.mqtt {
-        let (source, acks) = ways_back.add(Window { messages: from.inflight_window, of_many: false })?;
-        let mut settings =
-            mqtt::MqttSettings::new(from.link.clone(), from.host.clone(), from.port, from.client_id.clone());
-        settings.user = from.login.as_ref().map(|login| {
-            let fixed = || mqtt::Password::Fixed(login.password.reveal().to_owned());
-            (login.user.clone(), from.password_file.clone().map_or_else(fixed, mqtt::Password::File))
-        });
-        if from.version_5 {
-            settings.protocol = mqtt::Protocol::V5;
-        }
-        settings.tls = from
-            .tls
-            .as_ref()
-            .map(|tls| mqtt::TlsSettings { ca_file: tls.ca_file.clone(), client: tls.client.clone() });
-        settings.inflight_window = from.inflight_window;
-        settings.filters = filters(config, from);
-        settings.will_topic = Some(format!("fengsui/{}/state", from.client_id));
-        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-        let intake = intake.clone();
-        tasks.spawn("mqtt", async move {
-            mqtt::run(settings, source, intake, acks, clock, metrics, cancel).await;
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-pub(super) fn start_modbus(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<()> {
-    let mut ports: Vec<modbus::DialInPort> = Vec::new();
-    for from in &config.gateway.modbus {
-        // Polls wait for no acknowledgement; the index is all they need.
-        let (source, _no_acks) = ways_back.add(Window { messages: u16::MAX, of_many: false })?;
-        let units =
-            config.bindings.iter().filter(|binding| binding.link == from.link).filter_map(unit).collect();
-        let bus = modbus::BusSettings {
-            link: from.link.clone(),
-            wire: wire(from, source, &mut ports),
-            line: modbus::LineSettings {
-                late_answer_max: from.late_answer_max.to_std(),
-                turnaround: from.turnaround.to_std(),
-                echo: from.echo,
-            },
-            units,
-            timeout: from.timeout.to_std(),
-            pause_after_connect: from.pause_after_connect.to_std(),
-            second_connection: from.second_connection,
-        };
-        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-        let intake = intake.clone();
-        tasks.spawn("modbus", async move {
-            modbus::run(bus, source, intake, clock, metrics, cancel).await;
-            Ok(())
-        });
-    }
-    for port in ports {
-        let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-        let intake = intake.clone();
-        tasks.spawn("modbus-dial-in", async move {
-            cancel.run_until_cancelled(modbus::listen(port, intake, clock, metrics)).await;
-            Ok(())
-        });
-    }
-    Ok(())
-}
-
-/// How a bus is reached. A DTU that dials in gets its place behind the port that it shares with others.
-fn wire(
-    from: &config::ModbusSettings,
-    source: SourceIndex,
-    ports: &mut Vec<modbus::DialInPort>,
-) -> modbus::Wire {
-    match &from.wire {
-        ModbusWire::Tcp { host, port } => modbus::Wire::Tcp { host: host.clone(), port: *port },
-        ModbusWire::RtuTcp { host, port } => modbus::Wire::RtuTcp { host: host.clone(), port: *port },
-        ModbusWire::Serial { device, baud, parity, stop_bits } => {
-            modbus::Wire::Serial(modbus::SerialSettings {
-                device: match device {
-                    SerialDevice::Path(path) => modbus::Device::Path(path.clone()),
-                    SerialDevice::Usb { vendor, product, serial } => {
-                        modbus::Device::Usb { vendor: *vendor, product: *product, serial: serial.clone() }
-                    }
-                },
-                baud: *baud,
-                parity: match parity {
-                    SerialParity::None => modbus::Parity::None,
-                    SerialParity::Even => modbus::Parity::Even,
-                    SerialParity::Odd => modbus::Parity::Odd,
-                },
-                stop_bits: *stop_bits,
-            })
-        }
-        ModbusWire::DialIn(dial_in) => {
-            let slot = modbus::Slot::new(dial_in.registration.clone());
-            let bus = (from.link.clone(), slot.clone());
-            match ports.iter_mut().find(|port| port.listen == dial_in.listen) {
-                Some(port) => port.buses.push(bus),
-                None => ports.push(modbus::DialInPort {
-                    listen: dial_in.listen,
-                    buses: vec![bus],
-                    allow: dial_in
-                        .allow
-                        .iter()
-                        .filter_map(|net| modbus::Network::new(net.address, net.bits))
-                        .collect(),
-                    source,
-                }),
-            }
-            modbus::Wire::DialIn(modbus::DialIn {
-                slot,
-                framing: if dial_in.rtu { modbus::Framing::Rtu } else { modbus::Framing::Tcp },
-                heartbeat: dial_in.heartbeat.clone(),
-                silent_max: dial_in.silent_max.map(Span::to_std),
-            })
-        }
-    }
-}
-
-/// Unanswered posts of all platforms, three quarters of which do not wait for the commit window. Each platform gets the
-/// more through the more it posts at once; one post at a time waits for the window, as one publisher of a broker does.
+/// Unanswered posts of a platform, three quarters of which do not wait for the commit window: it gets the more through
+/// the more it posts at once; one post at a time waits for the window, as one publisher of a broker does.
 const PUSH_WINDOW: u16 = 64;
 
 // A platform is told 200 for nothing that the journal does not have: it is told 503 before the pipeline begins to release
 // messages that are only in memory.
 const _: () = assert!(push::KEPT_WITHIN.as_millis() < WITHHELD_MAX.as_millis().unsigned_abs() as u128);
 
-/// The routes that platforms post to, and where: `None` is the duty room's address.
-pub(super) type PushRoutes = Vec<(Option<SocketAddr>, axum::Router)>;
+/// All that a connector does is decided by this: while it is the same, the connector is not touched. The settings are
+/// compared as a whole, so a new key counts by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Wanted {
+    Broker(config::BrokerSettings),
+    Mqtt { from: config::MqttSettings, filters: Vec<String> },
+    Modbus { from: config::ModbusSettings, units: Vec<modbus::UnitSettings> },
+    Push(config::PushSettings),
+}
 
-pub(super) fn start_push(
-    config: &Config,
-    tasks: &mut Group,
-    ways_back: &mut WaysBack,
-    intake: &sources::Intake,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> anyhow::Result<PushRoutes> {
-    let all = &config.gateway.push;
-    if all.is_empty() {
-        return Ok(Vec::new());
-    }
-    let (source, acks) = ways_back.add(Window { messages: PUSH_WINDOW, of_many: false })?;
-    let settings = all.iter().map(push_settings).collect::<anyhow::Result<_>>()?;
-    let (clock, metrics, cancel) = (clock.clone(), metrics.clone(), tasks.cancel.clone());
-    let push = push::Push::new(settings, source, intake.clone(), clock, metrics, cancel);
-    let addresses: BTreeSet<Option<SocketAddr>> = all.iter().map(|from| from.listen).collect();
-    let routes = addresses.into_iter().map(|listen| {
-        let links = all.iter().filter(|from| from.listen == listen).map(|from| from.link.clone());
-        (listen, push::router(push.clone(), links.collect()))
+/// Every link of the configuration with what it needs, in the order of the file.
+pub(super) fn wanted(config: &Config) -> Vec<(LinkId, Wanted)> {
+    let gateway = &config.gateway;
+    let broker = gateway.broker.iter().map(|from| (from.link.clone(), Wanted::Broker(from.clone())));
+    let mqtt = gateway.mqtt.iter().map(|from| {
+        let filters = settings::filters(config, from);
+        (from.link.clone(), Wanted::Mqtt { from: from.clone(), filters })
     });
-    let routes = routes.collect();
-    tasks.spawn("push", async move {
-        push.run(acks).await;
+    let modbus = gateway.modbus.iter().map(|from| {
+        let units = config
+            .bindings
+            .iter()
+            .filter(|binding| binding.link == from.link)
+            .filter_map(settings::unit)
+            .collect();
+        (from.link.clone(), Wanted::Modbus { from: from.clone(), units })
+    });
+    let push = gateway.push.iter().map(|from| (from.link.clone(), Wanted::Push(from.clone())));
+    broker.chain(mqtt).chain(modbus).chain(push).collect()
+}
+
+impl Wanted {
+    /// Whether a connector that runs as `self` goes on as `new` without being started anew: nothing changed, or only the
+    /// users of the embedded broker, or a password that the client reads again by itself when it connects.
+    pub(super) fn goes_on_as(&self, new: &Self) -> bool {
+        match (self, new) {
+            (Self::Broker(old), Self::Broker(new)) => {
+                let without_users =
+                    |of: &config::BrokerSettings| config::BrokerSettings { users: Vec::new(), ..of.clone() };
+                without_users(old) == without_users(new)
+            }
+            (Self::Mqtt { from: old, filters }, Self::Mqtt { from: new, filters: new_filters }) => {
+                filters == new_filters && without_password(old) == without_password(new)
+            }
+            _ => self == new,
+        }
+    }
+}
+
+/// A password that stands in a file of its own is read again for each connection: another one is no other link.
+fn without_password(of: &config::MqttSettings) -> config::MqttSettings {
+    let mut of = of.clone();
+    if let (Some(_), Some(login)) = (&of.password_file, &mut of.login) {
+        login.password = config::Secret::new("");
+    }
+    of
+}
+
+fn window(wanted: &Wanted) -> Window {
+    match wanted {
+        Wanted::Broker(_) => Window { messages: BROKER_WINDOW, of_many: true },
+        Wanted::Mqtt { from, .. } => Window { messages: from.inflight_window, of_many: false },
+        // Polls wait for no acknowledgement; the index is all they need.
+        Wanted::Modbus { .. } => Window { messages: u16::MAX, of_many: false },
+        Wanted::Push(_) => Window { messages: PUSH_WINDOW, of_many: false },
+    }
+}
+
+/// Every running source. They are asked to end by nobody else, so one that ends has failed. Dropped, all of them end.
+pub(super) struct Connectors {
+    running: BTreeMap<LinkId, Connector>,
+    tasks: JoinSet<(LinkId, anyhow::Result<()>)>,
+    cancel: CancellationToken,
+    intake: sources::Intake,
+    clock: Clock,
+    metrics: Metrics,
+    ports: Ports,
+    /// The next index to be given out.
+    next: u16,
+}
+
+struct Connector {
+    wanted: Wanted,
+    source: SourceIndex,
+    cancel: CancellationToken,
+    abort: AbortHandle,
+    /// Only of the embedded broker: who may connect, and where.
+    broker: Option<(broker::Keys, Option<SocketAddr>)>,
+}
+
+/// A source that has its place in the pipeline and does not run yet.
+pub(super) struct Prepared {
+    link: LinkId,
+    wanted: Wanted,
+    source: SourceIndex,
+    acks: sources::Acks,
+}
+
+impl Drop for Connectors {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Connectors {
+    pub(super) fn new(intake: sources::Intake, clock: Clock, metrics: Metrics) -> Self {
+        let (running, tasks, cancel) = (BTreeMap::new(), JoinSet::new(), CancellationToken::new());
+        let ports = Ports::new(cancel.clone());
+        Self { running, tasks, cancel, intake, clock, metrics, ports, next: 0 }
+    }
+
+    /// Where the embedded broker listens.
+    pub(super) fn broker_address(&self) -> Option<SocketAddr> {
+        self.running
+            .values()
+            .find_map(|connector| connector.broker.as_ref())
+            .and_then(|(_, address)| *address)
+    }
+
+    /// The platforms' doors at the duty room's address.
+    pub(super) fn posts(&self) -> axum::Router {
+        self.ports.posts(None)
+    }
+
+    /// Where platforms may post besides.
+    pub(super) fn push_addresses(&self) -> Vec<SocketAddr> {
+        self.ports.push_addresses()
+    }
+
+    /// A place for a source. Its index is no living source's, and was nobody's for the 65 535 before it.
+    pub(super) fn prepare(&mut self, link: LinkId, wanted: Wanted) -> anyhow::Result<(Prepared, WayBack)> {
+        anyhow::ensure!(self.running.len() < usize::from(u16::MAX), "more than 65535 links");
+        let taken = |index: u16| self.running.values().any(|connector| connector.source.0 == index);
+        let mut index = self.next;
+        while taken(index) {
+            index = index.wrapping_add(1);
+        }
+        self.next = index.wrapping_add(1);
+        let (sender, acks) = mpsc::channel(ACKS_MAX);
+        let source = SourceIndex(index);
+        let way = WayBack { source, acks: sender, window: window(&wanted) };
+        Ok((Prepared { link, wanted, source, acks }, way))
+    }
+
+    /// Starts a source. Errors: the embedded broker, or a platform's own address, cannot listen.
+    pub(super) async fn start(&mut self, prepared: Prepared) -> anyhow::Result<()> {
+        let Prepared { link, wanted, source, acks } = prepared;
+        let cancel = self.cancel.child_token();
+        let (intake, clock, metrics) = (self.intake.clone(), self.clock.clone(), self.metrics.clone());
+        let (name, mut broker) = (link.clone(), None);
+        let abort = match &wanted {
+            Wanted::Broker(from) => {
+                let (settings, cancel) = (settings::broker(from), cancel.clone());
+                let started = broker::Broker::start(settings, source, intake, acks, clock, metrics, cancel);
+                let started = started.await.context("MQTT broker")?;
+                broker = Some((started.keys(), started.local_addr().or_else(|| started.tls_addr())));
+                self.tasks.spawn(async move {
+                    let failed = || anyhow::anyhow!("the embedded broker ended by a defect");
+                    (name, started.ended().await.then_some(()).ok_or_else(failed))
+                })
+            }
+            Wanted::Mqtt { from, filters } => {
+                let settings = settings::mqtt(from, filters);
+                let running = mqtt::run(settings, source, intake, acks, clock, metrics, cancel.clone());
+                self.spawn(name, running)
+            }
+            Wanted::Modbus { from, units } => {
+                let slot = match &from.wire {
+                    ModbusWire::DialIn(dial_in) => {
+                        Some(self.ports.dial_in(&link, dial_in, source, &intake, &clock, &metrics))
+                    }
+                    _ => None,
+                };
+                let bus = settings::bus(from, units, slot);
+                let running = modbus::run(bus, source, intake, clock, metrics, cancel.clone());
+                self.spawn(name, running)
+            }
+            Wanted::Push(from) => {
+                let settings = settings::push(from)?;
+                let push = push::Push::new(settings, source, intake, clock, metrics, cancel.clone());
+                self.ports.open_door(from.listen, push.clone()).await?;
+                self.spawn(name, push.run(acks))
+            }
+        };
+        self.running.insert(link, Connector { wanted, source, cancel, abort, broker });
         Ok(())
-    });
-    Ok(routes)
-}
-
-/// Serves the routes that have an address of their own.
-pub(super) async fn serve_push(routes: PushRoutes, rest: &mut Group) -> anyhow::Result<Vec<SocketAddr>> {
-    let mut addresses = Vec::new();
-    for (listen, router) in routes {
-        let Some(listen) = listen else { continue };
-        let listener = TcpListener::bind(listen).await;
-        let listener = listener.with_context(|| format!("cannot listen on {listen} for posts"))?;
-        addresses.push(listener.local_addr()?);
-        let cancel = rest.cancel.clone();
-        rest.spawn("posts", async move {
-            web::connections::serve(listener, router, cancel).await;
-            Ok(())
-        });
     }
-    Ok(addresses)
-}
 
-fn push_settings(from: &config::PushSettings) -> anyhow::Result<push::PushSettings> {
-    let format = match &from.format {
-        config::PushFormat::Json { topic, address_field, message_id_field } => {
-            let form = push::TopicForm::parse(topic.as_deref().unwrap_or(push::TopicForm::DEFAULT));
-            push::Format::Json(push::JsonForm {
-                topic: form.map_err(anyhow::Error::msg)?,
-                address_field: address_field.clone(),
-                message_id_field: message_id_field.clone(),
-            })
-        }
-        config::PushFormat::Ctwing { address_field } => {
-            push::Format::Ctwing { address_field: address_field.clone() }
-        }
-        config::PushFormat::OneNet { address_field, aes_key } => {
-            let parse = |key: &config::Secret| push::AesKey::parse(key.reveal());
-            let key = aes_key.as_ref().map(|key| parse(key).context("the AES key is no key of OneNET"));
-            push::Format::OneNet(push::OneNet {
-                address_field: address_field.clone(),
-                aes_key: key.transpose()?,
-            })
-        }
-    };
-    let tokens = from.tokens.iter().map(|token| token.reveal().to_owned()).collect();
-    Ok(push::PushSettings::new(from.link.clone(), format, tokens))
-}
+    fn spawn(&mut self, link: LinkId, source: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.tasks.spawn(async move {
+            source.await;
+            (link, Ok(()))
+        })
+    }
 
-fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {
-    let reads = binding.profile.poll_plan().into_iter().map(|block| modbus::Read {
-        table: block.table,
-        start: block.start,
-        count: block.count,
-        every: block.every.to_std(),
-    });
-    Some(modbus::UnitSettings { device: binding.device.clone(), unit: binding.unit?, reads: reads.collect() })
+    /// The connectors that are wanted no more, or not as they are.
+    pub(super) fn outdated(&self, wanted: &[(LinkId, Wanted)]) -> BTreeSet<LinkId> {
+        let goes_on = |link: &LinkId, connector: &Connector| {
+            let mut wanted = wanted.iter();
+            wanted.any(|(name, new)| name == link && connector.wanted.goes_on_as(new))
+        };
+        let outdated = self.running.iter().filter(|(link, connector)| !goes_on(link, connector));
+        outdated.map(|(link, _)| link.clone()).collect()
+    }
+
+    /// Whether such a connector runs.
+    pub(super) fn runs(&self, link: &LinkId) -> bool {
+        self.running.contains_key(link)
+    }
+
+    /// Takes over what changes without a new start: the users of the embedded broker, and the ports that several links
+    /// share.
+    pub(super) fn change_in_place(&mut self, wanted: &[(LinkId, Wanted)]) {
+        for (link, new) in wanted {
+            let Some(connector) = self.running.get_mut(link) else { continue };
+            if let (Wanted::Broker(from), Some((keys, _))) = (new, &connector.broker)
+                && connector.wanted != *new
+            {
+                let dismissed = keys.replace(settings::broker_users(&from.users));
+                tracing::info!(users = from.users.len(), dismissed, "the broker's users were read again");
+            }
+            connector.wanted = new.clone();
+        }
+        self.ports.keep_only(wanted);
+    }
+
+    /// Ends these: each hands over what it holds, and what is not acknowledged then stays with its far side. Says which
+    /// indices are free.
+    ///
+    /// Errors: another one ended meanwhile, which nobody asked for.
+    pub(super) async fn stop(&mut self, links: &BTreeSet<LinkId>) -> anyhow::Result<Vec<SourceIndex>> {
+        let mut waiting = links.clone();
+        let mut stopping: Vec<Connector> = Vec::new();
+        for link in links {
+            match self.running.remove(link) {
+                Some(connector) => stopping.push(connector),
+                None => _ = waiting.remove(link),
+            }
+        }
+        stopping.iter().for_each(|connector| connector.cancel.cancel());
+        let (mut deadline, mut cut_off) = (Instant::now() + GRACE, false);
+        while !waiting.is_empty() {
+            match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
+                Ok(Some(Ok((link, result)))) => {
+                    anyhow::ensure!(waiting.remove(&link), "the source {link} ended by itself");
+                    result?;
+                }
+                // All that wait were cut off below, so it does not matter which one this is.
+                Ok(Some(Err(error))) if error.is_cancelled() => _ = waiting.pop_first(),
+                Ok(Some(Err(panicked))) => {
+                    return Err(anyhow::Error::new(panicked).context("a source panicked"));
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    anyhow::ensure!(!cut_off, "sources cannot be ended: {waiting:?}");
+                    tracing::warn!(links = ?waiting, "sources did not end within {GRACE:?} and are cut off");
+                    stopping.iter().for_each(|connector| connector.abort.abort());
+                    (deadline, cut_off) = (Instant::now() + GRACE, true);
+                }
+            }
+        }
+        Ok(stopping.into_iter().map(|connector| connector.source).collect())
+    }
+
+    /// Waits for one that ends although nobody asked it to; for ever when there are none.
+    pub(super) async fn failure(&mut self) -> anyhow::Error {
+        let source = async {
+            match self.tasks.join_next().await {
+                Some(Ok((link, Ok(())))) => anyhow::anyhow!("the source {link} ended by itself"),
+                Some(Ok((link, Err(error)))) => error.context(format!("the source {link} failed")),
+                Some(Err(panicked)) => anyhow::Error::new(panicked).context("a source panicked"),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = source => error,
+            error = self.ports.failure() => error,
+        }
+    }
+
+    /// Ends all.
+    pub(super) async fn stop_all(&mut self) -> anyhow::Result<()> {
+        self.cancel.cancel();
+        while let Some(joined) = self.tasks.join_next().await {
+            let (link, result) = joined.context("a source panicked while stopping")?;
+            result.with_context(|| format!("the source {link} failed while stopping"))?;
+        }
+        self.ports.stopped().await;
+        Ok(())
+    }
 }

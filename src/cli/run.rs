@@ -2,11 +2,13 @@
 
 use crate::app::{self, Options};
 use crate::clock::Clock;
+use crate::commands::{Asker, Bell};
 use crate::config::render::Colour;
 use crate::config::{Config, Report};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Loads the configuration, starts everything and waits for SIGTERM or Ctrl-C.
 ///
@@ -25,10 +27,22 @@ pub(super) fn run(path: &Path) -> ExitCode {
     };
     super::start_logging(config.gateway.log);
     super::block_on(async move {
+        // Heard from the first moment on: unheard, the signal would end the process.
+        let hangup = signal(SignalKind::hangup())?;
         let app = app::start(config, Options { clock: Clock::system(), extra: None, demo: false }).await?;
         announce(&app);
+        tokio::spawn(read_again_when_asked(hangup, app.bell.clone()));
         app.run(super::asked_to_stop()).await
     })
+}
+
+/// SIGHUP: the configuration is read again.
+async fn read_again_when_asked(mut hangup: Signal, bell: Bell) {
+    while hangup.recv().await.is_some() {
+        if let Err(refused) = bell.ring(Asker::Signal).await {
+            tracing::warn!(%refused, "a signal to read the configuration again came to nothing");
+        }
+    }
 }
 
 /// For the person at the terminal, or in the service manager's log. Written without `eprintln!`, which panics when

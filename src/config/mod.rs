@@ -17,6 +17,7 @@ pub mod push_table;
 mod reader;
 pub mod series_table;
 mod sinks_file;
+pub mod watched;
 
 pub use gateway::{
     BackupSettings, BrokerSettings, BrokerTls, BrokerUser, FolderSettings, Gateway, InfluxSettings,
@@ -28,6 +29,7 @@ pub use mqtt_file::broker_users;
 pub use push_table::{PushFormat, PushSettings};
 pub use series_table::{SeriesKeep, SeriesSettings};
 pub use site_plan::Binding;
+pub use watched::{Lookout, Watched};
 
 use crate::model::{Plan, Problem};
 use std::collections::BTreeMap;
@@ -53,6 +55,8 @@ pub struct Config {
     pub bindings: Vec<Binding>,
     /// The device models that were available.
     pub library: Arc<Library>,
+    /// The files that all of it was read from.
+    pub watched: Watched,
 }
 
 /// What was found while reading: the problems, and the texts they point into, so that the place can be shown.
@@ -111,7 +115,18 @@ fn plain(path: &Path) -> PathBuf {
 impl Config {
     /// Reads the gateway file and everything it names from the disk.
     pub fn load(path: &Path, env: Env<'_>) -> Result<(Self, Report), Report> {
-        Self::read(path, &Disk, env)
+        Self::load_watched(path, env).0
+    }
+
+    /// The same, and which files were read for it, right or wrong.
+    pub fn load_watched(path: &Path, env: Env<'_>) -> (Result<(Self, Report), Report>, Watched) {
+        let recorder = watched::Recorder::new(&Disk);
+        let mut read = Self::read(path, &recorder, env);
+        let watched = recorder.into_watched();
+        if let Ok((config, _)) = &mut read {
+            config.watched = watched.clone();
+        }
+        (read, watched)
     }
 
     /// The same from texts: `[("gateway.toml", "…"), ("plan.toml", "…")]`. The first is the gateway file; the
@@ -165,6 +180,7 @@ fn assemble(path: &Path, files: &dyn Files, env: Env<'_>, report: &mut Report) -
         plan: Arc::new(built.plan),
         bindings: built.bindings,
         library: Arc::new(library),
+        watched: Watched::default(),
     })
 }
 

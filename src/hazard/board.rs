@@ -300,24 +300,33 @@ impl Board {
         self.slots.shrink_to_fit(); // The first orphan has doubled it.
     }
 
-    /// Takes over what the board of the previous plan knew.
+    /// Takes over what the board of the previous plan knew. A device that is now reached by another link was not heard
+    /// there yet: its silence counts anew.
     pub(super) fn inherit(&mut self, old: Self) {
-        let heard: HashMap<_, _> = old.devices.into_iter().map(|device| (device.id, device.heard)).collect();
-        for device in &mut self.devices {
-            device.heard = heard.get(&device.id).copied().flatten();
+        let Self { devices, points, slots, .. } = old;
+        let number = |(number, device): (usize, &WatchedDevice)| (device.id.clone(), number);
+        let numbers: HashMap<DeviceId, usize> = self.devices.iter().enumerate().map(number).collect();
+        let mut same_link = vec![false; devices.len()];
+        for (device, same_link) in devices.into_iter().zip(&mut same_link) {
+            if let Some(&number) = numbers.get(&device.id) {
+                let here = &mut self.devices[number];
+                here.heard = device.heard;
+                *same_link = here.link == device.link;
+            }
         }
-        for point in old.points {
+        for point in points {
             if let Some(&number) = self.index.get(&point.id) {
                 self.points[number].seen = point.seen;
             }
         }
-        for slot in old.slots {
+        for slot in slots {
+            let stays = slot.watch.as_ref().is_some_and(|watch| same_link[watch.device]);
             let row = Row {
                 phase: slot.phase,
                 hazard: slot.hazard,
                 pending: slot.pending,
                 met: slot.met,
-                silence: slot.silence,
+                silence: slot.silence.filter(|_| stays),
                 rule: slot.watch.map(|watch| watch.rule),
                 touched: slot.touched,
             };

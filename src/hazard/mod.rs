@@ -17,6 +17,8 @@ mod lifecycle_tests;
 mod order;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod replan_properties;
 mod record;
 mod silence;
 

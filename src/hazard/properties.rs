@@ -7,7 +7,10 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The answers to a whole log, and the engine after it.
-fn run(mut engine: Engine, log: &[(Timestamp, Event)]) -> (Vec<Transition>, Vec<Option<Refusal>>, Engine) {
+pub(super) fn run(
+    mut engine: Engine,
+    log: &[(Timestamp, Event)],
+) -> (Vec<Transition>, Vec<Option<Refusal>>, Engine) {
     let (mut transitions, mut refusals) = (Vec::new(), Vec::new());
     for (at, event) in log {
         let mut out = Outcome::default();
@@ -38,7 +41,7 @@ fn taken_as_news(mut engine: Engine, log: &[(Timestamp, Event)]) -> HashSet<usiz
 }
 
 /// Forgets which of several values raised a delayed hazard: a restart during the delay knows only the newest.
-fn without_sample(mut hazard: Hazard) -> Hazard {
+pub(super) fn without_sample(mut hazard: Hazard) -> Hazard {
     if hazard.evidence.on_delay > Span::ZERO {
         hazard.evidence.value = Value::Absent;
         hazard.evidence.flaw = None;

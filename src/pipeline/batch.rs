@@ -65,6 +65,12 @@ impl Batch {
         *self.held.entry(source).or_default() += 1;
     }
 
+    /// These sources have ended: nobody waits for what they held.
+    pub(super) fn let_go(&mut self, gone: &[SourceIndex]) {
+        self.deliveries.retain(|held| !gone.contains(&held.source));
+        self.held.retain(|source, _| !gone.contains(source));
+    }
+
     /// How many messages of each source wait for the commit.
     pub(super) fn held(&self) -> impl Iterator<Item = (SourceIndex, usize)> {
         self.held.iter().map(|(source, count)| (*source, *count))

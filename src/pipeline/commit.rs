@@ -3,7 +3,7 @@
 use super::batch::Held;
 use super::{
     BACKLOG_ENTRIES_MAX, BACKLOG_READINGS_MAX, BACKLOG_STRAYS_MAX, CALM_FOR, DRAIN_PATIENCE,
-    ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX, RETRY_MAX, RETRY_MIN, WITHHELD_MAX, Window,
+    ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX, RETRY_MAX, RETRY_MIN, WITHHELD_MAX,
 };
 use crate::commands::Done;
 use crate::journal::{AppendError, Entry, NoteKind};
@@ -54,12 +54,7 @@ impl Pipeline {
     fn window_runs_dry(&self) -> bool {
         self.batch
             .held()
-            .any(|(source, held)| held >= (usize::from(self.window(source).messages) * 3 / 4).max(1))
-    }
-
-    fn window(&self, source: SourceIndex) -> Window {
-        let usual = Window { messages: 20, of_many: false };
-        self.rhythm.windows.get(usize::from(source.0)).copied().unwrap_or(usual)
+            .any(|(source, held)| held >= (usize::from(self.ways.window(source).messages) * 3 / 4).max(1))
     }
 
     pub(super) fn keep_writing(&mut self) {
@@ -78,7 +73,7 @@ impl Pipeline {
             self.bound_backlog();
         }
         self.start_writing(now);
-        self.hand_back();
+        self.ways.hand_back();
     }
 
     pub(super) fn seal(&mut self, now: Timestamp) {
@@ -173,10 +168,8 @@ impl Pipeline {
     fn bound_backlog(&mut self) {
         self.give_up_telemetry();
         self.give_up_strays_and_receipts();
-        for index in 0..self.acks.len() {
-            if let Ok(source) = u16::try_from(index).map(SourceIndex) {
-                self.release_some(source);
-            }
+        for source in self.ways.sources() {
+            self.release_some(source);
         }
     }
 
@@ -228,7 +221,7 @@ impl Pipeline {
     /// they are only in memory, but not before [`WITHHELD_MAX`]: a slow disk is no broken one. A fire first, then
     /// nothing lost.
     fn release_some(&mut self, source: SourceIndex) {
-        let window = self.window(source);
+        let window = self.ways.window(source);
         let allowed = usize::from(window.messages) * 3 / 4;
         let too_old = self.clock.now() - WITHHELD_MAX;
         let lists = || self.queue.iter().map(|sealed| &sealed.deliveries).chain([&self.batch.deliveries]);
@@ -253,24 +246,9 @@ impl Pipeline {
 
     fn acknowledge(&mut self, deliveries: Vec<Held>) {
         for held in deliveries {
-            if let Some(owed) = self.owed.get_mut(usize::from(held.source.0)) {
-                owed.push(held.delivery);
-            }
+            self.ways.owe(held.source, held.delivery);
         }
-        self.hand_back();
-    }
-
-    /// Gives the sources what they are owed. One that is busy gets it with the loop's next turn, at most a second later;
-    /// one that is gone needs it no more.
-    fn hand_back(&mut self) {
-        for (acks, owed) in self.acks.iter().zip(&mut self.owed) {
-            if owed.is_empty() {
-                continue;
-            }
-            if let Err(mpsc::error::TrySendError::Full(back)) = acks.try_send(std::mem::take(owed)) {
-                *owed = back;
-            }
-        }
+        self.ways.hand_back();
     }
 
     /// The end: what is in the channel is still taken, everything is written, and every message acknowledged.

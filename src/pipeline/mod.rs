@@ -14,14 +14,18 @@ mod batch;
 mod commit;
 mod heard;
 mod receipts;
+mod replan;
 mod route;
 mod several;
 mod time;
+mod ways;
 
 pub use heard::{AHEAD_MAX, Heard};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
+pub use replan::{ORDERS_MAX, Order, Orders, Replan};
 pub use route::{Binding, Route, Router, Shared};
 pub use time::HELD_BACK_MAX;
+pub use ways::WayBack;
 
 use crate::clock::Clock;
 use crate::commands::{Refused, Request, Requests};
@@ -42,6 +46,7 @@ use std::time::Duration;
 use time::{Stepped, Unset};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use ways::Ways;
 
 /// Arrivals taken at once, before the loop looks at the clock, the operators and the commit under way. Batches grow while
 /// a commit runs, not by this figure. 128 × about 10 µs: 1.3 ms; a turn of the loop itself costs 1 or 2 µs.
@@ -152,8 +157,8 @@ pub struct Pipeline {
     metrics: Metrics,
     rhythm: Rhythm,
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
-    acks: Vec<mpsc::Sender<Vec<Delivery>>>,
-    owed: Vec<Vec<Delivery>>,
+    ways: Ways,
+    orders: Orders,
     receipts: Receipts,
     unset: Option<Unset>,
     stepped: Option<Stepped>,
@@ -181,7 +186,6 @@ pub struct Pipeline {
 impl Pipeline {
     /// Puts the loop together; nothing runs yet.
     pub fn new(parts: Parts) -> Self {
-        let owed = parts.acks.iter().map(|_| Vec::new()).collect();
         let mut pipeline = Self {
             engine: parts.engine,
             router: parts.router,
@@ -189,10 +193,10 @@ impl Pipeline {
             writing_since: parts.clock.now(),
             clock: parts.clock,
             metrics: parts.metrics,
+            ways: Ways::new(parts.acks, parts.rhythm.windows.clone()),
+            orders: mpsc::channel(1).1,
             rhythm: parts.rhythm,
             links: parts.links,
-            acks: parts.acks,
-            owed,
             receipts: Receipts::new(parts.receipts),
             unset: None,
             stepped: None,
@@ -243,6 +247,7 @@ impl Pipeline {
                     result => self.written(result),
                 },
                 Some(request) = requests.recv() => self.request(request),
+                Some(order) = self.orders.recv() => self.order(order),
                 Some(()) = some(arrivals.recv_many(&mut taken, ARRIVALS_AT_ONCE)) => {
                     for arrival in taken.drain(..) {
                         self.arrival(arrival);

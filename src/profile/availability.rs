@@ -7,7 +7,7 @@ use super::meaning::{Key, Raw};
 use std::borrow::Cow;
 
 /// The messages of one topic: JSON, or the plain words.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Availability {
     /// The one path at which JSON has the word.
     pub(super) paths: Paths,

@@ -46,7 +46,7 @@ pub struct Sample {
 }
 
 /// How messages of one topic are read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum TopicPlan {
     /// Values at their places.
     Fields(Box<Fields>),

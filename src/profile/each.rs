@@ -17,7 +17,7 @@ use std::fmt;
 pub const EACH_MAX: usize = 512;
 
 /// `[mqtt.each]`: where the devices of a message are, and what names them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Each {
     /// Where the array or the map is, and the time that holds for all of it.
     pub(super) paths: Paths,

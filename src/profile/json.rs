@@ -27,13 +27,13 @@ enum Step {
 const MAX: &str = "max ";
 
 /// Every path that one topic's points read, as a trie. Slots are numbered in the order of [`Paths::add`].
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Paths {
     root: Node,
     slots: usize,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Node {
     keys: Vec<(String, Node)>,
     items: Vec<(usize, Node)>,
@@ -42,7 +42,7 @@ struct Node {
 }
 
 /// What is looked for in the element of an array in which one number is the largest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Largest {
     /// By the number at this path, the only one of these.
     by: String,

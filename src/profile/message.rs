@@ -21,7 +21,7 @@ pub(super) enum Where {
 }
 
 /// The same once the paths of a topic are numbered.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Place {
     Json(usize),
     Bytes(ByteField),
@@ -35,7 +35,7 @@ pub(super) struct When<P> {
 }
 
 /// Where a topic's messages hold bytes.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) enum BytesIn {
     /// Nowhere: it is all JSON.
     #[default]
@@ -47,7 +47,7 @@ pub(super) enum BytesIn {
 }
 
 /// What to look for in messages of one topic.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Fields {
     pub(super) paths: Paths,
     pub(super) bytes: BytesIn,
@@ -60,7 +60,7 @@ pub(super) struct Fields {
     pub(super) ignore: Vec<When<Place>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Lookup {
     pub(super) point: usize,
     pub(super) place: Place,

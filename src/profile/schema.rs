@@ -22,7 +22,7 @@ use toml::Spanned;
 const POINTS_MAX: usize = 256;
 
 /// What a model's messages or registers mean.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// `vendor/model`.
     pub id: ProfileId,
@@ -74,7 +74,7 @@ pub enum ProfileLink {
 }
 
 /// One measurable thing of a model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProfilePoint {
     /// A slug, unique in the profile.
     pub name: String,

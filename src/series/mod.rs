@@ -58,7 +58,8 @@ pub struct Series(Arc<Inner>);
 struct Inner {
     journal: Journal,
     tails: Mutex<Tails>,
-    retention: Retention,
+    /// May be told anew while it runs.
+    retention: Mutex<Arc<Retention>>,
     /// One step at a time; what is still to be tidied.
     stepping: tokio::sync::Mutex<VecDeque<Tidying>>,
     /// How often something was rolled up: see `answer`.
@@ -103,7 +104,7 @@ impl Series {
         let series = Self(Arc::new(Inner {
             journal: journal.clone(),
             tails: Mutex::new(tails),
-            retention,
+            retention: Mutex::new(Arc::new(retention)),
             stepping: tokio::sync::Mutex::default(),
             rolls: AtomicU64::new(0),
             held: AtomicBool::new(false),
@@ -161,6 +162,15 @@ impl Series {
         }
         *self.tails() = tails;
         Ok(())
+    }
+
+    /// Keeps samples as told here from now on; of what was rolled up or deleted nothing comes back.
+    pub fn keep(&self, retention: Retention) {
+        *self.0.retention.lock().expect("no holder of this lock panics") = Arc::new(retention);
+    }
+
+    fn retention(&self) -> Arc<Retention> {
+        self.0.retention.lock().expect("no holder of this lock panics").clone()
     }
 
     /// Seals nothing until told otherwise: while the clock is unset, what is sealed would stay under its wrong time. Only
@@ -313,8 +323,8 @@ impl Series {
         }
         if due.is_empty() {
             let Some(now) = self.tails().age.look() else { return Ok(0) };
-            let this = self.clone();
-            let look = move |conn: &rusqlite::Connection| Ok(ageing::look(conn, &this.0.retention, now)?);
+            let retention = self.retention();
+            let look = move |conn: &rusqlite::Connection| Ok(ageing::look(conn, &retention, now)?);
             let (found, again) = self.0.journal.read(look).await?;
             if again {
                 self.tails().age.look_again();

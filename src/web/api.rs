@@ -1,8 +1,10 @@
 //! WEB · the JSON API that the page itself uses. Described in `openapi.json`; a test holds the two together.
 
 use super::auth::{From, Who};
+use super::sessions::Session;
+use super::texts::Lang;
 use super::{Shared, auth, wire};
-use crate::commands::Refused;
+use crate::commands::{Asker, ConfigState, Refused, Reloaded};
 use crate::model::{Command, CommandKind, HazardId, Refusal, Timestamp};
 use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -284,8 +286,47 @@ pub async fn health(State(shared): State<Shared>) -> Json<Value> {
             "ballast": journal.ballast, "bytes_max": journal.room.bytes_allowed(), "days_until_full": journal.room.days_until_full(),
             "kinds": kinds, "set_aside": health.set_aside.iter().map(|(name, _)| name).collect::<Vec<_>>() },
         "audit": journal.audit.to_string(),
-        "backup": backup, "links": links, "sinks": sinks,
+        "backup": backup, "links": links, "sinks": sinks, "config": config(&health.config),
     }))
+}
+
+/// `POST /api/v1/reload`: the configuration is read again. 200: what is in the files is in force; 422: it is not.
+pub async fn reload(
+    State(shared): State<Shared>,
+    Extension(Who(session)): Extension<Who>,
+) -> Result<Response, Problem> {
+    let Reloaded { changes, state } = read_again(&shared, &session).await?;
+    let refused = state.refused.is_some();
+    let mut body = json!({ "changes": changes.as_ref().map(wire::text), "config": config(&state) });
+    if !refused {
+        return Ok(Json(body).into_response());
+    }
+    body["error"] = "wrong_files".into();
+    body["message_zh"] = Lang::Zh.texts().config_refused.into();
+    body["message_en"] = Lang::En.texts().config_refused.into();
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, Json(body)).into_response())
+}
+
+/// Asks for it in a person's name.
+pub(super) async fn read_again(shared: &Shared, session: &Session) -> Result<Reloaded, Problem> {
+    let Some(bell) = shared.room.door.bell() else {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "no_files",
+            "这个网关的配置不是从文件读取的",
+            "the configuration of this gateway came from no file",
+        ));
+    };
+    let by =
+        Asker::Person { person: session.person.as_str().into(), account: session.account.as_str().into() };
+    bell.ring(by).await.map_err(refused)
+}
+
+fn config(state: &ConfigState) -> Value {
+    let misfit = state.refused.as_ref().map(|misfit| {
+        json!({ "at": misfit.at.as_millis(), "errors": misfit.errors, "first": &misfit.first, "report": &misfit.report })
+    });
+    json!({ "taken_at": state.taken_at.map(Timestamp::as_millis), "refused": misfit, "next_start": &state.next_start })
 }
 
 /// `GET /api/v1/session`: who is signed in.

@@ -3,6 +3,7 @@
 use super::Shared;
 use super::auth::{self, From};
 use super::sessions::COOKIE;
+use crate::commands::ConfigState;
 use crate::journal::Journal;
 use crate::model::{LinkId, Span, Text, Timestamp};
 use axum::extract::State;
@@ -23,6 +24,8 @@ pub struct Health {
     pub backup: Option<Backup>,
     /// A backup is late when the last good one is older than this; `None`: none is scheduled.
     pub backup_late_after: Option<Span>,
+    /// How what is in force stands to what is in the files.
+    pub config: ConfigState,
 }
 
 /// One link.

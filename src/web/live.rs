@@ -6,6 +6,7 @@ use super::auth::Who;
 use super::board::Frame;
 use super::sessions::COOKIE;
 use super::{api::Problem, auth};
+use crate::model::Plan;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, Sse};
@@ -16,7 +17,7 @@ use std::collections::{HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// Streams open at once: a township's screens and phones, with room. Each costs about 20 kB.
@@ -43,12 +44,14 @@ struct Stream {
     sent: u64,
     waiting: VecDeque<Event>,
     beat: Interval,
+    /// Changes when another plan is in force.
+    plan: watch::Receiver<Arc<Plan>>,
     ending: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 /// `GET /api/v1/live`: server-sent events. `change` has an id (the journal number), except a hazard's own, which goes ahead
-/// of the readings committed with it; `beat` and `reload` have none.
+/// of the readings committed with it; `beat`, `plan` and `reload` have none.
 pub async fn live(
     State(shared): State<Shared>,
     Extension(_): Extension<Who>,
@@ -89,7 +92,9 @@ pub async fn live(
     shared.room.metrics.web_streams.inc();
     let token = auth::cookie(&headers, COOKIE).unwrap_or_default().to_owned();
     let sent = snapshot.no;
-    let stream = Stream { shared, token, frames, sent, waiting, beat, ending: false, _permit: permit };
+    let mut plan = shared.room.plan.clone();
+    plan.mark_unchanged();
+    let stream = Stream { shared, token, frames, sent, waiting, beat, plan, ending: false, _permit: permit };
     let events = futures::stream::unfold(stream, |mut stream| async move {
         let event = stream.next().await?;
         Some((Ok::<_, Infallible>(event), stream))
@@ -122,6 +127,7 @@ impl Stream {
                     // Too slow: the stream ends, and the page resumes where it stopped.
                     Err(_) => return None,
                 },
+                Ok(()) = self.plan.changed() => self.waiting.push_back(replanned()),
                 _ = self.beat.tick() => self.beat().await,
             }
         }
@@ -174,6 +180,12 @@ async fn catch_up(shared: &Shared, after: u64, until: u64) -> Option<Frame> {
 fn change(frame: &Frame) -> Event {
     let event = Event::default().event("change").data(&frame.json);
     if frame.whole { event.id(frame.no.to_string()) } else { event }
+}
+
+/// Another plan is in force: the page lays its devices out anew. It does not load itself anew, which would silence it
+/// until somebody touches it.
+fn replanned() -> Event {
+    Event::default().event("plan").data("{}")
 }
 
 fn reload() -> Event {

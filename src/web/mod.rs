@@ -213,6 +213,7 @@ fn api_routes() -> Router<Shared> {
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/strays", get(api::strays))
         .route("/api/v1/health", get(api::health))
+        .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/session", get(api::session).delete(api::sign_out))
         .route("/api/v1/live", get(live::live))
 }

@@ -14,7 +14,7 @@ use axum::extract::{Extension, FromRequestParts, Path, Query};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use std::sync::Arc;
 
 /// The pages behind the sign-in.
@@ -29,6 +29,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/hazards/{id}", get(hazard))
         .route("/strays", get(super::strays::page).post(super::strays::forget))
         .route("/health", get(super::upkeep::page))
+        .route("/health/reload", post(super::upkeep::reload))
 }
 
 /// What every page shows around its own part.
@@ -233,7 +234,7 @@ async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Re
         rules: rules.collect(),
         hazards: open
             .iter()
-            .map(|open| HazardRow::new(&open.hazard, open.recorded, visit.now, lang))
+            .map(|open| HazardRow::new(&visit.plan, &open.hazard, open.recorded, visit.now, lang))
             .collect(),
     })
 }
@@ -348,7 +349,7 @@ async fn history(visit: Visit, Query(page): Query<Before>) -> Response {
     let oldest = closed.last().and_then(|hazard| hazard.closed.as_ref()).map_or(0, |by| by.at.as_millis());
     let hazards = closed.iter().map(|hazard| {
         let end = hazard.closed.as_ref().map_or(visit.now, |by| by.at);
-        (HazardRow::new(hazard, true, end, visit.lang), Place::of(&visit.plan, &hazard.point))
+        (HazardRow::new(&visit.plan, hazard, true, end, visit.lang), Place::of(&visit.plan, &hazard.point))
     });
     let hazards = hazards.collect();
     render(&HistoryPage {
@@ -388,7 +389,7 @@ async fn hazard(visit: Visit, Path(id): Path<String>) -> Response {
     });
     render(&HazardPage {
         c: visit.chrome(),
-        row: HazardRow::new(hazard, recorded, visit.now, visit.lang),
+        row: HazardRow::new(&visit.plan, hazard, recorded, visit.now, visit.lang),
         place: Place::of(&visit.plan, &hazard.point),
         lines: lines.collect(),
     })

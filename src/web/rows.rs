@@ -130,13 +130,15 @@ pub(super) struct HazardRow {
     pub(super) late: bool,
     pub(super) sampled_at: Option<Moment>,
     pub(super) unrecorded: bool,
+    /// Open, but the plan no longer has its point or its rule: nothing but a person will ever end it.
+    pub(super) off_plan: bool,
     pub(super) acknowledged: Option<Signed>,
     pub(super) silenced: Option<Signed>,
     pub(super) closed: Option<Signed>,
 }
 
 impl HazardRow {
-    pub(super) fn new(hazard: &Hazard, recorded: bool, now: Timestamp, lang: Lang) -> Self {
+    pub(super) fn new(plan: &Plan, hazard: &Hazard, recorded: bool, now: Timestamp, lang: Lang) -> Self {
         let reason = if lang == Lang::Zh { hazard.evidence.zh() } else { hazard.evidence.en() };
         Self {
             id: hazard.id.to_string(),
@@ -152,6 +154,7 @@ impl HazardRow {
             late: hazard.late,
             sampled_at: hazard.sampled_at.filter(|_| hazard.late).map(Moment::from),
             unrecorded: !recorded,
+            off_plan: hazard.closed.is_none() && !wire::is_planned(plan, hazard),
             acknowledged: hazard.acknowledged.as_ref().map(Signed::from),
             silenced: hazard.silenced.as_ref().map(Signed::from),
             closed: hazard.closed.as_ref().map(Signed::from),
@@ -268,7 +271,7 @@ pub(super) fn cards(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
     };
     let cards = groups.iter().filter_map(|group| {
         let (top, others) = group.split_first()?;
-        let row = |open: &Open| HazardRow::new(&open.hazard, open.recorded, now, lang);
+        let row = |open: &Open| HazardRow::new(plan, &open.hazard, open.recorded, now, lang);
         Some(Card {
             top: row(top),
             others: others.iter().map(|open| row(open)).collect(),

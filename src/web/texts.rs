@@ -111,6 +111,8 @@ texts! {
     fact_caller: "报警人", "Caller";
     detectors_alarming: "个探测点报火警", "detecting points in alarm";
     not_on_plan: "不在现场计划中", "Not on the site plan";
+    off_plan: "已从计划中移除", "No longer in the plan";
+    off_plan_why: "设备或规则已从计划中移除，不会再自动恢复：请到现场核实后复位", "Its device or rule was taken out of the plan, so nothing ends it by itself: look at the place, then reset it";
     more_open: "条未显示，请先处理以上报警", "more are not shown; deal with these first";
     sites: "监测点", "Sites";
     devices: "设备", "devices";
@@ -213,6 +215,14 @@ texts! {
     backup_late_never: "超期，从未成功", "Late, none was ever made";
     backup_late_why: "定时备份没有按时完成：请检查 U 盘，运行 fengsui doctor 看原因", "No backup was made in time: look at the stick and run fengsui doctor to see why";
     backup_none: "还没有备份", "None yet";
+    config: "配置", "Configuration";
+    config_ok: "与文件一致", "As in the files";
+    config_taken: "更新于", "Changed";
+    config_refused: "文件有错，仍按原配置运行", "Files are wrong, the old one is in force";
+    config_later: "部分改动下次启动才生效", "Some changes take effect at the next start";
+    config_mistakes: "配置文件的错误", "Mistakes in the configuration";
+    config_mistakes_why: "改好文件后几秒内自动采用，也可点“重新读取配置”", "Mend the file: it is taken within seconds, or press Read again";
+    config_reload: "重新读取配置", "Read the configuration again";
     backup_none_why: "在 gateway.toml 里写 [backup] 即可定时备份", "Write [backup] into gateway.toml to have one made regularly";
     audit: "值班日志校验码", "Duty log's fingerprint";
     audit_why: "抄到别处，日后可证明日志没有被改过", "Write it down elsewhere: it proves later that the log was not changed";
@@ -313,6 +323,8 @@ const METRICS: &[(&str, &str)] = &[
     ("web_access_lost", "没能写进值班日志的登录和退出"),
     ("backups", "定时备份完成的次数"),
     ("backups_failed", "定时备份失败的次数"),
+    ("config_reloads", "运行中更新配置的次数"),
+    ("config_refused", "配置文件有错、没有采用的次数"),
     ("clock_steps", "系统时钟被调整的次数"),
 ];
 

@@ -2,16 +2,18 @@
 //! is wrong, in the bar of every page.
 
 use super::api::unreadable;
+use super::auth::Who;
 use super::health::Health;
 use super::pages::{Chrome, Visit, render};
 use super::rows::{self, Moment};
 use super::texts::{Lang, Texts};
 use super::{Shared, SinkHealth};
+use crate::commands::ConfigState;
 use crate::journal::{JournalHealth, Room, Used};
 use crate::model::{LinkId, Text, Timestamp};
 use askama::Template;
-use axum::extract::State as Given;
-use axum::response::Response;
+use axum::extract::{Extension, State as Given};
+use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
 /// With less than this until it is full, somebody has to come: a week is a technician's round and a parcel.
@@ -96,6 +98,7 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
         clock(facts.clock_set, t),
         backup(facts, lang),
     ];
+    states.push(config(&facts.health.config, lang));
     if !facts.journal.ballast {
         states.push(State {
             title: t.ballast,
@@ -115,6 +118,20 @@ pub(super) fn states(facts: &Facts<'_>, lang: Lang) -> Vec<State> {
         });
     }
     states
+}
+
+/// How what is in force stands to what is in the files.
+fn config(config: &ConfigState, lang: Lang) -> State {
+    let t = lang.texts();
+    let (words, more, level) = match (&config.refused, config.next_start.as_slice()) {
+        (Some(misfit), _) => (t.config_refused, misfit.first.clone(), Level::Fault),
+        (None, []) => {
+            let taken = config.taken_at.map(|at| format!("{} {}", t.config_taken, rows::clock_text(at)));
+            (t.config_ok, taken.unwrap_or_default(), Level::Well)
+        }
+        (None, keys) => (t.config_later, keys.join(", "), Level::Notice),
+    };
+    State { title: t.config, words: words.to_owned(), more, level }
 }
 
 /// What the bar of every page says, in both languages.
@@ -285,6 +302,10 @@ struct HealthPage {
     /// Count and fingerprint, as `fengsui audit verify` takes it.
     audit: String,
     refused: Vec<(Refused, Moment)>,
+    /// Whether the configuration can be read again.
+    reloads: bool,
+    /// What is wrong in its files, as `fengsui check` prints it.
+    mistakes: String,
     uptime: String,
     counters: Vec<(String, String)>,
 }
@@ -342,9 +363,22 @@ pub(super) async fn page(Given(shared): Given<Shared>, visit: Visit) -> Response
             .collect(),
         audit: journal.audit.to_string(),
         refused,
+        reloads: room.door.bell().is_some(),
+        mistakes: health.config.refused.map(|misfit| misfit.report).unwrap_or_default(),
         uptime: rows::span_text(now.since(shared.started_at), lang),
         counters: counters(&room.metrics.render(), lang),
     })
+}
+
+/// `POST /health/reload`: the configuration is read again; the page then says what became of it.
+pub(super) async fn reload(
+    Given(shared): Given<Shared>,
+    Extension(Who(session)): Extension<Who>,
+) -> Response {
+    match super::api::read_again(&shared, &session).await {
+        Ok(_) => Redirect::to("/health").into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 fn newest_refused(documents: &[(String, String)], lang: Lang) -> Vec<(Refused, Moment)> {

@@ -205,6 +205,8 @@ pub(super) struct HazardOut<'a> {
     reason: Reason,
     #[serde(rename = "where")]
     place: Option<Place<'a>>,
+    /// Whether the plan in force still has its point and its rule.
+    planned: bool,
     raised_at: i64,
     sampled_at: Option<i64>,
     late: bool,
@@ -220,6 +222,11 @@ impl From<HazardOut<'_>> for Json {
     fn from(hazard: HazardOut<'_>) -> Self {
         json!(hazard)
     }
+}
+
+/// Whether the plan has the point and the rule that raised it.
+pub(super) fn is_planned(plan: &Plan, hazard: &Hazard) -> bool {
+    plan.point(&hazard.point).is_some_and(|(.., point)| point.rules.iter().any(|rule| rule.id == hazard.rule))
 }
 
 /// One hazard; `open` adds its phase and whether the journal has it.
@@ -244,6 +251,7 @@ pub(super) fn hazard<'a>(plan: &'a Plan, hazard: &'a Hazard) -> HazardOut<'a> {
         title: Words::from(&hazard.title),
         reason: Reason { zh: hazard.evidence.zh(), en: hazard.evidence.en() },
         place,
+        planned: is_planned(plan, hazard),
         raised_at: hazard.raised_at.as_millis(),
         sampled_at: hazard.sampled_at.map(Timestamp::as_millis),
         late: hazard.late,

@@ -11,4 +11,6 @@ mod dialects;
 mod disk;
 mod kill;
 mod push;
+mod reload;
+mod reload_ports;
 mod story;

@@ -2,13 +2,14 @@
 
 mod config;
 
-use crate::support::ports::{soon, until};
+use crate::support::ports::soon;
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
 use fengsui::model::{Body, Delivery, Frame, LinkId, SourceIndex};
 use fengsui::sources::Arrival;
 use fengsui::sources::push::{
-    ANSWERS_AT_ONCE_MAX, BODY_BYTES_MAX, Format, JsonForm, OneNet, Push, PushSettings, TopicForm, router,
+    ANSWERS_AT_ONCE_MAX, BODY_BYTES_MAX, Doors, Format, JsonForm, OneNet, Push, PushSettings, TopicForm,
+    router,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "lora-token-0123456789abcdef";
@@ -28,10 +29,10 @@ const MOBILE: &str = "5ec78dbca0db5a7e49b603fe";
 struct Rig {
     address: String,
     intake: mpsc::Receiver<Arrival>,
-    acks: mpsc::Sender<Vec<Delivery>>,
+    acks: Vec<mpsc::Sender<Vec<Delivery>>>,
     metrics: Metrics,
     cancel: CancellationToken,
-    running: JoinHandle<()>,
+    running: JoinSet<()>,
 }
 
 fn link(name: &str, format: Format, tokens: &[&str]) -> PushSettings {
@@ -60,17 +61,23 @@ impl Rig {
         let telecom = Format::Ctwing { address_field: "deviceId".to_owned() };
         let mobile = Format::OneNet(OneNet { address_field: None, aes_key: None });
         let all = vec![lora, link("telecom", telecom, &[TELECOM]), link("mobile", mobile, &[MOBILE])];
-        let links: Vec<LinkId> = all.iter().map(|settings| settings.link.clone()).collect();
         let (to_pipeline, intake) = mpsc::channel(1000);
-        let (acks, from_pipeline) = mpsc::channel(100);
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
-        let push =
-            Push::new(all, SourceIndex(4), to_pipeline, Clock::system(), metrics.clone(), cancel.clone());
-        let routes = router(push.clone(), links);
+        let doors = Doors::default();
+        let mut running = JoinSet::new();
+        let mut acks = Vec::new();
+        for (index, settings) in (0..).zip(all) {
+            let (intake, clock, source) = (to_pipeline.clone(), Clock::system(), SourceIndex(index));
+            let push = Push::new(settings, source, intake, clock, metrics.clone(), cancel.clone());
+            doors.open(None, push.clone());
+            let (way_back, from_pipeline) = mpsc::channel(100);
+            acks.push(way_back);
+            running.spawn(push.run(from_pipeline));
+        }
+        let routes = router(doors, None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/api/v1/ingest", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, routes).await });
-        let running = tokio::spawn(push.run(from_pipeline));
         let mut rig = Self { address, intake, acks, metrics, cancel, running };
         let mut up = BTreeSet::new();
         for _ in 0..3 {
@@ -115,7 +122,7 @@ impl Rig {
     }
 
     async fn acknowledge(&self, frame: &Frame) {
-        self.acks.send(vec![frame.delivery.unwrap()]).await.unwrap();
+        self.acks[usize::from(frame.source.0)].send(vec![frame.delivery.unwrap()]).await.unwrap();
     }
 
     /// Posts, acknowledges the one frame that comes, and gives it.
@@ -149,7 +156,7 @@ async fn a_platform_hears_200_only_after_the_journal_has_its_post() {
     let mut rig = Rig::start().await;
     let answer = rig.ask("lora/203", TOKEN, r#"{"smoke":1,"id":"m1"}"#);
     let frame = rig.frame().await;
-    assert_eq!((frame.source, frame.link.as_str(), frame.retained), (SourceIndex(4), "lora", false));
+    assert_eq!((frame.source, frame.link.as_str(), frame.retained), (SourceIndex(0), "lora", false));
     assert_eq!(message(&frame), ("site/lora/device/203/up".into(), r#"{"smoke":1,"id":"m1"}"#.into()));
     // While it waits another one comes and goes: time enough for an answer that should not be.
     rig.through("lora/a/b/204", SECOND, "23.5").await;
@@ -346,5 +353,5 @@ async fn an_orderly_stop_still_answers_the_posts_under_way() {
     rig.acknowledge(&frame).await;
     assert_eq!(soon("the answer", answer).await.unwrap().0, StatusCode::OK);
     assert_eq!(soon("the answer", left).await.unwrap().0, StatusCode::SERVICE_UNAVAILABLE);
-    until("it ends", || rig.running.is_finished()).await;
+    soon("all end", async { while rig.running.join_next().await.is_some() {} }).await;
 }

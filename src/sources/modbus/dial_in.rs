@@ -98,12 +98,67 @@ impl Slot {
 pub struct DialInPort {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The links behind it, with their places. Not empty.
-    pub buses: Vec<(LinkId, Slot)>,
-    /// From where a connection may come; empty: from anywhere.
-    pub allow: Vec<Network>,
+    /// The links behind it.
+    pub buses: Buses,
     /// Under whose name a refused connection is told.
     pub source: SourceIndex,
+}
+
+/// The links behind a port, with their places; they may come and go while it listens. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Buses(Arc<Mutex<Behind>>);
+
+#[derive(Debug, Clone, Default)]
+struct Behind {
+    buses: Vec<(LinkId, Slot)>,
+    allow: Vec<Network>,
+    fault: Option<ErrorKind>,
+}
+
+impl Buses {
+    /// From where a connection may come; empty: from anywhere.
+    pub fn allow(&self, networks: Vec<Network>) {
+        self.lock().allow = networks;
+    }
+
+    /// This link waits in that place now, and in no other.
+    pub fn set(&self, link: LinkId, slot: Slot) {
+        let mut behind = self.lock();
+        slot.lock().fault = behind.fault;
+        behind.buses.retain(|(known, _)| *known != link);
+        behind.buses.push((link, slot));
+    }
+
+    /// Forgets all other links.
+    pub fn keep_only(&self, wanted: impl Fn(&LinkId) -> bool) {
+        self.lock().buses.retain(|(link, _)| wanted(link));
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().buses.is_empty()
+    }
+
+    fn set_fault(&self, fault: Option<ErrorKind>) {
+        let mut behind = self.lock();
+        behind.fault = fault;
+        for (_, slot) in &behind.buses {
+            slot.lock().fault = fault;
+        }
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        let allow = &self.lock().allow;
+        allow.is_empty() || allow.iter().any(|net| net.holds(address))
+    }
+
+    fn now(&self) -> Vec<(LinkId, Slot)> {
+        self.lock().buses.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Behind> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
 }
 
 /// A range of addresses, as `10.8.0.0/16`.
@@ -156,16 +211,15 @@ pub async fn listen(port: DialInPort, intake: Intake, clock: Clock, metrics: Met
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(listen = %hall.port.listen, %error, "Cannot listen for DTUs.");
-                hall.set_fault(Some(error.kind()));
+                hall.port.buses.set_fault(Some(error.kind()));
                 tokio::time::sleep(LISTEN_AFTER).await;
                 continue;
             }
         };
-        hall.set_fault(None);
+        hall.port.buses.set_fault(None);
         while let Ok((stream, from)) = listener.accept().await {
             let room = unregistered.clone().try_acquire_owned();
-            let allowed =
-                hall.port.allow.is_empty() || hall.port.allow.iter().any(|net| net.holds(from.ip()));
+            let allowed = hall.port.buses.allows(from.ip());
             match room {
                 Ok(room) if allowed => {
                     let hall = hall.clone();
@@ -188,16 +242,11 @@ pub async fn listen(port: DialInPort, intake: Intake, clock: Clock, metrics: Met
 }
 
 impl Hall {
-    fn set_fault(&self, fault: Option<ErrorKind>) {
-        for (_, slot) in &self.port.buses {
-            slot.lock().fault = fault;
-        }
-    }
-
     /// Finds out who it is and hands the connection over.
     async fn welcome(&self, mut stream: TcpStream, from: SocketAddr) {
+        let buses = self.port.buses.now();
         let registrations: Vec<&[u8]> =
-            self.port.buses.iter().map(|(_, slot)| slot.0.registration.as_slice()).collect();
+            buses.iter().map(|(_, slot)| slot.0.registration.as_slice()).collect();
         let mut said = Vec::new();
         let who = timeout(REGISTRATION_WAIT, async {
             let mut buffer = [0; REGISTRATION_BYTES_MAX];
@@ -222,7 +271,7 @@ impl Hall {
         let _in_time = who.await.is_ok();
         match who_at_last(&registrations, &said) {
             Some(index) => {
-                let Some((link, slot)) = self.port.buses.get(index) else { return };
+                let Some((link, slot)) = buses.get(index) else { return };
                 match watch(&stream) {
                     Ok(()) => {
                         tracing::info!(%link, %from, "A DTU dialled in.");
@@ -241,10 +290,12 @@ impl Hall {
         let name = printable(said.get(..said.len().min(REGISTRATION_BYTES_MAX)).unwrap_or_default());
         tracing::debug!(%from, registration = name, "A DTU with an unknown registration was refused.");
         // Who says nothing at all is a scanner or a health check: counted, not shown.
-        let Some((link, _)) = self.port.buses.first().filter(|_| !said.is_empty()) else { return };
+        let Some((link, _)) = self.port.buses.now().into_iter().next().filter(|_| !said.is_empty()) else {
+            return;
+        };
         let frame = Frame {
             source: self.port.source,
-            link: link.clone(),
+            link,
             body: Body::Message {
                 topic: format!("dtu/{name}").into(),
                 payload: Bytes::copy_from_slice(said),

@@ -24,7 +24,7 @@ mod serial;
 mod unit;
 mod wire;
 
-pub use dial_in::{DialInPort, Network, REGISTRATION_BYTES_MAX, REGISTRATION_WAIT, Slot, listen};
+pub use dial_in::{Buses, DialInPort, Network, REGISTRATION_BYTES_MAX, REGISTRATION_WAIT, Slot, listen};
 pub use request::Request;
 pub use serial::{Device, Parity, SerialSettings};
 pub use wire::{DialIn, Framing, Wire};

@@ -4,8 +4,8 @@
 //! signature. 404: no such link. 408, 413: too slow, too large. 429: too often. 503: not written in time; send again.
 
 use super::json::Beside;
-use super::{Door, Format, Heard, Push, Unreadable, ctwing, onenet};
-use crate::model::{LinkId, Text};
+use super::{Door, Doors, Format, Heard, Inner, Push, Unreadable, ctwing, onenet};
+use crate::model::Text;
 use crate::sources::same;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use serde_json::json;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tracing::{debug, warn};
 
@@ -32,30 +33,30 @@ pub const BODY_WITHIN: Duration = Duration::from_secs(5);
 /// After how long a post that could not be written or found no place is to be sent again: two commit windows.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// `/api/v1/ingest/…`, for the duty room's address or one of its own. Only these links: others are not found here.
-pub fn router(push: Push, links: Vec<LinkId>) -> Router {
-    let served = Served { push, links };
+/// `/api/v1/ingest/…`, for the duty room's address (`None`) or one of its own. Only the doors that are open there are found.
+pub fn router(doors: Doors, at: Option<SocketAddr>) -> Router {
     Router::new()
         .route("/api/v1/ingest/{link}", get(ask).post(post))
         .route("/api/v1/ingest/{link}/{*path}", axum::routing::post(post_to))
-        .with_state(served)
+        .with_state(Served { doors, at })
 }
 
 #[derive(Clone)]
 struct Served {
-    push: Push,
-    links: Vec<LinkId>,
+    doors: Doors,
+    at: Option<SocketAddr>,
 }
 
 type Pairs = Query<Vec<(String, String)>>;
 
 /// OneNET's question whether we know its token.
 async fn ask(State(served): State<Served>, Path(link): Path<String>, Query(query): Pairs) -> Response {
-    let Some(door) = served.door(&link) else { return Refused::nowhere().into_response() };
-    let Format::OneNet(_) = door.settings.format else { return Refused::wrong_method().into_response() };
-    match onenet::handshake(&query, &door.settings.tokens) {
+    let Some(push) = served.find(&link) else { return Refused::nowhere().into_response() };
+    let settings = &push.0.door.settings;
+    let Format::OneNet(_) = settings.format else { return Refused::wrong_method().into_response() };
+    match onenet::handshake(&query, &settings.tokens) {
         Some(message) => message.to_owned().into_response(),
-        None => served.refuse(&link, Refused::signature()),
+        None => push.refuse(Refused::signature()),
     }
 }
 
@@ -103,21 +104,23 @@ impl Request {
 }
 
 impl Served {
-    fn door(&self, link: &str) -> Option<&Door> {
-        let link = self.links.iter().find(|known| known.as_str() == link)?;
-        self.push.0.doors.get(link)
+    fn find(&self, link: &str) -> Option<Push> {
+        self.doors.find(self.at, link)
     }
 
     async fn answer(&self, link: &str, request: Request) -> Response {
-        let Some(door) = self.door(link) else { return Refused::nowhere().into_response() };
-        match self.take(door, request).await {
+        let Some(push) = self.find(link) else { return Refused::nowhere().into_response() };
+        match push.take(request).await {
             Ok(count) => axum::Json(json!({ "recorded": count })).into_response(),
-            Err(refused) => self.refuse(link, refused),
+            Err(refused) => push.refuse(refused),
         }
     }
+}
 
-    fn refuse(&self, link: &str, refused: Refused) -> Response {
-        let metrics = &self.push.0.ingest.metrics;
+impl Push {
+    fn refuse(&self, refused: Refused) -> Response {
+        let Inner { door, ingest, .. } = &*self.0;
+        let (link, metrics) = (&door.settings.link, &ingest.metrics);
         let again = refused.again_after.is_some();
         if again {
             metrics.push_deferred.inc()
@@ -126,15 +129,16 @@ impl Served {
         };
         match refused.status {
             // Anybody may knock; only the counter tells.
-            StatusCode::UNAUTHORIZED => debug!(link, "a post was refused: {}", refused.text.en),
-            status => warn!(link, status = status.as_u16(), "a post was refused: {}", refused.text.en),
+            StatusCode::UNAUTHORIZED => debug!(%link, "a post was refused: {}", refused.text.en),
+            status => warn!(%link, status = status.as_u16(), "a post was refused: {}", refused.text.en),
         }
         refused.into_response()
     }
 
     /// How many messages of the post the journal now has.
-    async fn take(&self, door: &Door, request: Request) -> Result<usize, Refused> {
-        if self.push.0.cancel.is_cancelled() {
+    async fn take(&self, request: Request) -> Result<usize, Refused> {
+        let Inner { door, ingest, cancel } = &*self.0;
+        if cancel.is_cancelled() {
             return Err(Refused::stopping());
         }
         // OneNET shows no token, it signs.
@@ -163,14 +167,10 @@ impl Served {
         match read {
             Ok(heard) => {
                 let count = heard.len();
-                if self.push.0.ingest.keep(&door.settings, heard).await {
-                    Ok(count)
-                } else {
-                    Err(Refused::not_written())
-                }
+                if ingest.keep(&door.settings, heard).await { Ok(count) } else { Err(Refused::not_written()) }
             }
             Err(why) => {
-                if self.push.0.ingest.keep(&door.settings, vec![Heard::unreadable(&body)]).await {
+                if ingest.keep(&door.settings, vec![Heard::unreadable(&body)]).await {
                     Err(Refused::unreadable(why, true))
                 } else {
                     Err(Refused::not_written())

@@ -25,7 +25,8 @@ use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -128,40 +129,70 @@ impl Unreadable {
     }
 }
 
-/// All `[[push]]` of a gateway. Cheap to clone.
+/// One `[[push]]` of a gateway. Cheap to clone.
 #[derive(Clone)]
 pub struct Push(Arc<Inner>);
 
 struct Inner {
-    doors: HashMap<LinkId, Door>,
+    door: Door,
     ingest: Ingest,
     cancel: CancellationToken,
 }
 
-/// One link.
 struct Door {
     settings: PushSettings,
     rates: Vec<Mutex<rate::Bucket>>,
     places: Semaphore,
 }
 
+/// Which platforms may post now, and at which address; they may come and go while the addresses are served. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Doors(Arc<Mutex<HashMap<LinkId, Place>>>);
+
+#[derive(Debug, Clone)]
+struct Place {
+    at: Option<SocketAddr>,
+    push: Push,
+}
+
+impl Doors {
+    /// Lets a platform post at that address (`None`: the duty room's), and at no other.
+    pub fn open(&self, at: Option<SocketAddr>, push: Push) {
+        self.lock().insert(push.0.door.settings.link.clone(), Place { at, push });
+    }
+
+    /// Closes all others.
+    pub fn keep_only(&self, wanted: impl Fn(&LinkId, Option<SocketAddr>) -> bool) {
+        self.lock().retain(|link, place| wanted(link, place.at));
+    }
+
+    fn find(&self, at: Option<SocketAddr>, link: &str) -> Option<Push> {
+        let doors = self.lock();
+        let place = doors.get(&LinkId::parse(link).ok()?).filter(|place| place.at == at)?;
+        Some(place.push.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LinkId, Place>> {
+        self.0.lock().expect("no holder of this lock panics")
+    }
+}
+
 impl std::fmt::Debug for Push {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.doors.keys()).finish()
+        f.debug_tuple("Push").field(&self.0.door.settings.link).finish()
     }
 }
 
 impl Push {
     /// Ready to be served by [`router`]; [`Push::run`] must run meanwhile.
     pub fn new(
-        settings: Vec<PushSettings>,
+        settings: PushSettings,
         source: SourceIndex,
         intake: Intake,
         clock: Clock,
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> Self {
-        let doors = settings.into_iter().map(|settings| (settings.link.clone(), Door::new(settings)));
         let ingest = Ingest {
             source,
             intake,
@@ -170,28 +201,18 @@ impl Push {
             waiting: Mutex::new(HashMap::new()),
             numbers: Numbers::default(),
         };
-        Self(Arc::new(Inner { doors: doors.collect(), ingest, cancel }))
+        Self(Arc::new(Inner { door: Door::new(settings), ingest, cancel }))
     }
 
-    /// Gives platforms their answers until cancelled; then those under way, for [`DRAIN_MAX`].
+    /// Gives the platform its answers until cancelled; then those under way, for [`DRAIN_MAX`].
     pub async fn run(self, mut acks: Acks) {
-        let Inner { doors, ingest, cancel } = &*self.0;
+        let Inner { door, ingest, cancel } = &*self.0;
+        let reason = Text::new("等待平台推送", "waits for the platform to post");
+        let change = LinkChange { link: door.settings.link.clone(), up: true, reason };
         // On the side, so that a full pipeline at the start delays nobody's answer.
-        let changes: Vec<LinkChange> = doors
-            .keys()
-            .map(|link| {
-                let reason = Text::new("等待平台推送", "waits for the platform to post");
-                LinkChange { link: link.clone(), up: true, reason }
-            })
-            .collect();
         let intake = ingest.intake.clone();
-        let said = tokio::spawn(async move {
-            for change in changes {
-                if intake.send(Arrival::Link(change)).await.is_err() {
-                    return;
-                }
-            }
-        });
+        // A pipeline that is gone needs to hear nothing.
+        let said = tokio::spawn(async move { intake.send(Arrival::Link(change)).await.is_ok() });
         loop {
             tokio::select! {
                 biased;
@@ -303,7 +324,7 @@ impl Ingest {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, u32), Waiting>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u32, u32), Waiting>> {
         self.waiting.lock().expect("no holder of this lock panics")
     }
 }

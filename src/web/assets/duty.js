@@ -83,6 +83,7 @@
     stream.addEventListener('beat', (e) => { alive(); beat(JSON.parse(e.data)); });
     stream.addEventListener('change', (e) => { alive(); seen = Number(e.lastEventId) || seen; change(JSON.parse(e.data)); });
     stream.addEventListener('reload', () => location.reload());
+    stream.addEventListener('plan', () => { alive(); replan(); });
     stream.addEventListener('signed_out', () => { signedOut = true; stream.close(); watchLife(); });
     stream.onerror = () => {
       // Reconnecting ourselves: the browser gives up for good after an error answer.
@@ -97,6 +98,8 @@
       if (answer.status === 401) { signedOut = true; watchLife(); return; }
     } catch (_) { reconnect = setTimeout(probe, 3000); return; }
     open();
+    // The plan may have changed while nobody could say so.
+    replan();
   }
   function beat(b) {
     offset = b.now - performance.now();
@@ -165,6 +168,20 @@
       setTimeout(refreshHazards, FRAGMENT_RETRY);
     } finally { refreshing = false; }
     tick();
+  }
+  // Another plan: the tiles again. Not the whole page, for that would be silent until somebody touches it.
+  async function replan() {
+    if (!$('#sites')) return;
+    try {
+      const answer = await fetch('/', { cache: 'no-store' });
+      const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('#sites');
+      if (!answer.ok || !fresh) throw new Error('refused');
+      if (!$('#demo')) exchange($('#sites'), fresh);
+    } catch (_) {
+      setTimeout(replan, FRAGMENT_RETRY);
+      return;
+    }
+    refreshHazards();
   }
   // What the officer has opened and where he is stays as it was.
   function exchange(box, fresh) {

@@ -4,7 +4,7 @@ use super::line::poll;
 use super::*;
 use crate::support::ports::free_port;
 use crate::support::rtu_line::{Manner, RtuLine};
-use fengsui::sources::modbus::{DialIn, DialInPort, Framing, Network, Slot, listen};
+use fengsui::sources::modbus::{Buses, DialIn, DialInPort, Framing, Network, Slot, listen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -23,13 +23,12 @@ impl Port {
     fn open(registrations: &[&str], allow: Vec<Network>) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let slots: Vec<Slot> = registrations.iter().map(|text| Slot::new(text.as_bytes().to_vec())).collect();
-        let bus = |slot: &Slot| (LinkId::parse("bus").unwrap(), slot.clone());
-        let port = DialInPort {
-            listen: address,
-            buses: slots.iter().map(bus).collect(),
-            allow,
-            source: SourceIndex(7),
-        };
+        let buses = Buses::default();
+        buses.allow(allow);
+        for (n, slot) in slots.iter().enumerate() {
+            buses.set(LinkId::parse(&format!("bus-{n}")).unwrap(), slot.clone());
+        }
+        let port = DialInPort { listen: address, buses, source: SourceIndex(7) };
         let (intake, strays) = mpsc::channel(10);
         let metrics = Metrics::new();
         let listener = tokio::spawn(listen(port, intake, Clock::system(), metrics.clone()));
@@ -175,12 +174,9 @@ async fn a_port_that_is_in_use_is_told_and_taken_once_it_is_free() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let slot = Slot::new(b"FS-1".to_vec());
     let (intake, _strays) = mpsc::channel(1);
-    let port = DialInPort {
-        listen: taken.local_addr().unwrap(),
-        buses: vec![(LinkId::parse("bus").unwrap(), slot.clone())],
-        allow: vec![],
-        source: SourceIndex(7),
-    };
+    let buses = Buses::default();
+    buses.set(LinkId::parse("bus").unwrap(), slot.clone());
+    let port = DialInPort { listen: taken.local_addr().unwrap(), buses, source: SourceIndex(7) };
     let address = port.listen;
     let listener = tokio::spawn(listen(port, intake, Clock::system(), Metrics::new()));
     tokio::task::yield_now().await;

@@ -236,6 +236,7 @@ fn health(clock: &Clock) -> Health {
         reason: Text::new(zh, en),
     };
     Health {
+        config: fengsui::commands::ConfigState::default(),
         set_aside: Vec::new(),
         backup: None,
         backup_late_after: None,

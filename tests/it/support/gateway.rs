@@ -91,6 +91,11 @@ impl House {
         self.dir.path().join("gateway.toml")
     }
 
+    /// What the first start told.
+    pub(crate) fn password(&self) -> String {
+        self.password.lock().unwrap().clone().unwrap()
+    }
+
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -275,6 +280,12 @@ impl Gateway {
         let answer = self.send("POST", &path, Some(&json!({ "note": note }))).await;
         let status = answer.status().as_u16();
         (status, answer.json().await.unwrap())
+    }
+
+    /// Asks that the configuration be read again; status and answer.
+    pub(crate) async fn reload(&self) -> (u16, Value) {
+        let answer = self.send("POST", "/api/v1/reload", None).await;
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// The counter of that name.

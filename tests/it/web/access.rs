@@ -53,6 +53,9 @@ async fn every_documented_path_answers_and_every_route_is_documented() {
         if path.ends_with("/session") && method != "GET" {
             continue; // The cookie is needed for the rest.
         }
+        if path.ends_with("/reload") {
+            continue; // This room came from no file; `gateway/reload.rs` tells the story.
+        }
         let response = send(&room, ask(method, &filled_in(path), &cookie)).await;
         assert_eq!(response.status(), StatusCode::OK, "{method} {path}");
     }
