@@ -35,6 +35,9 @@ async fn nothing_is_shown_or_done_without_a_sign_in() {
         if path.ends_with("openapi.json") || (method == "POST" && path.ends_with("/session")) {
             continue;
         }
+        if path.contains("/ingest/") {
+            continue; // A platform shows a token: `push.rs` and `gateway/push.rs` tell the story.
+        }
         let response = send(&room, ask(&method, &filled_in(&path), "fengsui_session=0123")).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
     }
@@ -56,11 +59,14 @@ async fn every_documented_path_answers_and_every_route_is_documented() {
         if path.ends_with("/reload") {
             continue; // This room came from no file; `gateway/reload.rs` tells the story.
         }
+        if path.contains("/ingest/") {
+            continue; // No platform posts to this room.
+        }
         let response = send(&room, ask(method, &filled_in(path), &cookie)).await;
         assert_eq!(response.status(), StatusCode::OK, "{method} {path}");
     }
-    let source = ["mod.rs", "pages.rs"].map(|file| {
-        std::fs::read_to_string(format!("{}/src/web/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    let source = ["web/mod.rs", "web/pages.rs", "sources/push/http.rs"].map(|file| {
+        std::fs::read_to_string(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
     });
     let routes: Vec<&str> = source
         .iter()
@@ -69,7 +75,7 @@ async fn every_documented_path_answers_and_every_route_is_documented() {
         .collect();
     assert!(routes.len() >= 12, "{routes:?}");
     for route in routes {
-        let path = format!("/api/v1/{route}");
+        let path = format!("/api/v1/{}", route.replace("{*", "{"));
         assert!(documented.iter().any(|(_, known)| *known == path), "{path} is not in openapi.json");
     }
 }
