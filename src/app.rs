@@ -15,6 +15,7 @@ mod settings;
 pub use links::{ACKS_MAX, BROKER_WINDOW};
 
 use crate::backup;
+use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::commands::{self, ConfigState};
 use crate::config::{self, Config};
@@ -188,6 +189,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let (broker_address, push_addresses) = (connectors.broker_address(), connectors.push_addresses());
     let posts = connectors.posts();
 
+    let tap = Tap::new(metrics.clone());
     let (link_sender, links) = watch::channel(BTreeMap::new());
     let newest = series.all_last();
     let engine = Engine::restore(config.plan.clone(), restored.facts, &newest, clock.now());
@@ -203,6 +205,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,
+        tap: tap.clone(),
         rhythm: Rhythm { commit_window: config.gateway.commit_window, windows },
     };
     let (orders, obeyed) = mpsc::channel(ORDERS_MAX);
@@ -275,8 +278,9 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
             cancel.run_until_cancelled(watch).await;
             Ok(())
         });
-        let room =
-            web::Room { journal, series, plan, door, clock, metrics: metrics.clone(), health, extra, demo };
+        let token = capture_token(&settings.dir);
+        let metrics = metrics.clone();
+        let room = web::Room { journal, series, plan, door, clock, metrics, tap, token, health, extra, demo };
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.
@@ -333,7 +337,8 @@ fn retention(config: &Config) -> series::Retention {
     }
 }
 
-fn binding(from: &config::Binding) -> Binding {
+/// A device as the pipeline needs it.
+pub(crate) fn binding(from: &config::Binding) -> Binding {
     Binding {
         device: from.device.clone(),
         link: from.link.clone(),
@@ -341,6 +346,12 @@ fn binding(from: &config::Binding) -> Binding {
         profile: from.profile.clone(),
         points: from.points.clone(),
     }
+}
+
+/// Without it `fengsui capture` has no way in; a person who is signed in still has.
+fn capture_token(dir: &Path) -> Option<std::sync::Arc<str>> {
+    let made = web::capture::make_token(dir);
+    made.inspect_err(|error| tracing::warn!(%error, "no token for captures could be written")).ok()
 }
 
 /// What the health page is told of a sink.

@@ -1,7 +1,7 @@
 //! THE DOOR: operators' commands, and lines about who came and went, on their way to the pipeline. The only way back in
 //! from the web. Beside it the bell: somebody asks that the configuration be read again.
 
-use crate::model::{Command, HazardId, Refusal, Text, Timestamp};
+use crate::model::{Command, DecodedAgain, HazardId, Quarantined, Refusal, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,6 +22,21 @@ pub enum Request {
     Access(Access),
     /// A line for the duty log about the gateway itself.
     Own(Own),
+    /// Frames of the quarantine are to be decoded again.
+    DecodeAgain(DecodeAgain),
+}
+
+/// Frames of the quarantine that a person wants decoded again with the profiles in force. History only: nothing is raised.
+#[derive(Debug)]
+pub struct DecodeAgain {
+    /// The frames, as they are in quarantine now: whoever asks waits for the answer before he reads any again.
+    pub frames: Vec<Quarantined>,
+    /// Who asks, for the duty log.
+    pub by: Arc<str>,
+    /// Whose frames, for the duty log.
+    pub what: Arc<str>,
+    /// Answered once the journal has it on the disk, or once it is refused.
+    pub reply: oneshot::Sender<Result<DecodedAgain, Refused>>,
 }
 
 /// Something that the gateway did, or failed to do, for itself: a backup. One line of the duty log. Nobody waits for it.
@@ -60,6 +75,14 @@ pub enum Refused {
     /// Too many commands are waiting, or the gateway is stopping.
     #[error("the gateway is busy or stopping; try again")]
     Busy,
+    /// Something else must be well first.
+    #[error("{en}")]
+    NotNow {
+        /// What, in Chinese.
+        zh: &'static str,
+        /// What, in English.
+        en: &'static str,
+    },
 }
 
 /// Who asks that the configuration be read again. When several do at once, the last of this list is named.
@@ -187,6 +210,19 @@ impl Door {
     pub async fn ask(&self, command: Command) -> Result<Done, Refused> {
         let (reply, answer) = oneshot::channel();
         self.requests.try_send(Request::Command { command, reply }).map_err(|_| Refused::Busy)?;
+        answer.await.unwrap_or(Err(Refused::Busy))
+    }
+
+    /// Hands frames of the quarantine in and waits until the journal has what came of them.
+    pub async fn decode_again(
+        &self,
+        frames: Vec<Quarantined>,
+        by: &str,
+        what: &str,
+    ) -> Result<DecodedAgain, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let request = DecodeAgain { frames, by: by.into(), what: what.into(), reply };
+        self.requests.try_send(Request::DecodeAgain(request)).map_err(|_| Refused::Busy)?;
         answer.await.unwrap_or(Err(Refused::Busy))
     }
 

@@ -5,6 +5,7 @@ pub mod model;
 pub mod sources;
 pub mod profile;
 pub mod hazard;
+pub mod capture;
 pub mod journal;
 pub mod series;
 pub mod sinks;

@@ -76,6 +76,10 @@ metrics! {
     frames_acked_unrecorded: Counter = Counter::default();
     /// Strays not kept, because the bounded table was full.
     strays_dropped: Counter = Counter::default();
+    /// Quarantined frames given up, because the bounded quarantine was full.
+    quarantine_dropped: Counter = Counter::default();
+    /// Frames that a capture missed, because whoever reads it is too slow. Nothing else lost them.
+    capture_dropped: Counter = Counter::default();
     /// Readings decoded.
     readings: Counter = Counter::default();
     /// Readings of bad quality.

@@ -1,11 +1,13 @@
 //! THE COMMAND LINE: one file per sub-command of the one binary.
 
 mod audit;
+mod capture;
 mod backup;
 pub mod check;
 mod demo;
 pub mod doctor;
 mod known;
+mod replay;
 mod restore;
 pub mod exchange;
 pub mod export;
@@ -48,6 +50,10 @@ enum Sub {
     Export(export::Export),
     /// Take such files in again, while the gateway is stopped: a replaced box gets its history back.
     Import(import::Import),
+    /// Write the frames of a running gateway to a file, as they arrive.
+    Capture(capture::Capture),
+    /// Play such a file through the profiles and the rules, without a gateway, and print the duty log.
+    Replay(replay::Replay),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -63,6 +69,8 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Doctor(arguments) }) => ExitCode::from(doctor::run(&arguments)),
         Ok(Arguments { command: Sub::Export(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Import(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Capture(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Replay(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.

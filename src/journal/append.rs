@@ -2,7 +2,7 @@
 
 use super::audit::Chain;
 use super::store::to_sql;
-use super::{Limits, Note, Stray, StrayKind, Write, readings_codec, restamp, wire};
+use super::{Limits, Note, Stray, StrayKind, Write, quarantine, readings_codec, restamp, wire};
 use crate::metrics::Metrics;
 use crate::model::{Code, Fact, Hazard, Phase, PointId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -48,7 +48,8 @@ pub(super) fn write(
     write_lines(conn, write)?;
     write.facts.iter().try_for_each(|fact| write_fact(conn, fact))?;
     write.restamp.iter().try_for_each(|anew| restamp::write(conn, anew))?;
-    write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))
+    write.strays.iter().try_for_each(|stray| write_stray(conn, stray, limits, metrics))?;
+    quarantine::write(conn, no, &write.quarantine, limits, metrics)
 }
 
 /// The duty log's lines, each with its row of the audit chain.
@@ -145,17 +146,10 @@ fn write_stray(conn: &Connection, stray: &Stray, limits: &Limits, metrics: &Metr
     let kind = stray.kind.name();
     let device = stray.device.as_ref().map(|device| device.as_str());
     let sample = &stray.sample[..stray.sample.len().min(super::SAMPLE_BYTES_MAX)];
-    // An unknown sender has one row; of unreadable frames, one a device and reason and key.
-    let known: Option<i64> = match stray.kind {
-        StrayKind::Unknown => conn
-            .prepare_cached("SELECT id FROM stray WHERE kind = ? AND key = ?")?
-            .query_row(params![kind, stray.key], |row| row.get(0))
-            .optional()?,
-        StrayKind::Unreadable => conn
-            .prepare_cached("SELECT id FROM stray WHERE kind = ? AND key = ? AND device IS ? AND reason = ? AND sample = ?")?
-            .query_row(params![kind, stray.key, device, stray.reason, sample], |row| row.get(0))
-            .optional()?,
-    };
+    let known: Option<i64> = conn
+        .prepare_cached("SELECT id FROM stray WHERE kind = ? AND key = ?")?
+        .query_row(params![kind, stray.key], |row| row.get(0))
+        .optional()?;
     let count = to_sql(stray.count);
     if let Some(id) = known {
         conn.prepare_cached(
@@ -209,10 +203,13 @@ fn evict_strays(
             let gone = conn
                 .prepare_cached(&format!(
                     "DELETE FROM stray WHERE id IN (SELECT id FROM stray WHERE kind = ?1 AND {filter} AND id <> ?3
-                     ORDER BY last_at, id LIMIT ?4)"
+                     ORDER BY last_at, id LIMIT ?4) RETURNING key"
                 ))?
-                .execute(params![kind, device, newest, surplus])?;
-            metrics.strays_dropped.inc_by(gone as u64);
+                .query_map(params![kind, device, newest, surplus], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?;
+            metrics.strays_dropped.inc_by(gone.len() as u64);
+            // What is kept is what is listed.
+            gone.iter().try_for_each(|key| quarantine::forget(conn, kind, key, metrics))?;
         }
         Ok(())
     };

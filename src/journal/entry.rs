@@ -1,7 +1,7 @@
 //! What the journal holds: the shapes that go in and come out, before any SQL.
 
 use super::Restamp;
-use crate::model::{DeviceId, Fact, Reading, Text, Timestamp, Transition};
+use crate::model::{DeviceId, Fact, Quarantined, Reading, Text, Timestamp, Transition};
 use std::sync::Arc;
 
 /// One commit: what arrived together and what came of it. Numbered without a gap; the number is the clock of every cursor.
@@ -111,8 +111,10 @@ pub struct Write {
     pub facts: Vec<Fact>,
     /// Fingerprints of the acknowledged-after-this messages, so that a redelivery after a crash is recognised.
     pub receipts: Vec<u64>,
-    /// What could not be read.
+    /// Who sent what could not be read.
     pub strays: Vec<Stray>,
+    /// The frames themselves, and what became of earlier ones.
+    pub quarantine: Vec<QuarantineChange>,
     /// The clock was set: earlier entries are dated anew.
     pub restamp: Option<Restamp>,
 }
@@ -120,22 +122,55 @@ pub struct Write {
 impl Write {
     /// An entry, and nothing beside it.
     pub fn of(entry: Entry) -> Self {
-        Self { entry: Arc::new(entry), facts: vec![], receipts: vec![], strays: vec![], restamp: None }
+        Self {
+            entry: Arc::new(entry),
+            facts: vec![],
+            receipts: vec![],
+            strays: vec![],
+            quarantine: vec![],
+            restamp: None,
+        }
     }
 }
 
-/// What could not be read, or came from a device that nobody planned. Kept where a person can see it; bounded.
+/// What happens to a frame in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QuarantineChange {
+    /// It is put there.
+    Keep(Quarantined),
+    /// It was decoded again, or in part: its reason, its device and what was read from it are as of now.
+    Renew(Quarantined),
+    /// It was decoded and leaves.
+    Release(i64),
+}
+
+/// How many frames of one sender's key are in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantineGroup {
+    /// Of a sender that nobody planned, or of a planned device.
+    pub kind: StrayKind,
+    /// The device, when it is planned.
+    pub device: Option<DeviceId>,
+    /// The link, and the topic or the device.
+    pub key: String,
+    /// How many.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Who sends what cannot be read, or is not planned: one row a key, with the newest. Kept where a person can see it; bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
-    /// Unknown device, or a known device's unreadable frame.
+    /// A sender that nobody planned, or a planned device's unreadable frames.
     pub kind: StrayKind,
-    /// The topic, or the bus and unit: one row a key for unknown devices.
+    /// The link, and the topic or the device: one row a key.
     pub key: Arc<str>,
     /// The device, if it is known.
     pub device: Option<DeviceId>,
     /// Why it could not be read, for a person.
     pub reason: Arc<str>,
-    /// The bytes, cut at [`SAMPLE_BYTES_MAX`].
+    /// The newest frame's bytes, cut at [`SAMPLE_BYTES_MAX`]. Whole frames are in the quarantine.
     pub sample: Vec<u8>,
     /// When it was first seen.
     pub first_at: Timestamp,

@@ -41,10 +41,24 @@ pub struct Limits {
     pub ring_readings_max: usize,
     /// Unknown senders kept for a person to see. 200 rows × 4 KiB = 0.8 MB.
     pub strays_unknown_max: usize,
-    /// Unreadable frames kept a device. 50 × 4 KiB = 0.2 MB a device.
+    /// Topics of one planned device with something unreadable. 50 × 4 KiB = 0.2 MB a device.
     pub strays_unreadable_per_device_max: usize,
-    /// Unreadable frames kept in all. 2000 × 4 KiB = 8 MB.
+    /// The same of all planned devices. 2000 × 4 KiB = 8 MB.
     pub strays_unreadable_max: usize,
+    /// Frames of one sender in quarantine. 200 at one in five minutes are 16 hours: time to see it and to mend the profile.
+    pub quarantine_sender_frames_max: u64,
+    /// Their bytes: 1 MiB are 200 frames of 5 kB, or four of the largest that a decoder looks into.
+    pub quarantine_sender_bytes_max: u64,
+    /// Frames of planned devices in quarantine. 5000 are 200 from each of 25 devices.
+    pub quarantine_frames_max: u64,
+    /// Their bytes: 16 MiB, less than a hundredth of the journal.
+    pub quarantine_bytes_max: u64,
+    /// Frames of senders that nobody planned. 2000 are ten from each of the 200 that are listed.
+    pub quarantine_unknown_frames_max: u64,
+    /// Their bytes: 4 MiB are 2000 of 2 kB.
+    pub quarantine_unknown_bytes_max: u64,
+    /// Frames older than this are deleted: three months to get a profile (this system's own figure).
+    pub quarantine_age_max: Span,
     /// Message fingerprints kept. A redelivery follows a crash at once and brings at most the broker's window
     /// (1000) a link; 20 000 serves 20 links.
     pub receipts_max: u64,
@@ -71,6 +85,13 @@ impl Default for Limits {
             strays_unknown_max: 200,
             strays_unreadable_per_device_max: 50,
             strays_unreadable_max: 2000,
+            quarantine_sender_frames_max: 200,
+            quarantine_sender_bytes_max: 1 << 20,
+            quarantine_frames_max: 5000,
+            quarantine_bytes_max: 16 << 20,
+            quarantine_unknown_frames_max: 2000,
+            quarantine_unknown_bytes_max: 4 << 20,
+            quarantine_age_max: Span::from_secs(90 * 86_400),
             receipts_max: 20_000,
             ballast_bytes: 8 << 20,
         }

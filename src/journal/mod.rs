@@ -55,6 +55,7 @@ mod restamp;
 mod rescue;
 mod unseen;
 mod retention;
+mod quarantine;
 mod readers;
 mod archive;
 mod audit_check;
@@ -63,7 +64,10 @@ mod read;
 pub use archive::{Archive, Summary};
 pub use audit::{AuditHead, NoHead};
 pub use audit_check::{AuditReport, Compared, Finding};
-pub use entry::{Entry, LogLine, Logged, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind, Write};
+pub use entry::{
+    Entry, LogLine, Logged, Note, NoteKind, QuarantineChange, QuarantineGroup, SAMPLE_BYTES_MAX, Stray,
+    StrayKind, Write,
+};
 pub use forecast::{Room, Used};
 pub use limits::{AppendError, JournalHealth, Limits, OpenError, ReadError};
 pub use lock::DirectoryLock;
@@ -72,7 +76,9 @@ pub(crate) use store::{from_sql, to_sql};
 pub(crate) use unseen::Seen;
 
 use crate::metrics::Metrics;
-use crate::model::{Code, Fact, Hazard, HazardId, PointId, Reading, Text, Timestamp, Transition};
+use crate::model::{
+    Code, Fact, Hazard, HazardId, PointId, Quarantined, Reading, Text, Timestamp, Transition, Wanted,
+};
 use queue::{Job, Queue};
 use readers::Readers;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -339,17 +345,30 @@ impl Journal {
         self.0.readers.ask(move |conn| read::duty_log(conn, &metrics, before, limit)).await
     }
 
-    /// What could not be read, last seen first.
+    /// How many frames of which sender's key are in quarantine.
+    pub async fn quarantine(&self) -> Result<Vec<QuarantineGroup>, ReadError> {
+        self.0.readers.ask(quarantine::groups).await
+    }
+
+    /// Frames in quarantine after a number, the oldest first: a bounded answer, and only an empty one says that there are no
+    /// more.
+    pub async fn quarantined(&self, wanted: &Wanted, after: i64) -> Result<Vec<Quarantined>, ReadError> {
+        let (wanted, metrics) = (wanted.clone(), self.0.metrics.clone());
+        self.0.readers.ask(move |conn| quarantine::frames(conn, &wanted, after, &metrics)).await
+    }
+
+    /// Who sends what cannot be read, last seen first.
     pub async fn strays(&self) -> Result<Vec<Stray>, ReadError> {
         self.0.readers.ask(read::strays).await
     }
 
-    /// Forgets all strays of a kind and key: a person has dealt with them.
+    /// Forgets all strays of a kind and key, and their frames: a person has dealt with them.
     pub async fn forget_stray(&self, kind: StrayKind, key: &str) -> Result<(), AppendError> {
         let key = key.to_owned();
         self.write(move |conn| {
-            conn.execute("DELETE FROM stray WHERE kind = ? AND key = ?", params![kind.name(), key])
-                .map(|_| ())
+            conn.execute("DELETE FROM stray WHERE kind = ? AND key = ?", params![kind.name(), key])?;
+            conn.execute("DELETE FROM quarantine WHERE kind = ? AND key = ?", params![kind.name(), key])?;
+            Ok(())
         })
         .await
     }

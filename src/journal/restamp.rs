@@ -44,7 +44,7 @@ pub(super) fn write(conn: &Connection, restamp: &Restamp) -> rusqlite::Result<()
         "INSERT OR REPLACE INTO restamp (first, last, shift) VALUES (?, ?, ?)",
         params![to_sql(restamp.first), to_sql(restamp.last), restamp.shift.as_millis()],
     )?;
-    Ok(())
+    super::quarantine::restamp(conn, restamp)
 }
 
 /// Those that concern the entries `from ..= to`.

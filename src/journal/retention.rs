@@ -2,7 +2,7 @@
 
 use super::store::{from_sql, to_sql};
 use super::unseen::Seen;
-use super::{Limits, NoteKind, audit, read};
+use super::{Limits, NoteKind, audit, quarantine, read};
 use crate::metrics::Metrics;
 use crate::model::{Span, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -41,6 +41,8 @@ enum Worth {
     OldSeries,
     /// Notes of more than half a year ago.
     OldNotes,
+    /// Frames that could not be read, the oldest first: before anything that somebody could use as it is.
+    Quarantine,
     /// What some follower still waits for. Its readings are in the series as well. Counted and told.
     UnreadEntries,
     /// Charts, the oldest first.
@@ -58,10 +60,11 @@ enum Worth {
 }
 
 impl Worth {
-    const ORDER: [Self; 10] = [
+    const ORDER: [Self; 11] = [
         Self::ReadEntries,
         Self::OldSeries,
         Self::OldNotes,
+        Self::Quarantine,
         Self::UnreadEntries,
         Self::Series,
         Self::NewestEntries,
@@ -164,7 +167,7 @@ impl Retention {
             self.moved |= gone > 0;
             self.aging = to_sql(gone as u64) == AGED_AT_ONCE;
         }
-        self.keep_house(seen, conn, at)?;
+        self.keep_house(seen, conn, at, metrics)?;
         if pages_used(conn)? > self.pages_max {
             return self.make_room(seen, conn, at, passed, metrics);
         }
@@ -216,6 +219,7 @@ impl Retention {
             Worth::ReadEntries => self.delete_entries(conn, at, floor.min(to_sql(passed)), passed, metrics),
             Worth::OldSeries => delete_series(conn, year),
             Worth::OldNotes => delete_lines(conn, audit::NOTE, half_year, at),
+            Worth::Quarantine => quarantine::delete_before(conn, FOR_EVER, metrics),
             Worth::UnreadEntries => self.delete_entries(conn, at, floor, passed, metrics),
             Worth::Series => delete_series(conn, FOR_EVER),
             Worth::NewestEntries => self.delete_entries(conn, at, newest - 1, passed, metrics),
@@ -226,8 +230,14 @@ impl Retention {
         }
     }
 
-    /// What grows without telemetry: the log, the ledger, closed hazards. Looked at now and then, or while there is work.
-    fn keep_house(&mut self, seen: &Seen, conn: &Connection, at: Timestamp) -> rusqlite::Result<()> {
+    /// What grows without telemetry: the log, the ledger, closed hazards, the quarantine. Looked at now and then, or while there is work.
+    fn keep_house(
+        &mut self,
+        seen: &Seen,
+        conn: &Connection,
+        at: Timestamp,
+        metrics: &Metrics,
+    ) -> rusqlite::Result<()> {
         self.commits += 1;
         if !self.untidy && self.commits % HOUSE_EVERY_COMMITS != 1 {
             return Ok(());
@@ -247,6 +257,7 @@ impl Retention {
         }
         self.untidy |=
             self.delete_hazards(conn, seen.ago(at, limits.ledger_age_max), limits.hazards_closed_min)?;
+        self.untidy |= quarantine::delete_before(conn, seen.ago(at, limits.quarantine_age_max), metrics)?;
         Ok(())
     }
 

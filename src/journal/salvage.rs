@@ -32,11 +32,16 @@ const LEDGER: [Table; 6] = [
 /// be given to other points.
 const NAMES: [Table; 2] = [table("point", "id, name", "id"), table("code", "id, name", "id")];
 /// What refers to names, and the cursors over it: what somebody still waits for first, then charts, the newest first.
-const BLOBS: [Table; 10] = [
+const BLOBS: [Table; 11] = [
     table("cursor", "name, no", "name"),
     table("last", "point, sealed_no, reading", "point"),
     table("restamp", "first, last, shift", "first"),
     ENTRY,
+    table(
+        "quarantine",
+        "id, kind, sender, key, bytes, no, at, link, topic, retained, reason, had, body",
+        "id",
+    ),
     table("rollup", ROLLUP, "width, t1"),
     table("chunk", CHUNK, "t1"),
     // Once more without the index over time, which has often gone with the rest: what is there already is passed over. By

@@ -8,6 +8,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { sql: include_str!("schema_2.sql"), then: None },
     Step { sql: include_str!("schema_3.sql"), then: Some(super::audit::begin) },
     Step { sql: include_str!("schema_4.sql"), then: None },
+    Step { sql: include_str!("schema_5.sql"), then: None },
 ];
 
 /// One step, in one transaction.

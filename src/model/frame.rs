@@ -37,7 +37,7 @@ pub struct Frame {
 }
 
 /// What a frame carries.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// A message on a topic. Which device it belongs to is found from the plan.
     Message {

@@ -8,6 +8,7 @@ pub mod time;
 pub mod quantity;
 pub mod reading;
 pub mod frame;
+pub mod quarantine;
 pub mod rule;
 pub mod hazard;
 pub mod plan;
@@ -22,6 +23,7 @@ pub use id::{ClassId, DeviceId, IdError, LinkId, PointId, ProfileId, RuleId, Sit
 pub use plan::{Contact, Device, LINK_POINT, Plan, Point, Site, Zone};
 pub use problem::Problem;
 pub use quantity::Quantity;
+pub use quarantine::{DecodedAgain, Quarantined, Wanted};
 pub use reading::{Code, Flaw, Number, Quality, Reading, Value};
 pub use rule::{Condition, Priority, Rule, SignalClass, Text};
 pub use time::{Span, Timestamp};

@@ -1,9 +1,11 @@
 //! THE LOOP, step 2: what is gathered until one transaction writes it.
 
+use super::ENTRY_QUARANTINE_BYTES_MAX;
 use crate::commands::{Done, Refused};
-use crate::journal::{Entry, Note, Restamp, Stray, StrayKind, Write};
+use crate::journal::{Entry, Note, QuarantineChange, Restamp, Stray, StrayKind, Write};
 use crate::model::{
-    Change, Delivery, Fact, Outcome, PointId, Reading, RuleId, SourceIndex, Span, Timestamp, Transition,
+    Body, Change, DecodedAgain, Delivery, Fact, Outcome, PointId, Quarantined, Reading, RuleId, SourceIndex,
+    Span, Timestamp, Transition,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +13,12 @@ use tokio::sync::oneshot;
 
 /// Where the answer to an operator's command goes.
 pub(super) type Reply = oneshot::Sender<Result<Done, Refused>>;
+
+/// Where the answer goes of who had frames decoded again, and the answer.
+pub(super) type Answer = (oneshot::Sender<Result<DecodedAgain, Refused>>, DecodedAgain);
+
+/// Frames of one sender that are kept of one batch: as many as the journal keeps of it.
+const SENDER_FRAMES_MAX: usize = 200;
 
 /// Different strays in one entry. A flood of foreign messages must not make an entry of megabytes: 256 × 4 KiB is 1 MiB.
 const STRAYS_MAX: usize = 256;
@@ -31,6 +39,9 @@ pub(super) struct Batch {
     pub(super) notes: Vec<Note>,
     strays: Vec<Stray>,
     stray_slots: HashMap<(StrayKind, Arc<str>), usize>,
+    /// What happens to frames in quarantine.
+    pub(super) changes: Vec<QuarantineChange>,
+    quarantine_bytes: usize,
     facts: Vec<Fact>,
     fact_slots: HashMap<(PointId, RuleId), usize>,
     pub(super) receipts: Vec<u64>,
@@ -40,6 +51,8 @@ pub(super) struct Batch {
     /// How many of them are of each source.
     held: HashMap<SourceIndex, usize>,
     pub(super) replies: Vec<Reply>,
+    /// Who waits until it is on the disk, and nothing less.
+    pub(super) answers: Vec<Answer>,
     /// Something in it must not wait for the commit window.
     pub(super) urgent: bool,
     /// When the first thing came in.
@@ -54,6 +67,7 @@ impl Batch {
             && self.transitions.is_empty()
             && self.notes.is_empty()
             && self.strays.is_empty()
+            && self.changes.is_empty()
             && self.facts.is_empty()
             && self.deliveries.is_empty()
             && self.replies.is_empty()
@@ -123,6 +137,36 @@ impl Batch {
         true
     }
 
+    /// Keeps a frame whole; the answer counts those that had to go for it: of a sender that babbles its own oldest, and what
+    /// does not fit into twice an entry's room.
+    pub(super) fn keep(&mut self, frame: Quarantined) -> u64 {
+        let bytes = weight(&frame);
+        if self.quarantine_bytes + bytes > 2 * ENTRY_QUARANTINE_BYTES_MAX {
+            return 1;
+        }
+        let mut dropped = 0;
+        if self.changes.len() >= SENDER_FRAMES_MAX {
+            let same = |change: &QuarantineChange| match change {
+                QuarantineChange::Keep(kept) => kept.device == frame.device && kept.key() == frame.key(),
+                QuarantineChange::Renew(_) | QuarantineChange::Release(_) => false,
+            };
+            if self.changes.iter().filter(|change| same(change)).count() >= SENDER_FRAMES_MAX
+                && let Some(oldest) = self.changes.iter().position(same)
+            {
+                self.quarantine_bytes -= change_weight(&self.changes.remove(oldest));
+                dropped = 1;
+            }
+        }
+        self.quarantine_bytes += bytes;
+        self.changes.push(QuarantineChange::Keep(frame));
+        dropped
+    }
+
+    /// What the frames in it take.
+    pub(super) fn quarantine_bytes(&self) -> usize {
+        self.quarantine_bytes
+    }
+
     /// Moves what it waits for with the clock. What was read keeps its time.
     pub(super) fn shift(&mut self, by: Span) {
         self.opened_at = self.opened_at.map(|at| at + by);
@@ -150,10 +194,12 @@ impl Batch {
                 facts: self.facts,
                 receipts: self.receipts,
                 strays: self.strays,
+                quarantine: self.changes,
                 restamp: self.restamp,
             },
             deliveries: self.deliveries,
             replies: self.replies,
+            answers: self.answers,
             hazard_from: self.hazard_from,
             shown_unrecorded: false,
         }
@@ -166,15 +212,118 @@ pub(super) struct Sealed {
     pub(super) write: Write,
     pub(super) deliveries: Vec<Held>,
     pub(super) replies: Vec<Reply>,
+    pub(super) answers: Vec<Answer>,
     pub(super) hazard_from: Option<Timestamp>,
     /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.
     pub(super) shown_unrecorded: bool,
 }
 
 impl Sealed {
+    /// Its readings came out of the quarantine with it: they are there no more if they are given up here.
+    pub(super) fn replays(&self) -> bool {
+        self.write.quarantine.iter().any(|change| !matches!(change, QuarantineChange::Keep(_)))
+    }
+
+    /// What the frames in it take.
+    pub(super) fn quarantine_bytes(&self) -> usize {
+        self.write.quarantine.iter().map(change_weight).sum()
+    }
+
+    /// Gives up its oldest frames until so many bytes are gone, or all. How many bytes and frames.
+    pub(super) fn give_up_frames(&mut self, surplus: usize) -> (usize, u64) {
+        let (mut bytes, mut frames) = (0, 0);
+        self.write.quarantine.retain(|change| {
+            let QuarantineChange::Keep(frame) = change else { return true };
+            if bytes >= surplus {
+                return true;
+            }
+            bytes += weight(frame);
+            frames += 1;
+            false
+        });
+        (bytes, frames)
+    }
+
     /// As [`Batch::shift`].
     pub(super) fn shift(&mut self, by: Span) {
         self.hazard_from = self.hazard_from.map(|at| at + by);
         self.deliveries.iter_mut().for_each(|held| held.since = held.since + by);
+    }
+}
+
+/// What a kept frame takes, with its words.
+fn weight(frame: &Quarantined) -> usize {
+    /// Its fields, its reason and its place.
+    const FRAME_BYTES: usize = 512;
+    FRAME_BYTES
+        + match &frame.body {
+            Body::Message { topic, payload } | Body::Presence { topic, payload, .. } => {
+                topic.len() + payload.len()
+            }
+            Body::Registers { blocks, .. } => {
+                blocks.iter().map(|block| 64 + 2 * usize::from(block.count)).sum()
+            }
+        }
+}
+
+fn change_weight(change: &QuarantineChange) -> usize {
+    match change {
+        QuarantineChange::Keep(frame) => weight(frame),
+        QuarantineChange::Renew(_) | QuarantineChange::Release(_) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeviceId, LinkId, Timestamp};
+
+    fn frame(device: Option<&str>, no: usize, bytes: usize) -> Quarantined {
+        Quarantined {
+            id: 0,
+            device: device.map(|device| DeviceId::parse(device).unwrap()),
+            planned: device.is_some(),
+            link: LinkId::parse("hall").unwrap(),
+            body: Body::Message { topic: format!("{device:?}").into(), payload: vec![0; bytes].into() },
+            at: Timestamp::from_millis(i64::try_from(no).unwrap()),
+            retained: false,
+            reason: "".into(),
+            had: "".into(),
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_so_many_frames_of_a_sender_and_the_oldest_of_a_babbler_go_first() {
+        let mut batch = Batch::default();
+        assert_eq!(batch.keep(frame(Some("quiet"), 0, 10)), 0);
+        let dropped: u64 =
+            (1..=SENDER_FRAMES_MAX + 50).map(|no| batch.keep(frame(Some("loud"), no, 10))).sum();
+        assert_eq!(dropped, 50);
+        let kept: Vec<&Quarantined> = batch
+            .changes
+            .iter()
+            .filter_map(|change| match change {
+                QuarantineChange::Keep(frame) => Some(frame),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(kept.len(), SENDER_FRAMES_MAX + 1);
+        assert_eq!((kept[0].at.as_millis(), kept[1].at.as_millis()), (0, 51), "the quiet one is still there");
+        let weighed: usize = kept.iter().map(|frame| weight(frame)).sum();
+        assert_eq!(batch.quarantine_bytes(), weighed);
+    }
+
+    #[test]
+    fn a_batch_never_holds_more_bytes_of_frames_than_two_entries() {
+        let mut batch = Batch::default();
+        let each = 64 << 10;
+        let dropped: u64 = (0..100).map(|no| batch.keep(frame(None, no, each))).sum();
+        assert!(batch.quarantine_bytes() <= 2 * ENTRY_QUARANTINE_BYTES_MAX);
+        assert_eq!(dropped + batch.changes.len() as u64, 100, "each is kept or counted");
+        let held = batch.quarantine_bytes();
+        let mut sealed = batch.seal(1, Timestamp::EPOCH);
+        let (bytes, frames) = sealed.give_up_frames(each);
+        assert!(bytes >= each && frames == 1, "{bytes} bytes of {frames} frames");
+        assert_eq!(sealed.quarantine_bytes() + bytes, held);
     }
 }

@@ -1,9 +1,10 @@
 //! THE LOOP, step 3: the commit, and what happens while the journal cannot take it.
 
-use super::batch::Held;
+use super::batch::{Held, Sealed};
 use super::{
-    BACKLOG_ENTRIES_MAX, BACKLOG_READINGS_MAX, BACKLOG_STRAYS_MAX, CALM_FOR, DRAIN_PATIENCE,
-    ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX, RETRY_MAX, RETRY_MIN, WITHHELD_MAX,
+    BACKLOG_ENTRIES_MAX, BACKLOG_QUARANTINE_BYTES_MAX, BACKLOG_READINGS_MAX, BACKLOG_STRAYS_MAX, CALM_FOR,
+    DRAIN_PATIENCE, ENTRY_QUARANTINE_BYTES_MAX, ENTRY_READINGS_MAX, JOURNAL_PATIENCE, Pipeline, RECEIPTS_MAX,
+    RETRY_MAX, RETRY_MIN, WITHHELD_MAX,
 };
 use crate::commands::Done;
 use crate::journal::{AppendError, Entry, NoteKind};
@@ -20,7 +21,8 @@ impl Pipeline {
             return false;
         }
         let (urgent, now) = (self.batch.urgent, self.clock.now());
-        let full = self.batch.readings.len() >= ENTRY_READINGS_MAX;
+        let full = self.batch.readings.len() >= ENTRY_READINGS_MAX
+            || self.batch.quarantine_bytes() >= ENTRY_QUARANTINE_BYTES_MAX;
         match (self.degraded, self.queue.len()) {
             (true, BACKLOG_ENTRIES_MAX..) => urgent && now >= self.sealed_at + Span::from_secs(1),
             (true, _) => urgent || full, // the rest goes with the next one; nobody waits for it
@@ -118,6 +120,9 @@ impl Pipeline {
         for reply in sealed.replies {
             drop(reply.send(Ok(Done { no, recorded: true })));
         }
+        for (answer, told) in sealed.answers {
+            drop(answer.send(Ok(told)));
+        }
         self.acknowledge(sealed.deliveries);
         if sealed.write.restamp.is_some() && self.unset.is_none() {
             self.journal.hold_back_after(None);
@@ -168,6 +173,7 @@ impl Pipeline {
     fn bound_backlog(&mut self) {
         self.give_up_telemetry();
         self.give_up_strays_and_receipts();
+        self.give_up_frames();
         for source in self.ways.sources() {
             self.release_some(source);
         }
@@ -180,6 +186,9 @@ impl Pipeline {
         for sealed in self.queue.iter_mut().skip(being_written) {
             if kept <= BACKLOG_READINGS_MAX {
                 return;
+            }
+            if sealed.replays() {
+                continue;
             }
             let given_up = sealed.write.entry.readings.len();
             let entry = Entry { readings: Vec::new(), ..(*sealed.write.entry).clone() };
@@ -214,6 +223,22 @@ impl Pipeline {
         }
         let surplus = receipts.saturating_sub(RECEIPTS_MAX).min(self.batch.receipts.len());
         self.batch.receipts.drain(..surplus);
+    }
+
+    /// The oldest frames of the quarantine, for want of memory.
+    fn give_up_frames(&mut self) {
+        let held =
+            self.queue.iter().map(Sealed::quarantine_bytes).sum::<usize>() + self.batch.quarantine_bytes();
+        let mut surplus = held.saturating_sub(BACKLOG_QUARANTINE_BYTES_MAX);
+        let being_written = usize::from(self.writing.is_some());
+        for sealed in self.queue.iter_mut().skip(being_written) {
+            if surplus == 0 {
+                return;
+            }
+            let (bytes, frames) = sealed.give_up_frames(surplus);
+            surplus = surplus.saturating_sub(bytes);
+            self.metrics.quarantine_dropped.inc_by(frames);
+        }
     }
 
     /// A broker stops sending once its window is full of unacknowledged messages, and a publisher with one message in

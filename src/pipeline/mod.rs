@@ -10,33 +10,37 @@
 //! transitions are shown at once, marked 未记录, a fault is raised, and the unwritten entries are kept in memory (bounded)
 //! and written when the journal is back.
 
+mod again;
 mod batch;
 mod commit;
 mod heard;
+mod keep;
+mod read;
 mod receipts;
 mod replan;
+mod replay;
 mod route;
-mod several;
 mod time;
 mod ways;
 
 pub use heard::{AHEAD_MAX, Heard};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
 pub use replan::{ORDERS_MAX, Order, Orders, Replan};
+pub use replay::{Played, Player};
 pub use route::{Binding, Route, Router, Shared};
 pub use time::HELD_BACK_MAX;
 pub use ways::WayBack;
 
+use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::commands::{Refused, Request, Requests};
 use crate::hazard::Engine;
-use crate::journal::{AppendError, Journal, Note, NoteKind, SAMPLE_BYTES_MAX, Stray, StrayKind};
+use crate::journal::{AppendError, Journal, Note, NoteKind};
 use crate::metrics::Metrics;
 use crate::model::{
-    Body, Change, Command, Delivery, DeviceId, Event, Flaw, Frame, LINK_POINT, LinkChange, LinkId, Outcome,
-    PointId, Quality, Reading, Span, Text, Timestamp, Value,
+    Change, Command, Delivery, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId, Quality,
+    Quarantined, Reading, Span, Text, Timestamp, Value,
 };
-use crate::profile::Decoded;
 use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
@@ -80,6 +84,13 @@ pub const DRAIN_PATIENCE: Duration = Duration::from_secs(9);
 /// Strays kept in memory while the journal cannot be written: 512 × 4 KiB is 2 MiB, and more than twice what the journal
 /// keeps of unknown senders. The oldest go first, counted in `strays_dropped`.
 pub const BACKLOG_STRAYS_MAX: usize = 512;
+
+/// Bytes of quarantined frames in one entry: a batch that holds more is closed.
+pub const ENTRY_QUARANTINE_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of quarantined frames kept in memory while the journal cannot be written: four entries full. The oldest go first,
+/// counted in `quarantine_dropped`.
+pub const BACKLOG_QUARANTINE_BYTES_MAX: usize = 4 * ENTRY_QUARANTINE_BYTES_MAX;
 
 /// While the journal cannot be written, a message of a publisher of our own broker is left without its acknowledgement
 /// for so long. Many devices send nothing else before it comes, and what they wait to send may be a fire: it gets
@@ -133,6 +144,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// When to commit.
     pub rhythm: Rhythm,
+    /// Shows frames to whoever captures them.
+    pub tap: Tap,
     /// Where the state of the links is told, for the health page.
     pub links: watch::Sender<BTreeMap<LinkId, LinkState>>,
 }
@@ -156,6 +169,7 @@ pub struct Pipeline {
     clock: Clock,
     metrics: Metrics,
     rhythm: Rhythm,
+    tap: Tap,
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     ways: Ways,
     orders: Orders,
@@ -196,6 +210,7 @@ impl Pipeline {
             ways: Ways::new(parts.acks, parts.rhythm.windows.clone()),
             orders: mpsc::channel(1).1,
             rhythm: parts.rhythm,
+            tap: parts.tap,
             links: parts.links,
             receipts: Receipts::new(parts.receipts),
             unset: None,
@@ -306,143 +321,10 @@ impl Pipeline {
             self.receipts.remember(fingerprint);
             self.batch.receipts.push(fingerprint);
         }
-        match &frame.body {
-            Body::Message { topic, payload } => {
-                let shared = self.router.shared(&frame.link, topic);
-                match self.router.topic(&frame.link, topic) {
-                    Route::Known(binding, kind) => {
-                        let decoded = binding.profile.decode_message(kind, payload, judged_at);
-                        self.decoded(&frame, &binding, (topic, payload), decoded);
-                    }
-                    // What it says of others is looked at below.
-                    Route::NotPlanned { .. } | Route::Ignored | Route::Foreign if !shared.is_empty() => {}
-                    Route::NotPlanned { profile, address } => {
-                        let reason = Stray::not_planned(&profile, &address);
-                        self.unknown(&frame, topic, payload, reason);
-                    }
-                    Route::Ignored => self.nothing_to_read(),
-                    Route::Foreign => {
-                        let reason = "计划里没有任何设备使用这个主题 / no device of the plan uses this topic"
-                            .to_owned();
-                        self.unknown(&frame, topic, payload, reason);
-                    }
-                }
-                if !shared.is_empty() {
-                    self.several(&frame, topic, payload, &shared, judged_at);
-                }
-            }
-            Body::Presence { topic, address, online, payload } => {
-                match self.router.at(&frame.link, address) {
-                    Some(binding) => {
-                        let received_at = self.heard_at(&binding.device, frame.received_at);
-                        self.link_of(&binding.device, *online, received_at);
-                    }
-                    None => {
-                        let reason = "平台报告了一台计划里没有的设备 / a platform reported a device that is not in the plan";
-                        self.unknown(&frame, topic, payload, reason.to_owned());
-                    }
-                }
-            }
-            Body::Registers { device, blocks } => {
-                if let Some(binding) = self.router.device(device) {
-                    let decoded = binding.profile.decode_registers(blocks, judged_at);
-                    self.decoded(&frame, &binding, ("", &[]), decoded);
-                }
-            }
-        }
-    }
-
-    /// `from` is where the readings stood, and what came there: what is kept when something of it cannot be read.
-    fn decoded(&mut self, frame: &Frame, binding: &Binding, from: (&str, &[u8]), decoded: Decoded) {
-        let received_at = self.heard_at(&binding.device, frame.received_at);
-        let silent = decoded.samples.is_empty() && decoded.link.is_none();
-        for sample in decoded.samples {
-            let Some(point) = binding.points.get(sample.point) else { continue };
-            let reading = Reading {
-                point: point.clone(),
-                value: sample.value,
-                quality: sample.quality,
-                flaw: sample.flaw,
-                sampled_at: sample.sampled_at,
-                received_at,
-                late: sample.late || frame.retained,
-            };
-            // Once more at every connection: no reading, no sign of life, no sample in a store.
-            if frame.retained && self.engine.knows(&reading) {
-                self.metrics.retained_known.inc();
-                continue;
-            }
-            self.reading(reading);
-        }
-        if let Some(online) = decoded.link {
-            self.link_of(&binding.device, online, received_at);
-        }
-        if decoded.understood && decoded.problems.is_empty() {
-            if silent {
-                self.nothing_to_read();
-            }
-            return;
-        }
-        // A register that was not answered is a bad reading, shown as such; a message that could not be read is kept.
-        if let Body::Message { .. } = &frame.body {
-            let reason = decoded.problems.join("；");
-            self.unreadable(frame, from.0, from.1, Some(binding.device.clone()), reason);
-        }
-    }
-
-    fn heard_at(&mut self, device: &DeviceId, received_at: Timestamp) -> Timestamp {
-        self.heard.receive(device, received_at).unwrap_or_else(|shared| {
-            self.metrics.frames_sharing_a_millisecond.inc();
-            shared
-        })
-    }
-
-    /// A bridge, a platform or a last will says whether a device is there. The newest word holds, also one that the broker kept for us:
-    /// it is a state, not a report about the past.
-    fn link_of(&mut self, device: &DeviceId, online: bool, received_at: Timestamp) {
-        let Ok(point) = PointId::new(device, LINK_POINT) else { return };
-        let state = if online { "online" } else { "offline" };
-        self.reading(Reading {
-            point,
-            value: Value::Code(state.into()),
-            quality: Quality::Good,
-            flaw: None,
-            sampled_at: None,
-            received_at,
-            late: false,
-        });
-    }
-
-    fn nothing_to_read(&self) {
-        self.metrics.frames_passed_over.inc();
-    }
-
-    fn unknown(&mut self, frame: &Frame, topic: &str, payload: &[u8], reason: String) {
-        self.metrics.frames_unknown.inc();
-        self.stray(StrayKind::Unknown, frame, topic, payload, None, reason);
-    }
-
-    fn stray(
-        &mut self,
-        kind: StrayKind,
-        frame: &Frame,
-        topic: &str,
-        payload: &[u8],
-        device: Option<DeviceId>,
-        reason: String,
-    ) {
-        let stray = Stray {
-            kind,
-            key: format!("{} {topic}", frame.link).into(),
-            device,
-            reason: reason.into(),
-            sample: payload.get(..SAMPLE_BYTES_MAX).unwrap_or(payload).to_vec(),
-            first_at: frame.received_at,
-            last_at: frame.received_at,
-            count: 1,
-        };
-        if !self.batch.take_stray(stray) {
-            self.metrics.strays_dropped.inc();
+        let said = read::read(&mut self.router, &frame.link, &frame.body, judged_at);
+        self.tap.offer(&frame, read::device(&said));
+        for one in said {
+            self.said(&frame, one);
         }
     }
 
@@ -507,6 +389,7 @@ impl Pipeline {
         match request {
             Request::Command { command, reply } => self.command(command, reply),
             Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
+            Request::DecodeAgain(request) => self.decode_again(request),
             Request::Own(own) => self.note(NoteKind::Journal, &own.subject, own.text),
         }
     }

@@ -68,6 +68,11 @@ impl Decoded {
         Self { samples: Vec::with_capacity(samples), problems: Vec::new(), link: None, understood: false }
     }
 
+    /// Nothing but a word about whether the device is there.
+    pub fn presence(online: bool) -> Self {
+        Self { samples: Vec::new(), problems: Vec::new(), link: Some(online), understood: true }
+    }
+
     pub(super) fn refused(problem: String) -> Self {
         Self { samples: Vec::new(), problems: vec![problem], link: None, understood: false }
     }

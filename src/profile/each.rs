@@ -40,6 +40,13 @@ pub struct Part<'m> {
     time: Option<&'m RawValue>,
 }
 
+impl<'m> Part<'m> {
+    /// One that stands alone: what held for its whole message is not known any more.
+    pub fn alone(sample: &'m [u8]) -> Self {
+        Self { address: None, place: 0, sample, time: None }
+    }
+}
+
 impl Profile {
     /// Whether its messages tell of several devices: then they are read by [`Profile::parts`].
     pub fn is_shared(&self) -> bool {

@@ -195,13 +195,14 @@ pub async fn command(
     Ok(Json(json!({ "no": done.no, "recorded": done.recorded })))
 }
 
-fn refused(refused: Refused) -> Problem {
+pub(super) fn refused(refused: Refused) -> Problem {
     match refused {
         Refused::Rule(_, refusal) => {
             let status =
                 if refusal == Refusal::NoSuchHazard { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
             Problem::new(status, refusal.name(), refusal.zh(), refusal.en())
         }
+        Refused::NotNow { zh, en } => Problem::new(StatusCode::CONFLICT, "not_now", zh, en),
         Refused::Busy => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",

@@ -8,10 +8,12 @@ pub mod accounts;
 pub mod api;
 pub mod auth;
 pub mod board;
+pub mod capture;
 pub mod chart;
 pub mod connections;
 pub mod health;
 pub mod live;
+pub mod log_text;
 pub mod pages;
 pub mod sessions;
 pub mod texts;
@@ -19,10 +21,12 @@ mod assets;
 mod csv;
 mod refusal;
 mod rows;
+mod quarantine;
 mod strays;
 mod upkeep;
 mod wire;
 
+use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::commands::Door;
 use crate::journal::{Journal, ReadError};
@@ -76,6 +80,10 @@ pub struct Room {
     pub clock: Clock,
     /// The counters.
     pub metrics: Metrics,
+    /// Where frames can be captured as they arrive.
+    pub tap: Tap,
+    /// What captures without a sign-in, for whoever may read the data directory; `None`: nothing does.
+    pub token: Option<Arc<str>>,
     /// How the gateway is.
     pub health: watch::Receiver<Health>,
     /// More routes, behind the sign-in: the demonstration's controls.
@@ -103,6 +111,8 @@ pub struct Inner {
     gate: Gate,
     access: Arc<AccessLog>,
     streams: Arc<Semaphore>,
+    /// Held while frames are decoded again: one press at a time.
+    decoding: tokio::sync::Mutex<()>,
     cancel: CancellationToken,
     started_at: crate::model::Timestamp,
 }
@@ -157,7 +167,18 @@ pub async fn router(mut room: Room, board: Arc<Board>, cancel: CancellationToken
     let streams = Arc::new(Semaphore::new(live::STREAMS_MAX));
     let (gate, access) = (Gate::default(), Arc::new(AccessLog::default()));
     settle_access(&room, access.clone(), cancel.clone());
-    let shared = Shared(Arc::new(Inner { room, board, sessions, gate, access, streams, cancel, started_at }));
+    let decoding = tokio::sync::Mutex::default();
+    let shared = Shared(Arc::new(Inner {
+        room,
+        board,
+        sessions,
+        gate,
+        access,
+        streams,
+        decoding,
+        cancel,
+        started_at,
+    }));
     let behind_the_door = pages::routes()
         .merge(api_routes())
         .with_state(shared.clone())
@@ -172,6 +193,8 @@ pub async fn router(mut room: Room, board: Arc<Board>, cancel: CancellationToken
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        // Asks for a session or the token itself.
+        .route("/api/v1/capture", get(capture::capture))
         .with_state(shared.clone());
     let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     behind_the_door
@@ -212,6 +235,9 @@ fn api_routes() -> Router<Shared> {
         .route("/api/v1/log", get(api::log))
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/strays", get(api::strays))
+        .route("/api/v1/quarantine", get(quarantine::groups))
+        .route("/api/v1/quarantine/frames", get(quarantine::frames))
+        .route("/api/v1/quarantine/decode", post(quarantine::decode))
         .route("/api/v1/health", get(api::health))
         .route("/api/v1/reload", post(api::reload))
         .route("/api/v1/session", get(api::session).delete(api::sign_out))

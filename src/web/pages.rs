@@ -28,6 +28,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/history", get(history))
         .route("/hazards/{id}", get(hazard))
         .route("/strays", get(super::strays::page).post(super::strays::forget))
+        .route("/strays/decode", axum::routing::post(super::quarantine::decode_form))
         .route("/health", get(super::upkeep::page))
         .route("/health/reload", post(super::upkeep::reload))
 }

@@ -1,13 +1,15 @@
-//! WEB · 待接入: what came from devices that nobody planned, or could not be read, and what a person does about it.
+//! WEB · 待接入 and 隔离: who sends what nobody planned, what could not be read, and what a person does about it.
 
 use super::api::{Problem, unreadable};
 use super::pages::{Chrome, Visit, render};
+use super::quarantine::Told;
 use super::rows::Moment;
+use super::upkeep::bytes_text;
 use super::{Shared, wire};
-use crate::journal::{Stray, StrayKind};
+use crate::journal::{QuarantineGroup, Stray, StrayKind};
 use crate::model::{DeviceId, LinkId};
 use askama::Template;
-use axum::extract::{Form, State};
+use axum::extract::{Form, Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -18,6 +20,7 @@ struct StraysPage {
     c: Chrome,
     unknown: Vec<StrayRow>,
     unreadable: Vec<StrayRow>,
+    told: Told,
 }
 
 struct StrayRow {
@@ -33,10 +36,15 @@ struct StrayRow {
     snippet: String,
     /// Whether the snippet names the model.
     guessed: bool,
+    /// Whole frames in quarantine.
+    frames: u64,
+    bytes: String,
 }
 
-impl From<&Stray> for StrayRow {
-    fn from(stray: &Stray) -> Self {
+impl StrayRow {
+    fn new(stray: &Stray, groups: &[QuarantineGroup]) -> Self {
+        let same = |group: &&QuarantineGroup| group.kind == stray.kind && group.key == *stray.key;
+        let (frames, bytes) = groups.iter().find(same).map_or((0, 0), |group| (group.frames, group.bytes));
         let unknown = stray.kind == StrayKind::Unknown;
         Self {
             kind: stray.kind.name(),
@@ -49,21 +57,26 @@ impl From<&Stray> for StrayRow {
             last_at: stray.last_at.into(),
             snippet: if unknown { snippet(stray) } else { String::new() },
             guessed: stray.guess().is_some(),
+            frames,
+            bytes: bytes_text(bytes),
         }
     }
 }
 
 /// `GET /strays`.
-pub(super) async fn page(visit: Visit) -> Response {
-    let mut strays = match visit.shared().room.journal.strays().await {
-        Ok(strays) => strays,
+pub(super) async fn page(visit: Visit, Query(told): Query<Told>) -> Response {
+    let journal = &visit.shared().room.journal;
+    let (mut strays, groups) = match tokio::try_join!(journal.strays(), journal.quarantine()) {
+        Ok(read) => read,
         Err(error) => return visit.broken(&unreadable(error)),
     };
     strays.sort_by_key(|stray| std::cmp::Reverse(stray.last_at));
-    let rows =
-        |kind| strays.iter().filter(|stray| stray.kind == kind).map(StrayRow::from).collect::<Vec<_>>();
+    let rows = |kind| {
+        let these = strays.iter().filter(|stray| stray.kind == kind);
+        these.map(|stray| StrayRow::new(stray, &groups)).collect::<Vec<_>>()
+    };
     let (unknown, unreadable) = (rows(StrayKind::Unknown), rows(StrayKind::Unreadable));
-    render(&StraysPage { c: visit.chrome(), unknown, unreadable })
+    render(&StraysPage { c: visit.chrome(), unknown, unreadable, told })
 }
 
 /// Which one a person has dealt with.

@@ -180,9 +180,16 @@ texts! {
     strays_none: "没有待接入的设备", "Nothing waits to be connected";
     stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置，再重启网关", "Add this to plan.toml under its zone, put in name and place, and restart the gateway";
     stray_add_model: "先在 device-profiles 里找到它的型号；没有就照那里的说明写一个", "Find its model in device-profiles first; if there is none, write one as described there";
-    stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号", "The device is planned but its profile cannot read this message: check that the plan names the real model";
+    stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号；改好后按“重新解码”", "The device is planned but its profile cannot read this message: check that the plan names the real model; then decode again";
+    kept_frames: "保存的原始报文", "Frames kept whole:";
+    decode_again: "重新解码", "Decode again";
+    decode_again_why: "型号文件或计划改好并生效后按这里：读数按各自的时间补进曲线和外部系统，不触发报警", "Press this once the mended profile or plan is in force: readings go into charts and stores at their own times and raise no alarm";
+    decoded_frames: "重新解码完成：解出报文", "Decoded again: frames read";
+    decoded_readings: "补进历史的读数（不触发报警）", "readings added to the history (no alarm is raised)";
+    decoded_kept: "仍读不懂", "still unreadable";
+    download: "下载报文", "Download";
     remove: "移除", "Remove";
-    remove_why: "再收到同样的报文时会重新出现", "It comes back with the next such message";
+    remove_why: "保存的报文一起删除；再收到同样的报文时会重新出现", "Its frames are deleted as well; it comes back with the next such message";
     // health
     links: "设备链路", "Links";
     link_up: "正常", "Up";
@@ -290,6 +297,8 @@ const METRICS: &[(&str, &str)] = &[
     ("frames_sharing_a_millisecond", "一次涌来过多而时间相同的报文（外部数据库只留一条）"),
     ("frames_acked_unrecorded", "日志写不进时先行确认的报文"),
     ("strays_dropped", "待接入已满而没有保存的报文"),
+    ("quarantine_dropped", "隔离区已满而删去的最旧报文"),
+    ("capture_dropped", "抓包来不及写而漏掉的报文（只影响抓包文件）"),
     ("readings", "解出的读数"),
     ("readings_bad", "不可信的读数"),
     ("readings_lost", "日志写不进且内存已满而丢弃的读数"),

@@ -3,7 +3,7 @@
 use crate::support::browser::{self, Browser};
 use crate::support::duty_room::{self, DutyRoom};
 use fengsui::clock::Clock;
-use fengsui::model::{Change, Value};
+use fengsui::model::{Body, Change, DeviceId, LinkId, Quarantined, Value};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
@@ -40,6 +40,32 @@ async fn look(browser: &Browser, name: &str) {
         browser.screenshot(&format!("{name}-{size}")).await;
         let wider = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
         assert!(wider.as_i64().unwrap() <= 0, "{name} is wider than a screen of {width}");
+    }
+    browser.resize(1366, 768).await;
+}
+
+/// Looks at what could not be read at every size, with the frames beside it; nothing may be wider than the screen.
+async fn sees_the_quarantine(browser: &Browser, room: &DutyRoom, url: &str) {
+    let payload = br#"{"alarm":"maybe","temperature":21.5}"#;
+    let frame = Quarantined {
+        id: 0,
+        device: DeviceId::parse("sd-203").ok(),
+        planned: true,
+        link: LinkId::parse("broker").unwrap(),
+        body: Body::Message { topic: "site/town/device/sd-203/up".into(), payload: payload.to_vec().into() },
+        at: room.clock.now(),
+        retained: false,
+        reason: "smoke：未知代码 maybe".into(),
+        had: "temperature".into(),
+    };
+    room.stage.unreadable(frame, payload).await;
+    browser.go(&format!("{url}/strays?decoded=12&kept=3&readings=36")).await;
+    for (size, width, height) in SIZES {
+        browser.resize(width, height).await;
+        browser.run("document.querySelector('.kept').scrollIntoView({ block: 'center' })").await;
+        browser.screenshot(&format!("quarantine-{size}")).await;
+        let wider = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
+        assert!(wider.as_i64().unwrap() <= 0, "the page is wider than a screen of {width}");
     }
     browser.resize(1366, 768).await;
 }
@@ -162,6 +188,7 @@ async fn the_duty_officer_sees_acknowledges_and_resets() {
         }
         browser.screenshot(name).await;
     }
+    sees_the_quarantine(&browser, &room, &url).await;
     sees_gaps_and_bad_values(&browser, &url).await;
     sees_what_the_gateway_needs(&browser, &room, &url).await;
     browser.go(&url).await;

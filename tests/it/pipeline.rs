@@ -117,6 +117,7 @@ impl Stage {
             metrics: metrics.clone(),
             rhythm: Rhythm { commit_window: setting.commit_window, windows: setting.windows },
             links: link_sender,
+            tap: fengsui::capture::Tap::new(Metrics::new()),
         });
         let (to, arrivals) = mpsc::channel(4096);
         let cancel = CancellationToken::new();

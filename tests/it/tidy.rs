@@ -15,11 +15,15 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("commands", &["model"]),
     ("sources", &["model", "profile", "clock", "metrics"]),
-    ("journal", &["model", "metrics"]),
+    ("capture", &["model", "metrics"]),
+    ("journal", &["model", "capture", "metrics"]),
     ("series", &["model", "journal", "metrics"]),
     ("sinks", &["model", "journal", "clock", "metrics"]),
-    ("web", &["model", "journal", "series", "commands", "clock", "metrics"]),
-    ("pipeline", &["model", "profile", "hazard", "journal", "sources", "commands", "clock", "metrics"]),
+    ("web", &["model", "capture", "journal", "series", "commands", "clock", "metrics"]),
+    (
+        "pipeline",
+        &["model", "profile", "hazard", "capture", "journal", "sources", "commands", "clock", "metrics"],
+    ),
     ("config", &["model", "profile"]),
     ("backup", &["model", "journal", "clock", "metrics", "config", "commands"]),
     ("app", ANYTHING),
@@ -47,9 +51,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("askama", &["web"]),
     ("argon2", &["web"]),
     ("md5", &["sources"]),
+    ("base64", &["sources", "profile", "capture"]),
     ("aes", &["sources"]),
     ("cbc", &["sources"]),
-    ("reqwest", &["sinks"]),
+    ("reqwest", &["sinks", "cli"]),
     ("influxdb2", &["sinks"]),
     ("annotate_snippets", &["config"]),
     ("rust_embed", &["config", "web"]),
@@ -66,7 +71,7 @@ const OWNED: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("model", &["bytes", "thiserror"]),
     ("hazard", &["proptest"]),
-    ("profile", &["serde", "serde_json", "toml", "proptest", "jiff"]),
+    ("profile", &["serde", "serde_json", "toml", "base64", "proptest", "jiff"]),
 ];
 
 /// What a pure module must not name in std either.

@@ -5,6 +5,7 @@ mod charts;
 mod health;
 mod live;
 mod pages;
+mod quarantine;
 mod refusals;
 
 use crate::support::duty_room::{self, DutyRoom};

@@ -17,7 +17,7 @@ const CHUNKS: &str = "
     ALTER TABLE chunk_1 RENAME TO chunk;
     CREATE INDEX chunk_end ON chunk (t1);
     ALTER TABLE entry DROP COLUMN receipts;
-    DROP TABLE audit; DROP TABLE restamp; DROP TABLE rollup;";
+    DROP TABLE audit; DROP TABLE restamp; DROP TABLE rollup; DROP TABLE quarantine;";
 const RECEIPTS_1: &str = "CREATE TABLE receipt (id INTEGER PRIMARY KEY, fingerprint INTEGER NOT NULL) STRICT";
 const RECEIPTS_2: &str = "CREATE TABLE receipt (total INTEGER PRIMARY KEY, packed BLOB NOT NULL) STRICT";
 

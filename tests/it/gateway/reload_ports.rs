@@ -10,9 +10,7 @@ const LORA: &str = "lora-token-0123456789abcdef";
 const OTHER: &str = "other-token-0123456789abcdef";
 
 fn dtu(name: &str, port: u16) -> String {
-    format!(
-        "[[modbus]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nregistration = \"{name}\"\n"
-    )
+    format!("[[modbus]]\nname = \"{name}\"\nlisten = \"127.0.0.1:{port}\"\nregistration = \"{name}\"\n")
 }
 
 fn pressure(id: &str, link: &str) -> String {

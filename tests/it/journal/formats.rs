@@ -6,8 +6,9 @@ use fengsui::journal::Archive;
 const VERSION_1: &str = include_str!("../../../src/journal/schema.sql");
 const VERSION_2: &str = include_str!("../../../src/journal/schema_2.sql");
 const VERSION_3: &str = include_str!("../../../src/journal/schema_3.sql");
+const VERSION_4: &str = include_str!("../../../src/journal/schema_4.sql");
 
-/// Rows of every table as versions 1 to 3 wrote them. When the format moves on, these texts stay as they are.
+/// Rows of every table as versions 1 to 4 wrote them. When the format moves on, these texts stay as they are.
 const ROWS: &str = r#"
     INSERT INTO point VALUES (1, 'sd-01/smoke'), (2, 'sd-01/temperature');
     INSERT INTO code VALUES (1, 'normal');
@@ -53,9 +54,12 @@ pub(super) fn released(version: usize) -> tempfile::TempDir {
             conn.execute_batch(RECEIPTS_2).unwrap();
         }
     }
-    if version == 3 {
+    if version >= 3 {
         conn.execute_batch(VERSION_3).unwrap();
         conn.execute_batch(AUDIT_3).unwrap();
+    }
+    if version == 4 {
+        conn.execute_batch(VERSION_4).unwrap();
     }
     conn.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
     dir
@@ -63,7 +67,7 @@ pub(super) fn released(version: usize) -> tempfile::TempDir {
 
 #[tokio::test]
 async fn a_file_of_every_released_format_is_brought_forward_with_all_its_rows() {
-    for version in [1, 2, 3] {
+    for version in [1, 2, 3, 4] {
         let dir = released(version);
         let (journal, restored) = open(dir.path());
         assert_eq!((restored.head, restored.recovered), (42, None));
@@ -105,4 +109,27 @@ async fn fingerprints_are_kept_even_when_no_entry_is_left() {
     let (journal, restored) = open(dir.path());
     assert_eq!((restored.head, restored.receipts.len()), (100_042, 3));
     journal.append(write(100_043, vec![])).await.unwrap();
+}
+
+#[tokio::test]
+async fn unreadable_messages_of_earlier_formats_go_into_quarantine_and_are_listed_once_a_topic() {
+    let dir = released(4);
+    let conn = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    let insert = "INSERT INTO stray (kind, key, device, reason, sample, first_at, last_at, count) VALUES
+        ('unreadable', 'b up/1', 'sd-01', 'old', x'736D6F6B653D31', 1000, 2000, 5),
+        ('unreadable', 'b up/1', 'sd-01', 'new', x'736D6F6B653D32', 3000, 4000, 2),
+        ('unreadable', 'b up/1', 'sd-01', 'cut', zeroblob(4096), 5000, 5000, 1)";
+    conn.execute_batch(insert).unwrap();
+    drop(conn);
+    let (journal, _) = open(dir.path());
+    let strays = journal.strays().await.unwrap();
+    let shown =
+        |stray: &Stray| (stray.kind, &*stray.reason == "cut", stray.count, stray.first_at.as_millis());
+    let shown: Vec<_> = strays.iter().map(shown).collect();
+    assert_eq!(shown, [(StrayKind::Unreadable, true, 8, 1000), (StrayKind::Unknown, false, 3, 1)]);
+    let frames = journal.quarantined(&Wanted::default(), 0).await.unwrap();
+    let kept: Vec<_> =
+        frames.iter().map(|frame| (frame.at.as_millis(), &*frame.reason, frame.key())).collect();
+    assert_eq!(kept, [(2000, "old", "b up/1".to_owned()), (4000, "new", "b up/1".to_owned())]);
+    assert!(matches!(&frames[0].body, Body::Message { payload, .. } if **payload == *b"smoke=1"));
 }

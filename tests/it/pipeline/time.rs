@@ -268,6 +268,7 @@ async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_
         metrics: Metrics::new(),
         rhythm: Rhythm { commit_window: Span::from_millis(20), windows: Vec::new() },
         links: watch::channel(BTreeMap::new()).0,
+        tap: fengsui::capture::Tap::new(Metrics::new()),
     });
     let (to, arrivals) = mpsc::channel(8);
     let cancel = CancellationToken::new();

@@ -5,7 +5,7 @@ mod plan;
 
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Done, Refused, Request, Requests};
-use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Stray, Write};
+use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, QuarantineChange, Stray, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::*;
 use fengsui::series::Series;
@@ -18,6 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use evening::{calm, code, fill, hazard};
 pub(crate) use plan::plan;
 
+/// What captures without a sign-in.
+pub(crate) const TOKEN: &str = "0123456789abcdef";
+
 /// Everything a test of the duty room needs; dropping it ends its tasks.
 pub(crate) struct DutyRoom {
     pub(crate) router: axum::Router,
@@ -28,6 +31,8 @@ pub(crate) struct DutyRoom {
     pub(crate) metrics: Metrics,
     pub(crate) password: String,
     pub(crate) stage: Stage,
+    /// Where frames would be captured.
+    pub(crate) tap: fengsui::capture::Tap,
     /// What `app` would tell the page of the gateway itself.
     pub(crate) health: watch::Sender<Health>,
     pub(crate) cancel: CancellationToken,
@@ -62,6 +67,24 @@ impl Stage {
 
     pub(crate) async fn stray(&self, stray: Stray) {
         self.write(Vec::new(), Vec::new(), Vec::new(), vec![stray], None).await;
+    }
+
+    /// A frame of a planned device that could not be read, and who sent it.
+    pub(crate) async fn unreadable(&self, frame: Quarantined, sample: &[u8]) {
+        let stray = Stray {
+            kind: fengsui::journal::StrayKind::Unreadable,
+            key: frame.key().into(),
+            device: frame.device.clone(),
+            reason: frame.reason.clone(),
+            sample: sample.into(),
+            first_at: frame.at,
+            last_at: frame.at,
+            count: 1,
+        };
+        let _alone = self.writing.lock().await;
+        let entry = self.entry(Vec::new(), &[], Vec::new(), None);
+        let quarantine = vec![QuarantineChange::Keep(frame)];
+        self.journal.append(Write { strays: vec![stray], quarantine, ..Write::of(entry) }).await.unwrap();
     }
 
     async fn write(
@@ -151,6 +174,8 @@ impl Stage {
                     let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };
                     self.append(vec![], vec![], vec![note]).await;
                 }
+                // The real loop's work; see the tests of the whole gateway.
+                Request::DecodeAgain(asked) => drop(asked.reply.send(Err(Refused::Busy))),
                 Request::Own(own) => {
                     let note = Note { kind: NoteKind::Journal, subject: own.subject, text: own.text };
                     self.append(vec![], vec![], vec![note]).await;
@@ -192,6 +217,7 @@ pub(crate) async fn room_in(
     let board = Arc::new(Board::load(plan.clone(), &journal, &series).await.unwrap());
     let cancel = CancellationToken::new();
     let demo = extra.is_some();
+    let tap = fengsui::capture::Tap::new(metrics.clone());
     let room = Room {
         journal: journal.clone(),
         series: series.clone(),
@@ -200,6 +226,8 @@ pub(crate) async fn room_in(
         clock: clock.clone(),
         metrics: metrics.clone(),
         health,
+        tap: tap.clone(),
+        token: Some(TOKEN.into()),
         extra,
         demo,
     };
@@ -222,6 +250,7 @@ pub(crate) async fn room_in(
         metrics,
         password,
         stage,
+        tap,
         health: tell_health,
         cancel,
         dir,

@@ -110,6 +110,24 @@ impl House {
         std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap()
     }
 
+    /// Puts a profile of the site's own into its folder, in place of the one that was there.
+    pub(crate) fn profile(&self, id: &str, text: &str) {
+        let file = self.dir.path().join("models").join(format!("{id}.toml"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+        let gateway = std::fs::read_to_string(self.config()).unwrap();
+        if !gateway.contains("profiles_dir") {
+            std::fs::write(self.config(), format!("profiles_dir = \"models\"\n{gateway}")).unwrap();
+        }
+    }
+
+    /// Hangs more devices on the walls, for its next start.
+    pub(crate) fn plan_more(&self, devices: &str) {
+        let file = self.dir.path().join("plan.toml");
+        let plan = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, plan + devices).unwrap();
+    }
+
     /// Starts it in this process.
     pub(crate) async fn open(&self) -> Gateway {
         self.open_at(Clock::system()).await
@@ -272,6 +290,12 @@ impl Gateway {
     /// A page, as a browser gets it.
     pub(crate) async fn page(&self, path: &str) -> String {
         self.send("GET", path, None).await.text().await.unwrap()
+    }
+
+    /// Asks for something to be done; status and answer.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let answer = self.send("POST", path, Some(body)).await;
+        (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
     /// A command to a hazard; status and answer.

@@ -65,9 +65,8 @@ async fn every_documented_path_answers_and_every_route_is_documented() {
         let response = send(&room, ask(method, &filled_in(path), &cookie)).await;
         assert_eq!(response.status(), StatusCode::OK, "{method} {path}");
     }
-    let source = ["web/mod.rs", "web/pages.rs", "sources/push/http.rs"].map(|file| {
-        std::fs::read_to_string(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap()
-    });
+    let source = ["web/mod.rs", "web/pages.rs", "sources/push/http.rs"]
+        .map(|file| std::fs::read_to_string(format!("{}/src/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap());
     let routes: Vec<&str> = source
         .iter()
         .flat_map(|source| source.split("\"/api/v1/").skip(1))

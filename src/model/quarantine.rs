@@ -1,0 +1,75 @@
+//! NOUNS: a frame that could not be read, or not wholly, as it is kept until its profile or its plan is mended.
+
+use super::{Body, DeviceId, LinkId, Timestamp};
+use std::sync::Arc;
+
+/// One such frame, whole (隔离报文).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// Its number in quarantine; 0 before it is there.
+    pub id: i64,
+    /// The planned device that it came from; `None`: a sender that nobody planned, or a message that names no device.
+    pub device: Option<DeviceId>,
+    /// A profile of the plan should have read it; else nobody planned its sender.
+    pub planned: bool,
+    /// The link it came by.
+    pub link: LinkId,
+    /// What came, byte by byte.
+    pub body: Body,
+    /// When: the time that its readings have, or will have.
+    pub at: Timestamp,
+    /// Kept by the broker and sent at connect: it describes the past.
+    pub retained: bool,
+    /// Why it is here, for a person.
+    pub reason: Arc<str>,
+    /// The names of the points that were read from it already, with spaces between: they are not read twice.
+    pub had: Arc<str>,
+}
+
+impl Quarantined {
+    /// The link, and the topic or the device: what a person knows it by.
+    pub fn key(&self) -> String {
+        match &self.body {
+            Body::Message { topic, .. } | Body::Presence { topic, .. } => format!("{} {topic}", self.link),
+            Body::Registers { device, .. } => format!("{} {device}", self.link),
+        }
+    }
+
+    /// By what its number is bounded: the device, or the topic of a sender that nobody planned.
+    pub fn sender(&self) -> String {
+        self.device.as_ref().map_or_else(|| self.key(), ToString::to_string)
+    }
+
+    /// Whether this point was read from it already.
+    pub fn had(&self, point: &str) -> bool {
+        self.had.split(' ').any(|name| name == point)
+    }
+}
+
+/// Which frames of the quarantine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those of this planned device.
+    pub device: Option<DeviceId>,
+    /// Those of this link and topic, or link and device: see [`Quarantined::key`].
+    pub key: Option<Arc<str>>,
+}
+
+/// What came of decoding frames again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DecodedAgain {
+    /// Frames that could now be read and have left the quarantine.
+    pub decoded: usize,
+    /// Frames that stay, each with the reason of today.
+    pub kept: usize,
+    /// Readings that went into the history.
+    pub readings: usize,
+}
+
+impl std::ops::AddAssign for DecodedAgain {
+    fn add_assign(&mut self, more: Self) {
+        self.decoded += more.decoded;
+        self.kept += more.kept;
+        self.readings += more.readings;
+    }
+}
