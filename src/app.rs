@@ -8,6 +8,7 @@
 mod changes;
 mod links;
 mod outlets;
+mod permits;
 mod ports;
 mod reload;
 mod settings;
@@ -23,12 +24,13 @@ use crate::hazard::Engine;
 use crate::journal::{self, Journal};
 use crate::metrics::Metrics;
 use crate::model::{LinkId, Span, Text};
-use crate::pipeline::{Binding, Heard, LinkState, ORDERS_MAX, Parts, Pipeline, Rhythm, Router};
+use crate::pipeline::{Binding, Desk, Heard, LinkState, NOTICES_MAX, Parts, Pipeline, Rhythm, Router};
 use crate::series::{self, Series};
 use crate::sinks;
 use crate::sources::Arrival;
 use crate::web;
 use anyhow::Context;
+use permits::permits;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -206,10 +208,11 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         metrics: metrics.clone(),
         links: link_sender,
         tap: tap.clone(),
+        desk: Desk { permits: permits(&config), ways: connectors.order_ways(&[]) },
         rhythm: Rhythm { commit_window: config.gateway.commit_window, windows },
     };
-    let (orders, obeyed) = mpsc::channel(ORDERS_MAX);
-    let running = Pipeline::new(parts).with_orders(obeyed).run(arrivals, requests, pipeline.cancel.clone());
+    let (notices, heeded) = mpsc::channel(NOTICES_MAX);
+    let running = Pipeline::new(parts).with_notices(heeded).run(arrivals, requests, pipeline.cancel.clone());
     pipeline.spawn("pipeline", async move { Ok(running.await?) });
 
     let (follower, cancel) = (series.clone(), rest.cancel.clone());
@@ -226,7 +229,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         started: config.gateway.clone(),
         connectors,
         intake,
-        orders,
+        notices,
         plan: plan_sender.clone(),
         series: series.clone(),
         state: config_sender,

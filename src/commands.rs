@@ -1,7 +1,7 @@
 //! THE DOOR: operators' commands, and lines about who came and went, on their way to the pipeline. The only way back in
 //! from the web. Beside it the bell: somebody asks that the configuration be read again.
 
-use crate::model::{Command, DecodedAgain, HazardId, Quarantined, Refusal, Text, Timestamp};
+use crate::model::{Command, DecodedAgain, DeviceId, Fate, HazardId, Quarantined, Refusal, Text, Timestamp};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +17,13 @@ pub enum Request {
         command: Command,
         /// Answered once the journal has it (or once it is refused).
         reply: oneshot::Sender<Result<Done, Refused>>,
+    },
+    /// A person tells a device to do something.
+    Order {
+        /// What is asked.
+        wish: Wish,
+        /// Answered once the journal has what became of it (or once it is refused).
+        reply: oneshot::Sender<Result<Ordered, Refused>>,
     },
     /// A line for the duty log.
     Access(Access),
@@ -37,6 +44,26 @@ pub struct DecodeAgain {
     pub what: Arc<str>,
     /// Answered once the journal has it on the disk, or once it is refused.
     pub reply: oneshot::Sender<Result<DecodedAgain, Refused>>,
+}
+
+/// What a person wants a device to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Which device.
+    pub device: DeviceId,
+    /// Which of its commands.
+    pub command: Arc<str>,
+    /// The person.
+    pub by: Arc<str>,
+}
+
+/// The command went its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ordered {
+    /// What became of it.
+    pub fate: Fate,
+    /// The journal entry that says so.
+    pub done: Done,
 }
 
 /// Something that the gateway did, or failed to do, for itself: a backup. One line of the duty log. Nobody waits for it.
@@ -72,6 +99,9 @@ pub enum Refused {
     /// The engine refused it.
     #[error("{}: {}", .0, .1.en())]
     Rule(HazardId, Refusal),
+    /// The plan does not allow it on this device.
+    #[error("the plan does not allow this command on this device")]
+    NotAllowed,
     /// Too many commands are waiting, or the gateway is stopping.
     #[error("the gateway is busy or stopping; try again")]
     Busy,
@@ -223,6 +253,13 @@ impl Door {
         let (reply, answer) = oneshot::channel();
         let request = DecodeAgain { frames, by: by.into(), what: what.into(), reply };
         self.requests.try_send(Request::DecodeAgain(request)).map_err(|_| Refused::Busy)?;
+        answer.await.unwrap_or(Err(Refused::Busy))
+    }
+
+    /// Hands a wish in and waits for what becomes of it.
+    pub async fn order(&self, wish: Wish) -> Result<Ordered, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.try_send(Request::Order { wish, reply }).map_err(|_| Refused::Busy)?;
         answer.await.unwrap_or(Err(Refused::Busy))
     }
 

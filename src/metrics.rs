@@ -25,6 +25,10 @@ macro_rules! metrics {
             pub sink_failing: Family<Sink, Gauge>,
             /// Modbus polls without a right answer, by link and by the failure's name.
             pub modbus_failures_by_name: Family<ModbusFailure, Counter>,
+            /// Of the last ten seconds, how many percent a bus had a question on it.
+            pub modbus_busy_percent: Family<Link, Gauge>,
+            /// Polls of a unit that were left out: the bus was late, the unit silent, or the pipeline full.
+            pub modbus_missed: Family<BusUnit, Counter>,
             registry: Arc<Registry>,
         }
 
@@ -43,7 +47,10 @@ macro_rules! metrics {
                 registry.register("sink_failing", "1 while a sink does not get through", Family::clone(&sink_failing));
                 let modbus_failures_by_name = Family::default();
                 registry.register("modbus_failures_by_name", "Modbus polls without a right answer, and late answers, by name", Family::clone(&modbus_failures_by_name));
-                Self { $($name,)* sink_lines, sink_lag, sink_failing, modbus_failures_by_name, registry: Arc::new(registry) }
+                let (modbus_busy_percent, modbus_missed) = Default::default();
+                registry.register("modbus_busy_percent", "Of the last ten seconds, how many percent a bus had a question on it", Family::clone(&modbus_busy_percent));
+                registry.register("modbus_missed", "Polls of a unit that were left out: the bus was late, the unit silent, or the pipeline full", Family::clone(&modbus_missed));
+                Self { $($name,)* sink_lines, sink_lag, sink_failing, modbus_failures_by_name, modbus_busy_percent, modbus_missed, registry: Arc::new(registry) }
             }
 
             /// Every counter and gauge that has one value, by its name. Histograms and what is counted a sink are not here.
@@ -114,6 +121,10 @@ metrics! {
     modbus_skipped: Counter = Counter::default();
     /// Connections to the port for DTUs that were refused: registration unknown, address not allowed, too many at once.
     modbus_dial_ins_refused: Counter = Counter::default();
+    /// Commands to devices that got an answer or were given up.
+    device_commands: Counter = Counter::default();
+    /// Commands to devices that were not done, or of which nobody knows.
+    device_commands_failed: Counter = Counter::default();
     /// MQTT connections made.
     mqtt_connects: Counter = Counter::default();
     /// MQTT acknowledgements dropped because their connection was gone; the broker sends those messages again.
@@ -174,6 +185,36 @@ impl Sink {
     /// The sink of that name.
     pub fn named(name: &str) -> Self {
         Self { sink: name.to_owned() }
+    }
+}
+
+/// Which link: the label of what is counted for each. As many as the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Link {
+    /// Its name in the configuration.
+    pub link: String,
+}
+
+impl Link {
+    /// The link of that name.
+    pub fn named(name: &str) -> Self {
+        Self { link: name.to_owned() }
+    }
+}
+
+/// Which unit of which bus: the label of what is counted for each. As many as the plan has devices.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct BusUnit {
+    /// The bus, by its name in the configuration.
+    pub link: String,
+    /// The device, by its id in the plan.
+    pub device: String,
+}
+
+impl BusUnit {
+    /// That device on that bus.
+    pub fn of(link: &str, device: &str) -> Self {
+        Self { link: link.to_owned(), device: device.to_owned() }
     }
 }
 

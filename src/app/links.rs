@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::config::modbus_file::ModbusWire;
 use crate::config::{self, Config};
 use crate::metrics::Metrics;
-use crate::model::{LinkId, SourceIndex};
+use crate::model::{LinkId, Order, SourceIndex};
 use crate::pipeline::{WITHHELD_MAX, WayBack, Window};
 use crate::sources::{self, broker, modbus, mqtt, push};
 use anyhow::Context;
@@ -58,7 +58,7 @@ pub(super) fn wanted(config: &Config) -> Vec<(LinkId, Wanted)> {
             .bindings
             .iter()
             .filter(|binding| binding.link == from.link)
-            .filter_map(settings::unit)
+            .filter_map(|binding| settings::unit(config, binding))
             .collect();
         (from.link.clone(), Wanted::Modbus { from: from.clone(), units })
     });
@@ -121,6 +121,8 @@ struct Connector {
     source: SourceIndex,
     cancel: CancellationToken,
     abort: AbortHandle,
+    /// Where commands to its devices go, if it takes any.
+    orders: Option<mpsc::Sender<Order>>,
     /// Only of the embedded broker: who may connect, and where.
     broker: Option<(broker::Keys, Option<SocketAddr>)>,
 }
@@ -131,6 +133,7 @@ pub(super) struct Prepared {
     wanted: Wanted,
     source: SourceIndex,
     acks: sources::Acks,
+    orders: (mpsc::Sender<Order>, sources::Orders),
 }
 
 impl Drop for Connectors {
@@ -152,6 +155,15 @@ impl Connectors {
             .values()
             .find_map(|connector| connector.broker.as_ref())
             .and_then(|(_, address)| *address)
+    }
+
+    /// Where commands go, by link: those that run, and those that are about to.
+    pub(super) fn order_ways(&self, prepared: &[Prepared]) -> BTreeMap<LinkId, mpsc::Sender<Order>> {
+        let running = self.running.iter();
+        let running = running.filter_map(|(link, runs)| Some((link.clone(), runs.orders.clone()?)));
+        let coming = prepared.iter().filter(|source| matches!(source.wanted, Wanted::Modbus { .. }));
+        let coming = coming.map(|source| (source.link.clone(), source.orders.0.clone()));
+        running.chain(coming).collect()
     }
 
     /// The platforms' doors at the duty room's address.
@@ -176,12 +188,13 @@ impl Connectors {
         let (sender, acks) = mpsc::channel(ACKS_MAX);
         let source = SourceIndex(index);
         let way = WayBack { source, acks: sender, window: window(&wanted) };
-        Ok((Prepared { link, wanted, source, acks }, way))
+        let orders = mpsc::channel(sources::ORDERS_MAX);
+        Ok((Prepared { link, wanted, source, acks, orders }, way))
     }
 
     /// Starts a source. Errors: the embedded broker, or a platform's own address, cannot listen.
     pub(super) async fn start(&mut self, prepared: Prepared) -> anyhow::Result<()> {
-        let Prepared { link, wanted, source, acks } = prepared;
+        let Prepared { link, wanted, source, acks, orders: (to_bus, orders) } = prepared;
         let cancel = self.cancel.child_token();
         let (intake, clock, metrics) = (self.intake.clone(), self.clock.clone(), self.metrics.clone());
         let (name, mut broker) = (link.clone(), None);
@@ -209,7 +222,7 @@ impl Connectors {
                     _ => None,
                 };
                 let bus = settings::bus(from, units, slot);
-                let running = modbus::run(bus, source, intake, clock, metrics, cancel.clone());
+                let running = modbus::run(bus, source, intake, orders, clock, metrics, cancel.clone());
                 self.spawn(name, running)
             }
             Wanted::Push(from) => {
@@ -219,7 +232,8 @@ impl Connectors {
                 self.spawn(name, push.run(acks))
             }
         };
-        self.running.insert(link, Connector { wanted, source, cancel, abort, broker });
+        let orders = matches!(wanted, Wanted::Modbus { .. }).then_some(to_bus);
+        self.running.insert(link, Connector { wanted, source, cancel, abort, orders, broker });
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 
 use super::changes::{self, Changes};
 use super::links::{self, Connectors, Prepared};
+use super::permits::permits;
 use super::{INTAKE_MAX, binding, retention};
 use crate::clock::Clock;
 use crate::commands::{Asker, Bell, ConfigState, Misfit, Reloaded, Ring};
@@ -19,7 +20,7 @@ use crate::config::render::Colour;
 use crate::config::{Config, Gateway, Lookout, Report, Watched};
 use crate::metrics::Metrics;
 use crate::model::{LinkId, Plan, Problem, Text};
-use crate::pipeline::{Order, Replan, WayBack};
+use crate::pipeline::{Desk, Notice, Replan, WayBack};
 use crate::series::Series;
 use crate::sources;
 use anyhow::Context;
@@ -49,7 +50,7 @@ pub(super) struct Reloader {
     pub(super) started: Gateway,
     pub(super) connectors: Connectors,
     pub(super) intake: sources::Intake,
-    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) notices: mpsc::Sender<Notice>,
     pub(super) plan: watch::Sender<Arc<Plan>>,
     pub(super) series: Series,
     pub(super) state: watch::Sender<ConfigState>,
@@ -224,6 +225,7 @@ impl Reloader {
             prepared.push(source);
             come.push(way);
         }
+        let desk = Desk { permits: permits(config), ways: self.connectors.order_ways(&prepared) };
         let (done, in_force) = oneshot::channel();
         let replan = Replan {
             plan: config.plan.clone(),
@@ -232,10 +234,11 @@ impl Reloader {
             commit_window: config.gateway.commit_window,
             gone,
             come,
+            desk,
             note,
             done,
         };
-        self.orders.send(Order::Replan(Box::new(replan))).await.context("the pipeline is gone")?;
+        self.notices.send(Notice::Replan(Box::new(replan))).await.context("the pipeline is gone")?;
         within(in_force).await.context("the pipeline did not take the new plan")?;
         self.plan.send_replace(config.plan.clone());
         self.series.keep(retention(config));
@@ -253,7 +256,7 @@ impl Reloader {
     }
 
     async fn note(&self, text: Text) {
-        if self.orders.send(Order::Note(text)).await.is_err() {
+        if self.notices.send(Notice::Note(text)).await.is_err() {
             tracing::warn!(
                 "a line about the configuration is missing from the duty log: the gateway is stopping"
             );

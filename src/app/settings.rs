@@ -2,7 +2,7 @@
 
 use crate::config::modbus_file::{ModbusWire, SerialDevice, SerialParity};
 use crate::config::{self, Config};
-use crate::model::Span;
+use crate::model::{SignalClass, Span};
 use crate::sources::{broker, modbus, mqtt, push};
 use anyhow::Context;
 use std::collections::HashMap;
@@ -149,12 +149,18 @@ pub(super) fn filters(config: &Config, from: &config::MqttSettings) -> Vec<Strin
     }
 }
 
-pub(super) fn unit(binding: &config::Binding) -> Option<modbus::UnitSettings> {
-    let reads = binding.profile.poll_plan().into_iter().map(|block| modbus::Read {
+/// A unit and what is read of it. The profile knows no hazard, so it is told here which points fire rules watch.
+pub(super) fn unit(config: &Config, binding: &config::Binding) -> Option<modbus::UnitSettings> {
+    let is_urgent = |place: usize| {
+        let point = binding.points.get(place).and_then(|point| config.plan.point(point));
+        point.is_some_and(|(.., point)| point.rules.iter().any(|rule| rule.signal == SignalClass::Fire))
+    };
+    let reads = binding.profile.poll_plan_with(&is_urgent).into_iter().map(|block| modbus::Read {
         table: block.table,
         start: block.start,
         count: block.count,
         every: block.every.to_std(),
+        urgent: block.urgent,
     });
     Some(modbus::UnitSettings { device: binding.device.clone(), unit: binding.unit?, reads: reads.collect() })
 }

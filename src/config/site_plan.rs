@@ -6,10 +6,10 @@ use super::overrides::{ClassOverride, Overrides, PointOverride};
 use super::reader::{Page, Table};
 use super::system;
 use crate::model::{
-    Condition, Contact, Device, DeviceId, LINK_POINT, LinkId, Plan, Point, PointId, Problem, ProfileId, Rule,
-    SignalClass, Site, SiteId, Span, Zone, ZoneId,
+    Condition, Contact, Device, DeviceCommand, DeviceId, LINK_POINT, LinkId, Plan, Point, PointId, Problem,
+    ProfileId, Rule, SignalClass, Site, SiteId, Span, Zone, ZoneId,
 };
-use crate::profile::{PointClass, Profile, ProfileLink, suggest};
+use crate::profile::{Command, PointClass, Profile, ProfileLink, suggest};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub struct Binding {
     pub profile: Arc<Profile>,
     /// The device's points, index-aligned with `profile.points`. The implicit point `link` is not among them.
     pub points: Vec<PointId>,
+    /// What people may tell it to do, of what its profile can.
+    pub commands: Vec<Command>,
     /// The implicit point `link`, that stands for the device being heard at all.
     pub link_point: PointId,
 }
@@ -222,6 +224,7 @@ impl<'a> Builder<'a> {
         let silent_after = table
             .integer("silent_after_secs", SILENT_AFTER_SECS_MIN..=SILENT_AFTER_SECS_MAX)
             .map(|secs| Span::from_secs(secs.into_inner()));
+        let commands = self.commands(&table, profile.as_ref().map(Spanned::get_ref));
         let points = self.point_overrides(&table, profile.as_ref().map(Spanned::get_ref));
         table.finish();
         let (id, profile) = (id?, profile?.into_inner());
@@ -244,6 +247,7 @@ impl<'a> Builder<'a> {
             unit,
             profile: profile.clone(),
             points: binding_points,
+            commands: commands.clone(),
             link_point,
         });
         Some(Device {
@@ -254,8 +258,38 @@ impl<'a> Builder<'a> {
             model: profile.model.clone(),
             link,
             silent_after: draft.silent_after,
+            commands: commands.iter().map(allowed).collect(),
             points,
         })
+    }
+
+    /// The commands of the profile that the plan allows; none unless it names them.
+    fn commands(&self, table: &Table<'a>, profile: Option<&&'a Arc<Profile>>) -> Vec<Command> {
+        let mut commands: Vec<Command> = Vec::new();
+        for name in table.texts("allow_commands") {
+            let Some(profile) = profile else { continue };
+            let known = profile.commands.iter().map(|command| command.name.as_str());
+            match profile.commands.iter().find(|command| command.name == *name.get_ref()) {
+                Some(command) if commands.contains(command) => {
+                    let message = format!("写了两次 / {:?} is there twice", name.get_ref());
+                    self.page.error(name.span(), message, "删去一个 / remove one");
+                }
+                Some(command) => commands.push(command.clone()),
+                None => {
+                    let mut help = suggest(name.get_ref(), known.clone());
+                    if help.is_empty() {
+                        help = match profile.commands.is_empty() {
+                            true => "这个型号没有命令 / this profile has no commands".to_owned(),
+                            false => format!("可用 / known: {}", known.collect::<Vec<_>>().join(", ")),
+                        };
+                    }
+                    let message =
+                        format!("型号里没有这个命令 / the profile has no command {:?}", name.get_ref());
+                    self.page.error(name.span(), message, help);
+                }
+            }
+        }
+        commands
     }
 
     fn device_id(&self, table: &Table<'a>) -> Option<DeviceId> {
@@ -452,6 +486,11 @@ impl<'a> Builder<'a> {
             );
         }
     }
+}
+
+/// What the plan in force says of a command: its register is nobody's business there.
+fn allowed(command: &Command) -> DeviceCommand {
+    DeviceCommand { name: command.name.as_str().into(), text: command.text.clone() }
 }
 
 fn table_span(name: &Option<Spanned<&str>>) -> Option<std::ops::Range<usize>> {

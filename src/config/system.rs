@@ -81,6 +81,7 @@ fn link_box(link: &LinkId, kind: LinkKind, class: &PointClass) -> Option<Device>
         model: Text::new("通信连接", "connection"),
         link: link.clone(),
         silent_after: None,
+        commands: Vec::new(),
         points: vec![point(link_point(link)?, class, rules(class))],
     })
 }
@@ -99,6 +100,7 @@ fn own_box(class: &PointClass) -> Option<Device> {
         model: Text::new("烽燧网关", "fengsui gateway"),
         link: LinkId::parse(SITE).ok()?,
         silent_after: None,
+        commands: Vec::new(),
         points: points.collect(),
     })
 }

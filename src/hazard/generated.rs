@@ -58,6 +58,7 @@ pub(super) fn device(
         model: Text::new("", ""),
         link: LinkId::parse(link).unwrap(),
         silent_after: silent.map(Span::from_secs),
+        commands: Vec::new(),
         points: points.into_iter().map(point).collect(),
         id: id.clone(),
     }

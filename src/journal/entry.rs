@@ -47,19 +47,22 @@ pub enum NoteKind {
     Plan,
     /// A person signed in or out, or failed to.
     Access,
+    /// A person told a device to do something, and what became of it.
+    Command,
     /// The journal itself: recovered, trimmed, full, writable again.
     Journal,
 }
 
 impl NoteKind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Started,
         Self::Stopped,
         Self::ClockStepped,
         Self::Link,
         Self::Plan,
         Self::Access,
+        Self::Command,
         Self::Journal,
     ];
 
@@ -72,6 +75,7 @@ impl NoteKind {
             Self::Link => "link",
             Self::Plan => "plan",
             Self::Access => "access",
+            Self::Command => "command",
             Self::Journal => "journal",
         }
     }

@@ -11,7 +11,8 @@ pub mod frame;
 pub mod quarantine;
 pub mod rule;
 pub mod hazard;
-pub mod plan;
+pub mod order;
+mod plan;
 pub mod problem;
 
 pub use frame::{Body, Delivery, Frame, LinkChange, RegisterBlock, RegisterTable, SourceIndex, Trouble};
@@ -20,6 +21,7 @@ pub use hazard::{
     Signature, Transition,
 };
 pub use id::{ClassId, DeviceId, IdError, LinkId, PointId, ProfileId, RuleId, SiteId, ZoneId};
+pub use order::{DeviceCommand, Fate, Order, RegisterWrite};
 pub use plan::{Contact, Device, LINK_POINT, Plan, Point, Site, Zone};
 pub use problem::Problem;
 pub use quantity::Quantity;

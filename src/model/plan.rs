@@ -2,7 +2,9 @@
 //!
 //! Built by `config` from the plan file, the profiles and the vocabulary; read by the engine, the sinks and the web.
 
-use super::{ClassId, DeviceId, LinkId, PointId, ProfileId, Quantity, Rule, SiteId, Span, Text, ZoneId};
+use super::{
+    ClassId, DeviceCommand, DeviceId, LinkId, PointId, ProfileId, Quantity, Rule, SiteId, Span, Text, ZoneId,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -60,6 +62,8 @@ pub struct Device {
     pub link: LinkId,
     /// The longest silence that is normal; `None`: it only speaks when something happens.
     pub silent_after: Option<Span>,
+    /// What people may tell it to do; nothing unless the plan file says so.
+    pub commands: Vec<DeviceCommand>,
     /// What it reports. The point `link` (class `link_state`) stands for the device being heard at all.
     pub points: Vec<Point>,
 }

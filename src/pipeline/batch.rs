@@ -1,6 +1,7 @@
 //! THE LOOP, step 2: what is gathered until one transaction writes it.
 
 use super::ENTRY_QUARANTINE_BYTES_MAX;
+use super::orders::{Departure, Told};
 use crate::commands::{Done, Refused};
 use crate::journal::{Entry, Note, QuarantineChange, Restamp, Stray, StrayKind, Write};
 use crate::model::{
@@ -51,6 +52,9 @@ pub(super) struct Batch {
     /// How many of them are of each source.
     held: HashMap<SourceIndex, usize>,
     pub(super) replies: Vec<Reply>,
+    /// Orders that go out once the journal has them, and people who are told what became of theirs.
+    pub(super) departures: Vec<Departure>,
+    pub(super) told: Vec<Told>,
     /// Who waits until it is on the disk, and nothing less.
     pub(super) answers: Vec<Answer>,
     /// Something in it must not wait for the commit window.
@@ -199,6 +203,8 @@ impl Batch {
             },
             deliveries: self.deliveries,
             replies: self.replies,
+            departures: self.departures,
+            told: self.told,
             answers: self.answers,
             hazard_from: self.hazard_from,
             shown_unrecorded: false,
@@ -212,6 +218,8 @@ pub(super) struct Sealed {
     pub(super) write: Write,
     pub(super) deliveries: Vec<Held>,
     pub(super) replies: Vec<Reply>,
+    pub(super) departures: Vec<Departure>,
+    pub(super) told: Vec<Told>,
     pub(super) answers: Vec<Answer>,
     pub(super) hazard_from: Option<Timestamp>,
     /// Its hazards were already shown, marked 未记录, because the journal kept everybody waiting.

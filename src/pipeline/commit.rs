@@ -123,6 +123,7 @@ impl Pipeline {
         for (answer, told) in sealed.answers {
             drop(answer.send(Ok(told)));
         }
+        self.depart(sealed.departures, sealed.told, Done { no, recorded: true });
         self.acknowledge(sealed.deliveries);
         if sealed.write.restamp.is_some() && self.unset.is_none() {
             self.journal.hold_back_after(None);
@@ -158,6 +159,7 @@ impl Pipeline {
     /// Shows what the journal does not have yet, and answers the operators who wait for it.
     fn show_unrecorded(&mut self) {
         let journal = &self.journal;
+        let mut leaving = Vec::new();
         for sealed in self.queue.iter_mut().filter(|sealed| !sealed.shown_unrecorded) {
             sealed.shown_unrecorded = true;
             let entry = Entry { recorded: false, ..(*sealed.write.entry).clone() };
@@ -166,6 +168,11 @@ impl Pipeline {
             for reply in sealed.replies.drain(..) {
                 drop(reply.send(Ok(Done { no, recorded: false })));
             }
+            let (departures, told) = (sealed.departures.drain(..).collect(), sealed.told.drain(..).collect());
+            leaving.push((departures, told, Done { no, recorded: false }));
+        }
+        for (departures, told, done) in leaving {
+            self.depart(departures, told, done);
         }
     }
 

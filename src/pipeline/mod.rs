@@ -15,6 +15,7 @@ mod batch;
 mod commit;
 mod heard;
 mod keep;
+mod orders;
 mod read;
 mod receipts;
 mod replan;
@@ -24,8 +25,9 @@ mod time;
 mod ways;
 
 pub use heard::{AHEAD_MAX, Heard};
+pub use orders::{Desk, Permit};
 pub use receipts::{RECEIPT_AGE_MAX, RECEIPTS_MAX};
-pub use replan::{ORDERS_MAX, Order, Orders, Replan};
+pub use replan::{NOTICES_MAX, Notice, Notices, Replan};
 pub use replay::{Played, Player};
 pub use route::{Binding, Route, Router, Shared};
 pub use time::HELD_BACK_MAX;
@@ -44,6 +46,7 @@ use crate::model::{
 use crate::sources::Arrival;
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
+use orders::Orders;
 use receipts::{Receipts, fingerprint};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -142,6 +145,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Counters.
     pub metrics: Metrics,
+    /// What people may tell devices to do, and where that goes.
+    pub desk: Desk,
     /// When to commit.
     pub rhythm: Rhythm,
     /// Shows frames to whoever captures them.
@@ -172,8 +177,9 @@ pub struct Pipeline {
     tap: Tap,
     links: watch::Sender<BTreeMap<LinkId, LinkState>>,
     ways: Ways,
-    orders: Orders,
+    notices: Notices,
     receipts: Receipts,
+    orders: Orders,
     unset: Option<Unset>,
     stepped: Option<Stepped>,
     heard: Heard,
@@ -208,11 +214,12 @@ impl Pipeline {
             clock: parts.clock,
             metrics: parts.metrics,
             ways: Ways::new(parts.acks, parts.rhythm.windows.clone()),
-            orders: mpsc::channel(1).1,
+            notices: mpsc::channel(1).1,
             rhythm: parts.rhythm,
             tap: parts.tap,
             links: parts.links,
             receipts: Receipts::new(parts.receipts),
+            orders: Orders::new(parts.desk),
             unset: None,
             stepped: None,
             heard: parts.heard,
@@ -262,7 +269,7 @@ impl Pipeline {
                     result => self.written(result),
                 },
                 Some(request) = requests.recv() => self.request(request),
-                Some(order) = self.orders.recv() => self.order(order),
+                Some(notice) = self.notices.recv() => self.notice(notice),
                 Some(()) = some(arrivals.recv_many(&mut taken, ARRIVALS_AT_ONCE)) => {
                     for arrival in taken.drain(..) {
                         self.arrival(arrival);
@@ -302,6 +309,7 @@ impl Pipeline {
         match arrival {
             Arrival::Frame(frame) => self.frame(frame),
             Arrival::Link(change) => self.link(change),
+            Arrival::Ordered { no, fate } => self.ordered(no, fate),
         }
     }
 
@@ -366,7 +374,12 @@ impl Pipeline {
         self.open_batch();
         let at = self.clock.now();
         self.step(&Event::Link { link: change.link.clone(), up: change.up }, None);
-        let text = if change.up {
+        let was_up = self.links.borrow().get(&change.link).is_some_and(|link| link.up);
+        let text = if change.up && was_up {
+            // It works as before, but there is something to say of it.
+            let Text { zh, en } = &change.reason;
+            Text::new(&format!("{}：{zh}", change.link), &format!("{}: {en}", change.link))
+        } else if change.up {
             Text::new(&format!("{} 已连接", change.link), &format!("{} is connected", change.link))
         } else {
             Text::new(
@@ -388,6 +401,7 @@ impl Pipeline {
     fn request(&mut self, request: Request) {
         match request {
             Request::Command { command, reply } => self.command(command, reply),
+            Request::Order { wish, reply } => self.order(wish, reply),
             Request::Access(access) => self.note(NoteKind::Access, &access.account, access.text),
             Request::DecodeAgain(request) => self.decode_again(request),
             Request::Own(own) => self.note(NoteKind::Journal, &own.subject, own.text),

@@ -1,19 +1,19 @@
 //! THE LOOP, told anew: another plan, other ways to decode it, other sources. One turn of the loop: every frame is read
 //! by the old plan or by the new one, and nothing that stands is touched.
 
-use super::{Binding, Pipeline, Router, WayBack};
+use super::{Binding, Desk, Pipeline, Router, WayBack};
 use crate::journal::NoteKind;
 use crate::model::{Event, LinkId, Plan, SourceIndex, Span, Text};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Orders that may wait for the loop: one at a time is given, and a note beside it.
-pub const ORDERS_MAX: usize = 4;
+/// Notices that may wait for the loop: one at a time is given, and a note beside it.
+pub const NOTICES_MAX: usize = 4;
 
 /// What the loop is told by whoever reads the configuration.
 #[derive(Debug)]
-pub enum Order {
+pub enum Notice {
     /// Another configuration is in force.
     Replan(Box<Replan>),
     /// A line of the duty log about the configuration.
@@ -36,6 +36,8 @@ pub struct Replan {
     pub gone: Vec<SourceIndex>,
     /// Sources that will start.
     pub come: Vec<WayBack>,
+    /// What may be ordered from now on, and where orders go.
+    pub desk: Desk,
     /// What changed and who asked, for the duty log.
     pub note: Text,
     /// Answered when it is in force.
@@ -43,28 +45,29 @@ pub struct Replan {
 }
 
 /// The loop's end.
-pub type Orders = mpsc::Receiver<Order>;
+pub type Notices = mpsc::Receiver<Notice>;
 
 impl Pipeline {
     /// A loop that can be told anew while it runs.
     #[must_use]
-    pub fn with_orders(mut self, orders: Orders) -> Self {
-        self.orders = orders;
+    pub fn with_notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
         self
     }
 
-    pub(super) fn order(&mut self, order: Order) {
-        match order {
-            Order::Replan(replan) => self.replan(*replan),
-            Order::Note(text) => self.note(NoteKind::Plan, "plan", text),
+    pub(super) fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Replan(replan) => self.replan(*replan),
+            Notice::Note(text) => self.note(NoteKind::Plan, "plan", text),
         }
     }
 
     fn replan(&mut self, replan: Replan) {
-        let Replan { plan, bindings, links, commit_window, gone, come, note, done } = replan;
+        let Replan { plan, bindings, links, commit_window, gone, come, desk, note, done } = replan;
         self.open_batch();
         self.router = Router::new(bindings);
         self.rhythm.commit_window = commit_window;
+        self.orders.replan(desk);
         // What the old ones held is written all the same. Nobody is left to acknowledge it to: their far sides send it
         // again, and it is known then.
         for source in &gone {

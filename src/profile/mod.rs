@@ -8,6 +8,7 @@
 mod availability;
 mod bytes;
 mod catalogue;
+mod command;
 mod decode;
 mod device_time;
 mod draft;
@@ -28,11 +29,12 @@ mod topic;
 mod vocabulary;
 
 pub use catalogue::{Catalogue, profile_id};
+pub use command::Command;
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
 pub use draft::suggest;
 pub use each::{EACH_MAX, Part};
 pub use example::{Example, ExampleFailure, ExampleInput};
-pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX};
+pub use poll::{BITS_PER_READ_MAX, BlockRead, REGISTERS_PER_READ_MAX, URGENT_EVERY_MAX};
 pub use registers::{WordOrder, WordType};
 pub use schema::{Profile, ProfileLink, ProfilePoint};
 pub use topic::TopicPattern;

@@ -20,36 +20,55 @@ pub struct BlockRead {
     pub count: u16,
     /// How often.
     pub every: Span,
+    /// One of its points is urgent.
+    pub urgent: bool,
 }
+
+/// The longest period of a read with an urgent point. A fire must be told within 10 s of the device having it
+/// (GB 26875.1-2011 4.1.2.1), and a fire rule may wait 5 s of them: two reads in the rest, and 1 s for the commit.
+pub const URGENT_EVERY_MAX: Span = Span::from_secs(2);
 
 impl Profile {
     /// The reads that bring every point, sorted by period, table and address; empty for MQTT. Points are merged
     /// into one read when they lie in one table, have one period and at most `hole_limit` registers between them.
     pub fn poll_plan(&self) -> Vec<BlockRead> {
+        self.poll_plan_with(&|_| false)
+    }
+
+    /// The same, when something that must not wait depends on some of the points. `is_urgent` is asked with a point's
+    /// place in [`Profile::points`]. Such a point is read at least every [`URGENT_EVERY_MAX`]; ordinary points that lie
+    /// beside it and have the same period ride along in its read. Urgent reads come first.
+    pub fn poll_plan_with(&self, is_urgent: &dyn Fn(usize) -> bool) -> Vec<BlockRead> {
         let ProfileLink::Modbus { hole_limit, read_max, .. } = self.link else { return Vec::new() };
-        let mut fields: Vec<&Field> = self
-            .points
-            .iter()
-            .filter_map(|point| if let Source::Register(field) = &point.source { Some(field) } else { None })
-            .collect();
-        fields.sort_by_key(|field| (field.every, field.table, field.address));
+        let mut fields: Vec<(Span, bool, &Field)> = Vec::new();
+        for (place, point) in self.points.iter().enumerate() {
+            if let Source::Register(field) = &point.source {
+                let urgent = is_urgent(place);
+                let every = if urgent { field.every.min(URGENT_EVERY_MAX) } else { field.every };
+                fields.push((every, urgent, field));
+            }
+        }
+        fields.sort_by_key(|(every, _, field)| (*every, field.table, field.address));
         let mut plan: Vec<BlockRead> = Vec::new();
-        for field in fields {
-            let is_same_read = |read: &BlockRead| read.table == field.table && read.every == field.every;
+        for (every, urgent, field) in fields {
+            let is_same_read = |read: &BlockRead| read.table == field.table && read.every == every;
             let merged = plan
                 .last()
                 .filter(|read| is_same_read(read))
                 .and_then(|read| merge(read, field, hole_limit, read_max));
             match (merged, plan.last_mut()) {
-                (Some(merged), Some(last)) => *last = merged,
+                (Some(merged), Some(last)) => *last = BlockRead { urgent: last.urgent || urgent, ..merged },
                 _ => plan.push(BlockRead {
                     table: field.table,
                     start: field.address,
                     count: field.kind.words(),
-                    every: field.every,
+                    every,
+                    urgent,
                 }),
             }
         }
+        // Stable: within a class the order stays.
+        plan.sort_by_key(|read| !read.urgent);
         plan
     }
 }

@@ -1,5 +1,6 @@
 //! FRAMES → READINGS, the profile: the file's shape, and the [`Profile`] that is compiled from it.
 
+use super::command::{Command, CommandFile, build_commands};
 use super::decode::TopicPlan;
 use super::draft::{Problems, TextFile, read};
 use super::each::Each;
@@ -42,6 +43,8 @@ pub struct Profile {
     pub silent_after: Option<Span>,
     /// What it reports.
     pub points: Vec<ProfilePoint>,
+    /// What it can be told to do, if the plan allows it.
+    pub commands: Vec<Command>,
     /// The examples that prove the profile.
     pub examples: Vec<Example>,
     /// By topic: what to look for. Empty for Modbus.
@@ -174,6 +177,8 @@ struct ProfileFile {
     #[serde(default)]
     point: Vec<PointFile>,
     #[serde(default)]
+    command: Vec<Spanned<CommandFile>>,
+    #[serde(default)]
     example: Vec<ExampleFile>,
 }
 
@@ -221,6 +226,7 @@ fn build(
             format!("it needs 1 to {POINTS_MAX}"),
         );
     }
+    let commands = build_commands(&file.command, &link, problems);
     // Examples name points; with a broken point they would only repeat its problem.
     if problems.has_errors() {
         return None;
@@ -251,6 +257,7 @@ fn build(
             .as_ref()
             .map(|secs| Span::from_secs(i64::from(*secs.get_ref()))),
         points,
+        commands,
         examples,
         topic_plans,
         each,

@@ -2,14 +2,14 @@
 //!
 //! First in the flow. A source understands its protocol and nothing of what the bytes mean. It puts [`Arrival`]s
 //! into one bounded channel; when that is full it waits, and so does the far side. It acknowledges a message only
-//! when the pipeline gives its [`Delivery`] back.
+//! when the pipeline gives its [`Delivery`] back. A source that can write is given [`Orders`] by the pipeline.
 
 pub mod broker;
 pub mod mqtt;
 pub mod modbus;
 pub mod push;
 
-use crate::model::{Delivery, Frame, LinkChange, Text};
+use crate::model::{Delivery, Fate, Frame, LinkChange, Order, Text};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
@@ -21,7 +21,20 @@ pub enum Arrival {
     Frame(Frame),
     /// The link came up or went down.
     Link(LinkChange),
+    /// What became of an order.
+    Ordered {
+        /// Its number.
+        no: u64,
+        /// What became of it.
+        fate: Fate,
+    },
 }
+
+/// Orders that may wait for a source. People press buttons: eight is a hand on every one of a page.
+pub const ORDERS_MAX: usize = 8;
+
+/// Commands to devices, on their way out: the source answers each with one [`Arrival::Ordered`].
+pub type Orders = mpsc::Receiver<Order>;
 
 /// The one channel in. When it is full, `send` waits: that is the back-pressure.
 pub type Intake = mpsc::Sender<Arrival>;

@@ -4,7 +4,7 @@ use super::auth::{From, Who};
 use super::sessions::Session;
 use super::texts::Lang;
 use super::{Shared, auth, wire};
-use crate::commands::{Asker, ConfigState, Refused, Reloaded};
+use crate::commands::{Asker, ConfigState, Ordered, Refused, Reloaded, Wish};
 use crate::model::{Command, CommandKind, HazardId, Refusal, Timestamp};
 use axum::extract::{Extension, Json, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -110,6 +110,9 @@ pub async fn sites(State(shared): State<Shared>) -> Json<Value> {
                                 "id": device.id.as_str(), "name": &*device.name, "place": &*device.place,
                                 "model": wire::text(&device.model), "link": device.link.as_str(),
                                 "silent_after_ms": device.silent_after.map(crate::model::Span::as_millis),
+                                "commands": device.commands.iter()
+                                    .map(|command| json!({ "name": &*command.name, "text": wire::text(&command.text) }))
+                                    .collect::<Vec<_>>(),
                                 "points": points,
                             })
                         })
@@ -195,8 +198,33 @@ pub async fn command(
     Ok(Json(json!({ "no": done.no, "recorded": done.recorded })))
 }
 
+/// `POST /api/v1/devices/{device}/commands/{command}`: tells a device to do something that the plan allows, and waits for what
+/// becomes of it. Everybody who is signed in may: there is one kind of account.
+pub async fn device_command(
+    State(shared): State<Shared>,
+    Extension(Who(session)): Extension<Who>,
+    Path((id, name)): Path<(String, String)>,
+) -> Answer {
+    let plan = shared.plan();
+    let (.., device) = plan.device(&id).ok_or_else(Problem::missing)?;
+    let command = device.commands.iter().find(|command| *command.name == *name);
+    let command = command.ok_or_else(|| refused(Refused::NotAllowed))?;
+    let by = session.person.as_str().into();
+    let wish = Wish { device: device.id.clone(), command: command.name.clone(), by };
+    let Ordered { fate, done } = shared.room.door.order(wish).await.map_err(refused)?;
+    Ok(Json(json!({
+        "fate": fate.name(), "text": wire::text(&fate.text()), "no": done.no, "recorded": done.recorded,
+    })))
+}
+
 pub(super) fn refused(refused: Refused) -> Problem {
     match refused {
+        Refused::NotAllowed => Problem::new(
+            StatusCode::FORBIDDEN,
+            "not_allowed",
+            "计划不允许对这台设备下达这个命令（plan.toml 的 allow_commands）",
+            "the plan does not allow this command on this device (allow_commands in plan.toml)",
+        ),
         Refused::Rule(_, refusal) => {
             let status =
                 if refusal == Refusal::NoSuchHazard { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };

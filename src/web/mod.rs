@@ -231,6 +231,7 @@ fn api_routes() -> Router<Shared> {
         .route("/api/v1/hazards", get(api::hazards))
         .route("/api/v1/hazards/{id}", get(api::hazard))
         .route("/api/v1/hazards/{id}/{verb}", post(api::command))
+        .route("/api/v1/devices/{device}/commands/{command}", post(api::device_command))
         .route("/api/v1/points/{device}/{point}/series", get(chart::series))
         .route("/api/v1/log", get(api::log))
         .route("/api/v1/history", get(api::history))

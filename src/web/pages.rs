@@ -193,6 +193,9 @@ struct PointPage {
     row: PointRow,
     rules: Vec<RuleRow>,
     hazards: Vec<HazardRow>,
+    device: String,
+    /// The name and the words of each command that the plan allows on the device.
+    commands: Vec<(String, String)>,
 }
 
 struct RuleRow {
@@ -233,6 +236,10 @@ async fn point(visit: Visit, Path((device, name)): Path<(String, String)>) -> Re
         numeric: point.quantity.is_numeric(),
         row: rows::point_row(device, point, visit.board.last.get(id), priority, visit.now, lang),
         rules: rules.collect(),
+        device: device.id.to_string(),
+        commands: (device.commands.iter())
+            .map(|command| (command.name.to_string(), lang.pick(&command.text).to_owned()))
+            .collect(),
         hazards: open
             .iter()
             .map(|open| HazardRow::new(&visit.plan, &open.hazard, open.recorded, visit.now, lang))

@@ -166,6 +166,9 @@ texts! {
     occurrences: "次数", "Times";
     grade: "等级", "Priority";
     class: "类别", "Class";
+    commands: "设备命令", "Commands";
+    command_sure: "？确定下达吗？", "? Are you sure?";
+    command_logged: "谁下达了什么命令、设备怎样应答，都记入值班日志。", "Who gave which command and what the device answered is kept in the duty log.";
     timeline: "处理经过", "What happened";
     // strays
     strays_lead: "收到了消息，但现场计划里没有这个设备，或者读不懂它的内容。没有一条会被悄悄丢弃。", "Messages came from devices that are not on the site plan, or that could not be read. None is dropped in silence.";
@@ -316,6 +319,8 @@ const METRICS: &[(&str, &str)] = &[
     ("modbus_failures", "Modbus 无正确应答次数"),
     ("modbus_dial_ins_refused", "被拒绝的拨入连接"),
     ("modbus_skipped", "Modbus 跳过的轮询"),
+    ("device_commands", "发给设备的命令"),
+    ("device_commands_failed", "没有执行或结果不明的设备命令"),
     ("mqtt_connects", "MQTT 连接次数"),
     ("mqtt_stale_acks", "MQTT 断线作废的确认（会重发）"),
     ("mqtt_oversize", "MQTT 超长报文（只保留开头）"),

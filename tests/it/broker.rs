@@ -64,7 +64,7 @@ impl Rig {
     async fn frame(&mut self) -> Frame {
         match soon("a frame", self.intake.recv()).await.unwrap() {
             Arrival::Frame(frame) => frame,
-            Arrival::Link(change) => panic!("a link change instead of a frame: {change:?}"),
+            other => panic!("no frame: {other:?}"),
         }
     }
 
@@ -406,7 +406,7 @@ async fn a_flood_of_bare_connections_is_bounded() {
         tokio::select! {
             arrival = rig.intake.recv() => match arrival.unwrap() {
                 Arrival::Frame(frame) => break frame,
-                Arrival::Link(change) => panic!("{change:?}"),
+                other => panic!("no frame: {other:?}"),
             },
             _ = publisher.ended() => publisher = rig.publisher(&["-t", "site/a/up", "-m", "1"]),
         }

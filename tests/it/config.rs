@@ -524,3 +524,31 @@ fn where_backups_go_and_which_files_are_secret_is_known() {
         assert!(report.render(Colour::No).contains(expected), "{wrong}: {}", report.render(Colour::No));
     }
 }
+
+#[test]
+fn a_plan_allows_no_command_unless_it_names_it_and_a_wrong_name_is_told() {
+    let contacts = |more: &str| {
+        format!(
+            "{SITE}[[site.zone.device]]\nid = \"io-1\"\nname = \"泵房触点\"\nprofile = \"waveshare/modbus-rtu-io-8ch\"\nlink = \"pump-room\"\nunit = 1\n{more}\n"
+        )
+    };
+    let allowed = |config: &Config| -> (Vec<String>, Vec<String>) {
+        let (.., device) = config.plan.device("io-1").unwrap();
+        let shown = device.commands.iter().map(|command| command.name.to_string()).collect();
+        (shown, config.bindings[0].commands.iter().map(|command| command.name.clone()).collect())
+    };
+    assert_eq!(allowed(&good(&contacts(""))), (vec![], vec![]));
+    let one = || vec!["siren-off".to_owned()];
+    assert_eq!(allowed(&good(&contacts("allow_commands = [\"siren-off\"]"))), (one(), one()));
+    let text = refused(&contacts("allow_commands = [\"siren-of\", \"mute\", \"siren-on\", \"siren-on\"]"));
+    for wanted in [
+        "did you mean \"siren-off\"?",
+        "no command \"mute\"",
+        "known: siren-on, siren-off",
+        "\"siren-on\" is there twice",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    let smoke = refused(&format!("{SITE}{SMOKE}allow_commands = [\"siren-on\"]\n"));
+    assert!(smoke.contains("this profile has no commands"), "{smoke}");
+}

@@ -9,6 +9,7 @@ mod broker_users;
 mod capture;
 mod clock;
 mod dialects;
+mod commands;
 mod disk;
 mod kill;
 mod push;

@@ -8,10 +8,10 @@ use crate::support::ports::until;
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
 use fengsui::model::{
-    Body, DeviceId, Frame, LinkId, RegisterBlock, RegisterTable, SourceIndex, Text, Trouble,
+    Body, DeviceId, Fate, Frame, LinkId, Order, RegisterBlock, RegisterTable, SourceIndex, Text, Trouble,
 };
-use fengsui::sources::Arrival;
 use fengsui::sources::modbus::{BusSettings, LineSettings, Read, TIMEOUT_DEFAULT, UnitSettings, Wire, run};
+use fengsui::sources::{Arrival, ORDERS_MAX};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn read(table: RegisterTable, start: u16, count: u16) -> Read {
-    Read { table, start, count, every: PERIOD }
+    Read { table, start, count, every: PERIOD, urgent: false }
 }
 
 fn device(unit: u8) -> DeviceId {
@@ -44,10 +44,12 @@ fn function(table: RegisterTable) -> u8 {
 /// The poller under test and all that it said. Every value that arrives is checked.
 struct Poller {
     arrivals: mpsc::Receiver<Arrival>,
+    orders: mpsc::Sender<Order>,
     frames: HashMap<u8, Vec<Vec<RegisterBlock>>>,
     links: Vec<bool>,
     /// Why each of them is so.
     reasons: Vec<Text>,
+    fates: Vec<(u64, Fate)>,
     metrics: Metrics,
     cancel: CancellationToken,
 }
@@ -86,9 +88,20 @@ impl Poller {
         change(&mut settings);
         let (intake, arrivals) = mpsc::channel(room);
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
-        let poll = run(settings, SourceIndex(7), intake, Clock::system(), metrics.clone(), cancel.clone());
+        let (orders, to_bus) = mpsc::channel(ORDERS_MAX);
+        let poll =
+            run(settings, SourceIndex(7), intake, to_bus, Clock::system(), metrics.clone(), cancel.clone());
         tokio::spawn(poll);
-        Self { arrivals, frames: HashMap::new(), links: Vec::new(), reasons: Vec::new(), metrics, cancel }
+        Self {
+            arrivals,
+            orders,
+            frames: HashMap::new(),
+            links: Vec::new(),
+            reasons: Vec::new(),
+            fates: Vec::new(),
+            metrics,
+            cancel,
+        }
     }
 
     async fn until(&mut self, what: &str, done: impl Fn(&Self) -> bool) {
@@ -100,6 +113,7 @@ impl Poller {
                         self.links.push(change.up);
                         self.reasons.push(change.reason);
                     }
+                    Arrival::Ordered { no, fate } => self.fates.push((no, fate)),
                 }
             }
         };
@@ -398,6 +412,20 @@ async fn a_server_that_accepts_and_says_nothing_is_a_link_that_is_down() {
 }
 
 #[tokio::test]
+async fn a_bus_whose_only_unit_is_mute_is_a_link_that_is_down_until_it_answers() {
+    let server = ModbusServer::start().await;
+    let mut poller = Poller::start(server.address, four_units().into_iter().take(1).collect());
+    poller.until("it is well", |poller| poller.is_well(1)).await;
+    server.set(1, Manner::Mute);
+    poller.until("the link is down", |poller| poller.links.last() == Some(&false)).await;
+    let reason = &poller.reasons.last().unwrap().en;
+    assert!(reason.contains("no unit answers"), "{reason}");
+    server.set(1, Manner::Good);
+    poller.until("the link is up", |poller| poller.links.last() == Some(&true)).await;
+    poller.until("it is well again", |poller| poller.is_well(1)).await;
+}
+
+#[tokio::test]
 async fn a_server_of_one_connection_still_gets_its_mute_unit_back() {
     let server = ModbusServer::start_at("127.0.0.1:0".parse().unwrap(), 1).await;
     server.set(3, Manner::Mute);
@@ -445,6 +473,8 @@ async fn it_ends_when_it_is_cancelled_or_nobody_listens() {
         }
     }
 }
+
+mod orders;
 
 mod their_server {
     use super::*;

@@ -115,6 +115,7 @@ impl Stage {
             acks: senders,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            desk: Default::default(),
             rhythm: Rhythm { commit_window: setting.commit_window, windows: setting.windows },
             links: link_sender,
             tap: fengsui::capture::Tap::new(Metrics::new()),

@@ -3,7 +3,9 @@
 
 mod bytes;
 mod shared;
+mod commands;
 mod noise;
+mod poll;
 mod readme;
 mod vectors;
 

@@ -117,7 +117,7 @@ impl Rig {
     async fn frame(&mut self) -> Frame {
         match soon("a frame", self.intake.recv()).await.unwrap() {
             Arrival::Frame(frame) => frame,
-            Arrival::Link(change) => panic!("{change:?}"),
+            other => panic!("no frame: {other:?}"),
         }
     }
 

@@ -50,6 +50,7 @@ fn plan() -> Plan {
         model: Text::new("探测器", "detector"),
         link: LinkId::parse("bus").unwrap(),
         silent_after: None,
+        commands: Vec::new(),
         points,
     };
     let zone = Zone { id: ZoneId::parse("f1").unwrap(), name: "一层".into(), devices: vec![device] };

@@ -1,14 +1,17 @@
 //! WIRE → FRAMES, pure: which words of one read the unit really has.
 //!
-//! Reads are merged over small holes, and some units refuse a read that touches an address they do not have. Then
-//! the read is halved until only the missing words are left out, and that is remembered, so that a gap in the map
-//! spoils nothing else. A hole is asked for again from time to time: the unit may only have been starting up.
+//! Reads are merged over small holes, and some units refuse a read that touches an address they do not have, or that
+//! asks for more words than they give at once. Then the read is halved until only the missing words are left out, and
+//! that is remembered, so that a gap in the map spoils nothing else. A hole is asked for again from time to time: the
+//! unit may only have been starting up.
 
 use crate::model::{RegisterBlock, RegisterTable, Trouble};
 use std::time::Duration;
 
-/// Modbus exception 02, "illegal data address": V1.1b3 of the application protocol, section 7.
+/// Modbus exceptions 02, "illegal data address", and 03, "illegal data value": V1.1b3 of the application protocol,
+/// section 7. A read's only value is its count, so 03 says that the unit does not give that many at once.
 pub(super) const ILLEGAL_ADDRESS: u8 = 0x02;
+pub(super) const ILLEGAL_VALUE: u8 = 0x03;
 
 /// The most halvings of one read. A hole of one word in 125 costs log2(125) ≈ 7, so 32 isolate at least four holes.
 const SPLITS_MAX: u8 = 32;
@@ -50,8 +53,8 @@ enum State {
     Untried,
     /// The unit has it.
     There,
-    /// The unit refused it; asked again at that time.
-    Hole { again_at: Duration },
+    /// The unit refused it with that exception; asked again at that time.
+    Hole { code: u8, again_at: Duration },
 }
 
 /// What is known of one read.
@@ -82,12 +85,15 @@ impl Gaps {
 
     /// What to ask for now, and the blocks of the holes that are left alone.
     pub(super) fn plan(&self, now: Duration) -> (Vec<Stretch>, Vec<RegisterBlock>) {
-        let (mut asks, mut holes): (Vec<Stretch>, Vec<Stretch>) = (Vec::new(), Vec::new());
+        let (mut asks, mut holes): (Vec<Stretch>, Vec<(u8, Vec<Stretch>)>) = (Vec::new(), Vec::new());
         let mut joins = false;
         for &(part, state) in &self.parts {
             match state {
-                State::Hole { again_at } if now < again_at => {
-                    append(&mut holes, part, u16::MAX, true);
+                State::Hole { code, again_at } if now < again_at => {
+                    match holes.last_mut().filter(|(known, _)| *known == code) {
+                        Some((_, list)) => append(list, part, u16::MAX, true),
+                        None => holes.push((code, vec![part])),
+                    }
                     joins = false;
                 }
                 State::There => {
@@ -100,8 +106,10 @@ impl Gaps {
                 }
             }
         }
-        let refused = |hole| self.block(hole, Err(Trouble::Exception(ILLEGAL_ADDRESS)));
-        (asks, holes.into_iter().map(refused).collect())
+        let refused = |(code, list): (u8, Vec<Stretch>)| {
+            list.into_iter().map(move |hole| self.block(hole, Err(Trouble::Exception(code))))
+        };
+        (asks, holes.into_iter().flat_map(refused).collect())
     }
 
     /// The unit answered it.
@@ -111,8 +119,8 @@ impl Gaps {
         }
     }
 
-    /// The unit refused the address. What to ask for instead; nothing: it is a hole now.
-    pub(super) fn refused(&mut self, asked: Stretch, now: Duration) -> Vec<Stretch> {
+    /// The unit refused the address, or so many words. What to ask for instead; nothing: it is a hole now.
+    pub(super) fn refused(&mut self, asked: Stretch, code: u8, now: Duration) -> Vec<Stretch> {
         let inside: Vec<usize> =
             (0..self.parts.len()).filter(|&index| asked.holds(self.parts[index].0)).collect();
         if let [_, _, ..] = inside[..] {
@@ -131,7 +139,7 @@ impl Gaps {
             self.parts.insert(index + 1, (right, State::Untried));
             return vec![left, right];
         }
-        self.parts[index].1 = State::Hole { again_at: now + HOLE_REST };
+        self.parts[index].1 = State::Hole { code, again_at: now + HOLE_REST };
         Vec::new()
     }
 
@@ -142,16 +150,25 @@ impl Gaps {
             return;
         }
         let (Some(first), Some(last)) = (self.parts.first(), self.parts.last()) else { return };
+        let State::Hole { code, .. } = first.1 else { return };
         let count = u16::try_from(last.0.end() - u32::from(first.0.start)).unwrap_or(u16::MAX);
         *self = Self::new(self.table, first.0.start, count);
         for (_, state) in &mut self.parts {
-            *state = State::Hole { again_at: now + UNREADY_REST };
+            *state = State::Hole { code, again_at: now + UNREADY_REST };
         }
     }
 
     /// One block of this read's table.
     pub(super) fn block(&self, at: Stretch, words: Result<Vec<u16>, Trouble>) -> RegisterBlock {
         RegisterBlock { table: self.table, start: at.start, words, count: at.count }
+    }
+
+    /// Whether the block is part of this read.
+    pub(super) fn holds(&self, block: &RegisterBlock) -> bool {
+        let (Some(first), Some(last)) = (self.parts.first(), self.parts.last()) else { return false };
+        block.table == self.table
+            && first.0.start <= block.start
+            && Stretch { start: block.start, count: block.count }.end() <= last.0.end()
     }
 
     /// The whole read failed for that reason.
@@ -200,7 +217,7 @@ mod tests {
         while let Some(ask) = asks.pop() {
             questions += 1;
             if missing.iter().any(|address| ask.holds(at(*address, 1))) {
-                asks.extend(gaps.refused(ask, now));
+                asks.extend(gaps.refused(ask, ILLEGAL_ADDRESS, now));
             } else {
                 gaps.answered(ask);
             }
@@ -232,12 +249,43 @@ mod tests {
     #[test]
     fn a_unit_that_refuses_to_cross_a_border_is_asked_on_both_sides_of_it() {
         let mut gaps = Gaps::new(TABLE, 0, 8);
-        assert_eq!(gaps.refused(at(0, 8), Duration::ZERO), [at(0, 4), at(4, 4)]);
+        assert_eq!(gaps.refused(at(0, 8), ILLEGAL_ADDRESS, Duration::ZERO), [at(0, 4), at(4, 4)]);
         gaps.answered(at(0, 4));
         gaps.answered(at(4, 4));
         assert_eq!(gaps.plan(Duration::ZERO).0, [at(0, 8)], "joined as soon as both are there");
-        assert_eq!(gaps.refused(at(0, 8), Duration::ZERO), [at(0, 4), at(4, 4)]);
+        assert_eq!(gaps.refused(at(0, 8), ILLEGAL_ADDRESS, Duration::ZERO), [at(0, 4), at(4, 4)]);
         assert_eq!(gaps.plan(Duration::ZERO).0, [at(0, 4), at(4, 4)], "and never again");
+    }
+
+    #[test]
+    fn a_unit_that_gives_fewer_words_at_once_than_asked_for_is_asked_for_fewer() {
+        let mut gaps = Gaps::new(TABLE, 0, 40);
+        for _ in 0..4 {
+            let (mut asks, holes) = gaps.plan(Duration::ZERO);
+            assert_eq!(holes, []);
+            while let Some(ask) = asks.pop() {
+                if ask.count > 12 {
+                    asks.extend(gaps.refused(ask, ILLEGAL_VALUE, Duration::ZERO));
+                } else {
+                    gaps.answered(ask);
+                }
+            }
+            gaps.settle(Duration::ZERO);
+        }
+        let (asks, holes) = gaps.plan(Duration::ZERO);
+        assert!(holes.is_empty() && asks.iter().all(|ask| ask.count <= 12), "{asks:?}");
+        assert_eq!(asks.iter().map(|ask| ask.count).sum::<u16>(), 40);
+    }
+
+    #[test]
+    fn a_hole_keeps_the_exception_that_made_it() {
+        let mut gaps = Gaps::new(TABLE, 0, 2);
+        assert_eq!(gaps.refused(at(0, 2), ILLEGAL_ADDRESS, Duration::ZERO), [at(0, 1), at(1, 1)]);
+        gaps.answered(at(0, 1));
+        assert_eq!(gaps.refused(at(1, 1), ILLEGAL_VALUE, Duration::ZERO), []);
+        let (asks, holes) = gaps.plan(Duration::ZERO);
+        assert_eq!(asks, [at(0, 1)]);
+        assert_eq!(holes, [gaps.block(at(1, 1), Err(Trouble::Exception(ILLEGAL_VALUE)))]);
     }
 
     #[test]

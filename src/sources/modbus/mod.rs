@@ -17,10 +17,13 @@ mod dial_in;
 mod failures;
 mod gaps;
 mod mbap;
+mod orders;
 mod request;
 mod rtu;
 mod schedule;
 mod serial;
+#[cfg(test)]
+mod simulation;
 mod unit;
 mod wire;
 
@@ -29,12 +32,13 @@ pub use request::Request;
 pub use serial::{Device, Parity, SerialSettings};
 pub use wire::{DialIn, Framing, Wire};
 
-use super::{Arrival, Intake};
+use super::{Arrival, Intake, Orders};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
-use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, RegisterTable, SourceIndex, Text};
+use crate::metrics::{BusUnit, Link, Metrics};
+use crate::model::{Body, DeviceId, Frame, LinkChange, LinkId, Order, RegisterTable, SourceIndex, Text};
 use connection::Connection;
-use schedule::{Ask, Finished, Lane, Next, Schedule};
+use orders::Waiting;
+use schedule::{Ask, Finished, Lane, Load, Next, Schedule, Write};
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Mutex, MutexGuard};
@@ -50,10 +54,6 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
 /// The first wait between attempts to connect, doubled up to what the wire allows, each between half and the whole of it.
 const CONNECT_AFTER_MIN: Duration = Duration::from_millis(250);
-
-/// How soon the schedule is looked at again when all units that are due are held: late by at most this is what a
-/// neighbour pays that falls due meanwhile.
-const HELD_LOOK_AFTER: Duration = Duration::from_millis(20);
 
 /// An idle second connection is given back after this: gateways have few (four to eight are usual).
 const SIDE_IDLE_MAX: Duration = Duration::from_secs(5);
@@ -126,21 +126,31 @@ pub struct Read {
     pub count: u16,
     /// The period. Less than 100 ms counts as 100 ms.
     pub every: Duration,
+    /// Fire depends on it: it goes first, and its period is stretched last.
+    pub urgent: bool,
 }
 
 /// Polls the bus until it is cancelled or nobody listens any more. Never fails: an unreachable bus is a link that is
-/// down, an unreadable register is a block that says why.
+/// down, an unreadable register is a block that says why, and every order gets its one fate.
 pub async fn run(
     bus: BusSettings,
     source: SourceIndex,
     intake: Intake,
+    mut orders: Orders,
     clock: Clock,
     metrics: Metrics,
     cancel: CancellationToken,
 ) {
     let schedule =
         Schedule::new(&bus.units, bus.timeout, bus.second_connection && bus.wire.can_have_second());
-    let state = State { schedule, connected: false, reported: None };
+    let state = State {
+        schedule,
+        waiting: Waiting::default(),
+        sent: None,
+        connected: false,
+        reported: None,
+        overloaded: false,
+    };
     let bus = Bus {
         settings: bus,
         source,
@@ -157,7 +167,9 @@ pub async fn run(
         () = cancel.cancelled() => {}
         Err(Gone) = bus.main_lane() => {}
         Err(Gone) = bus.side_lane() => {}
+        Err(Gone) = bus.take_orders(&mut orders) => {}
     }
+    bus.give_orders_up(orders).await;
 }
 
 /// The receiver of the channel is gone: the gateway is stopping.
@@ -177,10 +189,15 @@ struct Bus {
 
 struct State {
     schedule: Schedule,
+    /// Orders that wait for their turn, and one that was sent and has no answer yet.
+    waiting: Waiting,
+    sent: Option<Order>,
     /// The main lane has a connection.
     connected: bool,
     /// What the pipeline was told of the link last.
     reported: Option<bool>,
+    /// The bus has no time for all that is asked of it; it was told.
+    overloaded: bool,
 }
 
 impl Bus {
@@ -213,8 +230,8 @@ impl Bus {
                 let room = self.intake.capacity() > 0;
                 let next = state.schedule.next(Lane::Side, self.now(), room);
                 match next {
-                    Next::Ask(ask) => {
-                        state.schedule.put_back(&ask);
+                    Next::Ask(Ask { unit, .. }) | Next::Write(Write { unit, .. }) => {
+                        state.schedule.put_back(unit);
                         if state.connected { None } else { Some(WAIT_MAX) }
                     }
                     Next::Wait(until) => Some(until),
@@ -255,8 +272,8 @@ impl Bus {
         loop {
             let next = {
                 let mut state = self.lock();
-                let next = self.next(&mut state.schedule, lane, connection);
-                self.metrics.modbus_skipped.inc_by(state.schedule.take_skipped());
+                let next = state.schedule.next(lane, self.now(), self.intake.capacity() > 0);
+                self.count_missed(&mut state);
                 next
             };
             let ask = match next {
@@ -267,18 +284,26 @@ impl Bus {
                     self.wait(lane, until).await;
                     continue;
                 }
+                Next::Write(write) => {
+                    if !self.write(connection, &write).await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 Next::Ask(ask) => ask,
             };
             let (answer, took) = self.ask(lane, connection, &ask).await;
             let keep = connection.keeps(&answer);
-            let (finished, change) = {
+            let (finished, change, load) = {
                 let mut state = self.lock();
                 let (_, finished) = state.schedule.answered(&ask, answer, took, self.now());
+                self.hold(&mut state, connection, ask.unit);
+                let load = self.judge_load(&mut state);
                 let change = state.judge_link();
                 if change == Some(true) {
                     state.schedule.link_restored(self.now());
                 }
-                (finished, change)
+                (finished, change, load)
             };
             // Whatever the answer changed may be work for the other lane.
             self.wake(if lane == Lane::Main { Lane::Side } else { Lane::Main });
@@ -292,30 +317,13 @@ impl Bus {
                     Text::new("已连接，但没有从站应答", "connected, but no unit answers")
                 };
                 self.report(up, reason).await?;
+            } else if let Some(reason) = load {
+                self.report(true, reason).await?;
             }
             if !keep {
                 return Ok(());
             }
         }
-    }
-
-    /// What the schedule wants, except of units that still owe an answer: they wait, and the next one has its turn.
-    fn next(&self, schedule: &mut Schedule, lane: Lane, connection: &Connection) -> Next {
-        let mut again = Duration::MAX;
-        for _ in &self.settings.units {
-            let ask = match schedule.next(lane, self.now(), self.intake.capacity() > 0) {
-                Next::Wait(until) => return Next::Wait(until.min(again)),
-                Next::Ask(ask) => ask,
-            };
-            let unit = self.settings.units.get(ask.unit).filter(|_| ask.at.count > 0);
-            let Some(held) = unit.and_then(|unit| connection.held_until(unit.unit)) else {
-                return Next::Ask(ask);
-            };
-            schedule.put_back(&ask);
-            let left = held.saturating_duration_since(Instant::now());
-            again = again.min(self.now() + left.min(HELD_LOOK_AFTER));
-        }
-        Next::Wait(again)
     }
 
     async fn ask(&self, lane: Lane, connection: &mut Connection, ask: &Ask) -> (Answer, Duration) {
@@ -340,6 +348,15 @@ impl Bus {
                 timeout_ms = ask.timeout.as_millis(), ?lane, answer = ?answer.0, "A poll failed.");
         }
         answer
+    }
+
+    /// A unit that still owes an answer on this connection has no turn before that cannot come any more.
+    fn hold(&self, state: &mut State, connection: &Connection, unit: usize) {
+        let owes = self.settings.units.get(unit).and_then(|unit| connection.held_until(unit.unit));
+        if let Some(until) = owes {
+            let left = until.saturating_duration_since(Instant::now());
+            state.schedule.hold(unit, self.now() + left);
+        }
     }
 
     async fn connected(&self) -> Result<(), Gone> {
@@ -374,6 +391,36 @@ impl Bus {
             self.deliver(round).await?;
         }
         Ok(())
+    }
+
+    /// Slots that passed unused: in all, and for each unit.
+    fn count_missed(&self, state: &mut State) {
+        for (unit, missed) in state.schedule.take_missed() {
+            self.metrics.modbus_skipped.inc_by(missed);
+            let Some(unit) = self.settings.units.get(unit) else { continue };
+            let label = BusUnit::of(self.settings.link.as_str(), unit.device.as_str());
+            self.metrics.modbus_missed.get_or_create(&label).inc_by(missed);
+        }
+    }
+
+    /// Tells how busy the bus is; what to say of the link when that became too much, or enough again.
+    fn judge_load(&self, state: &mut State) -> Option<Text> {
+        let Load { percent, overloaded } = state.schedule.take_load(self.now())?;
+        let link = &self.settings.link;
+        self.metrics.modbus_busy_percent.get_or_create(&Link::named(link.as_str())).set(i64::from(percent));
+        if !state.connected || std::mem::replace(&mut state.overloaded, overloaded) == overloaded {
+            return None;
+        }
+        if !overloaded {
+            tracing::info!(%link, percent, "The bus has time for all its polls again.");
+            return Some(Text::new("总线不再过载", "the bus is no longer overloaded"));
+        }
+        tracing::warn!(%link, percent, "The bus is overloaded: ordinary polls are made less often. Poll less often, or use a second bus; fengsui_modbus_missed says which units.");
+        let zh = "总线过载：普通数据读取变慢，请延长轮询周期或分成两条总线";
+        Some(Text::new(
+            zh,
+            "the bus is overloaded: ordinary polls are made less often; poll less often, or use a second bus",
+        ))
     }
 
     async fn report(&self, up: bool, reason: Text) -> Result<(), Gone> {

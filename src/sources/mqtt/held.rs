@@ -101,7 +101,7 @@ impl Held {
 fn bytes_of(arrival: &Arrival) -> usize {
     match arrival {
         Arrival::Frame(Frame { body: Body::Message { payload, .. }, .. }) => payload.len(),
-        Arrival::Frame(_) | Arrival::Link(_) => 0,
+        Arrival::Frame(_) | Arrival::Link(_) | Arrival::Ordered { .. } => 0,
     }
 }
 

@@ -276,6 +276,21 @@
     if (outcome.error) put($('#reset-refusal'), outcome.text); else dialog.close();
   });
 
+  // A device is told once, after a second look; what became of it is shown and stands in the duty log.
+  document.addEventListener('click', async (e) => {
+    const button = e.target.closest('[data-device-command]');
+    if (!button || !window.confirm(button.dataset.ask)) return;
+    button.disabled = true;
+    try {
+      const answer = await fetch(`/api/v1/devices/${button.dataset.deviceCommand}`, { method: 'POST' });
+      const body = await answer.json();
+      if (answer.status === 401) { signedOut = true; watchLife(); }
+      if (answer.ok) toast(lang === 'zh' ? body.text.zh : body.text.en, body.fate !== 'done');
+      else toast(lang === 'zh' ? body.message_zh : body.message_en, true);
+    } catch (_) { toast(say.failed, true); }
+    button.disabled = false;
+  });
+
   // --- sound: two tones for fire without a pause, a soft double beep every four seconds for the rest ---
   const sound = {
     wanted: say.sound, lost: false, playing: 'off', context: null, timer: null,

@@ -23,7 +23,9 @@ fn serial(path: &Path) -> Wire {
     Wire::Serial(SerialSettings { baud: 115_200, ..SerialSettings::new(Device::Path(path.to_owned())) })
 }
 
-pub(super) fn poll(wire: Wire, units: Vec<(u8, Vec<Read>)>) -> Poller {
+/// Fire depends on all of it: polled ten times a second, the bus has no gap for a unit that failed once.
+pub(super) fn poll(wire: Wire, mut units: Vec<(u8, Vec<Read>)>) -> Poller {
+    units.iter_mut().flat_map(|(_, reads)| reads).for_each(|read| read.urgent = true);
     Poller::start_on(wire, units, 1000, |bus| {
         bus.timeout = TIMEOUT;
         bus.line.late_answer_max = LATE_MAX;
@@ -205,7 +207,7 @@ async fn on_a_line_a_late_answer_never_becomes_the_next_ones() {
     {
         println!("| {who} | {right} | {wrong} | {timeouts} |");
     }
-    assert!(naive.wrong > 10, "the line is no danger to anybody: {naive:?}");
+    assert!(naive.wrong > 3, "the line is no danger to anybody: {naive:?}");
 }
 
 #[tokio::test]

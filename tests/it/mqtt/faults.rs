@@ -38,7 +38,7 @@ async fn a_killed_broker_is_found_again_and_nothing_acknowledged_is_lost(protoco
         loop {
             match soon("the link is up", rig.intake.recv()).await.unwrap() {
                 Arrival::Link(change) if change.up => break,
-                Arrival::Link(_) => {}
+                Arrival::Link(_) | Arrival::Ordered { .. } => {}
                 Arrival::Frame(frame) => rig.acknowledge(&frame).await,
             }
         }

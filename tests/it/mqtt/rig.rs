@@ -47,7 +47,7 @@ impl Rig {
     pub(crate) async fn link(&mut self) -> LinkChange {
         match soon("a link change", self.intake.recv()).await.unwrap() {
             Arrival::Link(change) => change,
-            Arrival::Frame(frame) => panic!("a frame instead of a link change: {frame:?}"),
+            other => panic!("no link change: {other:?}"),
         }
     }
 
@@ -67,7 +67,7 @@ impl Rig {
     pub(crate) async fn frame(&mut self) -> Frame {
         match soon("a frame", self.intake.recv()).await.unwrap() {
             Arrival::Frame(frame) => frame,
-            Arrival::Link(change) => panic!("a link change instead of a frame: {change:?}"),
+            other => panic!("no frame: {other:?}"),
         }
     }
 

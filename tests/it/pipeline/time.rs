@@ -266,6 +266,7 @@ async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_
         acks: vec![acks],
         clock: clock.clone(),
         metrics: Metrics::new(),
+        desk: Default::default(),
         rhythm: Rhythm { commit_window: Span::from_millis(20), windows: Vec::new() },
         links: watch::channel(BTreeMap::new()).0,
         tap: fengsui::capture::Tap::new(Metrics::new()),

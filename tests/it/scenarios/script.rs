@@ -165,6 +165,7 @@ fn device(words: &[String]) -> Result<Device, String> {
         model: Text::new("测试", "test"),
         link: LinkId::parse(link).map_err(|e| e.to_string())?,
         silent_after,
+        commands: Vec::new(),
         points: Vec::new(),
     })
 }

@@ -4,7 +4,7 @@ mod evening;
 mod plan;
 
 use fengsui::clock::Clock;
-use fengsui::commands::{self, Done, Refused, Request, Requests};
+use fengsui::commands::{self, Done, Ordered, Refused, Request, Requests};
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, QuarantineChange, Stray, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::*;
@@ -169,6 +169,12 @@ impl Stage {
                 Request::Command { command, reply } => {
                     let answer = self.answer(&command).await;
                     reply.send(answer).ok();
+                }
+                Request::Order { wish, reply } => {
+                    let text = Text::new(&format!("{} 下达命令", wish.by), "told a device something");
+                    let note = Note { kind: NoteKind::Command, subject: wish.device.as_str().into(), text };
+                    let no = self.append(vec![], vec![], vec![note]).await;
+                    reply.send(Ok(Ordered { fate: Fate::Done, done: Done { no, recorded: true } })).ok();
                 }
                 Request::Access(access) => {
                     let note = Note { kind: NoteKind::Access, subject: access.account, text: access.text };

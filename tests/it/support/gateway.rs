@@ -312,6 +312,13 @@ impl Gateway {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
+    /// A command to a device; status and answer.
+    pub(crate) async fn tell_device(&self, device: &str, command: &str) -> (u16, Value) {
+        let answer = self.send("POST", &format!("/api/v1/devices/{device}/commands/{command}"), None).await;
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap())
+    }
+
     /// The counter of that name.
     pub(crate) async fn counter(&self, name: &str) -> u64 {
         let text = self.send("GET", "/metrics", None).await.text().await.unwrap();

@@ -47,6 +47,8 @@ struct Inside {
     asked: HashMap<u8, u64>,
     largest: HashMap<u8, u16>,
     connections: u64,
+    /// What was written: unit, function, address, the words or bits.
+    written: Vec<(u8, u8, u16, Vec<u16>)>,
 }
 
 /// The server. Ends with the value.
@@ -101,6 +103,11 @@ impl ModbusServer {
         self.inside.lock().unwrap().asked.get(&unit).copied().unwrap_or(0)
     }
 
+    /// What was written, in the order in which it came: unit, function, address, words or bits.
+    pub(crate) fn written(&self) -> Vec<(u8, u8, u16, Vec<u16>)> {
+        self.inside.lock().unwrap().written.clone()
+    }
+
     /// How many connections were accepted.
     pub(crate) fn connections(&self) -> u64 {
         self.inside.lock().unwrap().connections
@@ -136,6 +143,18 @@ async fn connection(stream: TcpStream, inside: Arc<Mutex<Inside>>) {
     }
 }
 
+/// What functions 05, 06, 15 and 16 write; `None`: it is a read.
+fn written(function: u8, value: u16, more: &[u8]) -> Option<Vec<u16>> {
+    let bytes = more.get(1..).unwrap_or_default();
+    match function {
+        5 => Some(vec![u16::from(value == 0xFF00)]),
+        6 => Some(vec![value]),
+        15 => Some((0..value).map(|at| u16::from(bytes[usize::from(at / 8)] >> (at % 8) & 1)).collect()),
+        16 => Some(bytes.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect()),
+        _ => None,
+    }
+}
+
 async fn questions(
     reader: &mut OwnedReadHalf,
     answers: &mpsc::UnboundedSender<Option<Vec<u8>>>,
@@ -143,10 +162,17 @@ async fn questions(
 ) {
     let mut request = [0; 12];
     while reader.read_exact(&mut request).await.is_ok() {
-        let [t0, t1, 0, 0, 0, 6, unit, function, s0, s1, c0, c1] = request else { return };
+        let [t0, t1, 0, 0, l0, l1, unit, function, s0, s1, c0, c1] = request else { return };
         let (start, count) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([c0, c1]));
+        let mut more = vec![0; usize::from(u16::from_be_bytes([l0, l1])).saturating_sub(6)];
+        if reader.read_exact(&mut more).await.is_err() {
+            return;
+        }
         let (manner, times) = {
             let mut inside = inside.lock().unwrap();
+            if let Some(words) = written(function, count, &more) {
+                inside.written.push((unit, function, start, words));
+            }
             let largest = inside.largest.entry(unit).or_default();
             *largest = (*largest).max(count);
             let times = inside.asked.entry(unit).or_default();
@@ -175,7 +201,11 @@ async fn questions(
             }
             pdu
         };
-        let good = frame([t0, t1], unit, &read(function, count));
+        // A write is answered with its echo.
+        let is_write = matches!(function, 5 | 6 | 15 | 16);
+        let echo = |function: u8| [&[function][..], &request[8..]].concat();
+        let pdu = |function, count| if is_write { echo(function) } else { read(function, count) };
+        let good = frame([t0, t1], unit, &pdu(function, count));
         let touches = |gap: &Range<u16>| start < gap.end && gap.start < start + count;
         let answer = match manner.clone() {
             Manner::Good => good,
@@ -193,9 +223,16 @@ async fn questions(
                 continue;
             }
             Manner::Short => frame([t0, t1], unit, &read(function, count - 1)),
-            Manner::WrongUnit => frame([t0, t1], unit ^ 0x40, &read(function, count)),
-            Manner::WrongFunction => frame([t0, t1], unit, &read(if function == 3 { 4 } else { 3 }, count)),
-            Manner::WrongTransaction => frame([t0 ^ 0x80, t1], unit, &read(function, count)),
+            Manner::WrongUnit => frame([t0, t1], unit ^ 0x40, &pdu(function, count)),
+            Manner::WrongFunction => {
+                let other = match function {
+                    3 => 4,
+                    6 => 5,
+                    _ => 3,
+                };
+                frame([t0, t1], unit, &pdu(other, count))
+            }
+            Manner::WrongTransaction => frame([t0 ^ 0x80, t1], unit, &pdu(function, count)),
             Manner::Exception(code) => refusal(code),
             Manner::Gap(gap) if touches(&gap) => refusal(2),
             Manner::Ignores(gap) if touches(&gap) => continue,

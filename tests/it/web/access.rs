@@ -19,6 +19,7 @@ fn filled_in(path: &str) -> String {
     path.replace("{id}", "4.sd-204.smoke_state.fire-smoke")
         .replace("{verb}", "acknowledge")
         .replace("{device}", "ef-01")
+        .replace("{command}", "mute")
         .replace("{point}", "residual_current")
 }
 

@@ -71,6 +71,8 @@ fn device(id: &str, name: &str, place: &str, silent_after: Option<i64>, mut poin
         class: ClassId::parse("link_state").unwrap(),
         ..point(id, "link", ("在线状态", "link"), Quantity::Flag, 0, vec![offline])
     });
+    // One device may be told something.
+    let mute = DeviceCommand { name: "mute".into(), text: Text::new("消音", "Mute") };
     Device {
         id: DeviceId::parse(id).unwrap(),
         name: name.into(),
@@ -79,6 +81,7 @@ fn device(id: &str, name: &str, place: &str, silent_after: Option<i64>, mut poin
         model: Text::new("示例", "example"),
         link: LinkId::parse("broker").unwrap(),
         silent_after: silent_after.map(Span::from_secs),
+        commands: if id == "ef-01" { vec![mute] } else { Vec::new() },
         points,
     }
 }

@@ -1,0 +1,163 @@
+//! FRAMES → READINGS, the other way round: `[[command]]` of a profile, what may be written to a device on a person's word.
+
+use super::draft::{Problems, TextFile};
+use super::schema::ProfileLink;
+use super::schema_register::{parse_table, table_name};
+use super::vocabulary::parse_word;
+use crate::model::{DeviceId, RegisterTable, RegisterWrite, Text};
+use serde::Deserialize;
+use std::collections::HashSet;
+use toml::Spanned;
+
+/// The most commands of one profile: more buttons than anybody finds the right one among.
+const COMMANDS_MAX: usize = 32;
+
+/// The most coils (function 15) and registers (function 16) of one write: V1.1b3 of the application protocol, 6.11, 6.12.
+const COILS_MAX: usize = 1968;
+const REGISTERS_MAX: usize = 123;
+
+/// Something that a device can be told to do. Nothing is allowed before a plan says so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// A slug, unique in the profile.
+    pub name: String,
+    /// What it does, for the button and the duty log.
+    pub text: Text,
+    /// How it is told.
+    pub write: RegisterWrite,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommandFile {
+    name: Spanned<String>,
+    text: TextFile,
+    table: Spanned<String>,
+    address: Spanned<u32>,
+    value: Option<Spanned<WordFile>>,
+    values: Option<Spanned<Vec<WordFile>>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(untagged)]
+enum WordFile {
+    Flag(bool),
+    Word(u16),
+}
+
+pub(super) fn build_commands(
+    files: &[Spanned<CommandFile>],
+    link: &ProfileLink,
+    problems: &mut Problems,
+) -> Vec<Command> {
+    let ProfileLink::Modbus { address_base, .. } = link else {
+        for file in files {
+            problems.error(
+                file.span(),
+                "a command is a Modbus write",
+                "remove [[command]] from an MQTT profile",
+            );
+        }
+        return Vec::new();
+    };
+    if let Some(file) = files.get(COMMANDS_MAX) {
+        problems.error(
+            file.span(),
+            format!("there are {} commands", files.len()),
+            format!("at most {COMMANDS_MAX}"),
+        );
+    }
+    let mut names = HashSet::new();
+    let mut commands = Vec::new();
+    for file in files {
+        let name = &file.get_ref().name;
+        if DeviceId::parse(name.get_ref()).is_err() {
+            problems.error(
+                name.span(),
+                format!("{:?} is no name", name.get_ref()),
+                "lower-case letters, digits, '-' and '_'",
+            );
+        }
+        if !names.insert(name.get_ref().as_str()) {
+            problems.error(
+                name.span(),
+                format!("the command {:?} is there twice", name.get_ref()),
+                "rename one",
+            );
+        }
+        if let Some(write) = build_write(file, *address_base, problems) {
+            commands.push(Command { name: name.get_ref().clone(), text: file.get_ref().text.text(), write });
+        }
+    }
+    commands
+}
+
+fn build_write(file: &Spanned<CommandFile>, base: u16, problems: &mut Problems) -> Option<RegisterWrite> {
+    let CommandFile { table, address, value, values, .. } = file.get_ref();
+    let writable = [RegisterTable::Coil, RegisterTable::Holding].map(table_name);
+    let writes = |name: &str| parse_table(name).filter(|table| writable.contains(&table_name(*table)));
+    let table = parse_word(table, writes, writable, problems);
+    let first = address.get_ref().checked_sub(u32::from(base)).and_then(|wire| u16::try_from(wire).ok());
+    if first.is_none() {
+        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
+    }
+    let (span, list) = match (value, values) {
+        (Some(one), None) => (one.span(), std::slice::from_ref(one.get_ref())),
+        (None, Some(several)) => (several.span(), several.get_ref().as_slice()),
+        _ => {
+            problems.error(
+                file.span(),
+                "a command needs either value or values",
+                "write value = 1 (function 05, 06), or values = [1, 0] (15, 16)",
+            );
+            return None;
+        }
+    };
+    let (table, first) = (table?, first?);
+    let most = if table == RegisterTable::Coil { COILS_MAX } else { REGISTERS_MAX };
+    if list.is_empty() || list.len() > most {
+        problems.error(span, format!("{} values", list.len()), format!("one write takes 1 to {most}"));
+        return None;
+    }
+    if usize::from(first) + list.len() > usize::from(u16::MAX) + 1 {
+        problems.error(address.span(), "the write reaches beyond address 65535", "check the address");
+        return None;
+    }
+    let single = value.is_some();
+    if table == RegisterTable::Coil {
+        let on: Option<Vec<bool>> = list.iter().map(|word| word.as_flag()).collect();
+        let Some(on) = on else {
+            problems.error(span, "a coil is on or off", "write 1 or 0, true or false");
+            return None;
+        };
+        return Some(match (single, on.first()) {
+            (true, Some(&on)) => RegisterWrite::Coil { address: first, on },
+            _ => RegisterWrite::Coils { address: first, on: on.into() },
+        });
+    }
+    let words: Option<Vec<u16>> = list.iter().map(|word| word.as_word()).collect();
+    let Some(words) = words else {
+        problems.error(span, "a register holds a number", "write 0 to 65535");
+        return None;
+    };
+    Some(match (single, words.first()) {
+        (true, Some(&word)) => RegisterWrite::Register { address: first, word },
+        _ => RegisterWrite::Registers { address: first, words: words.into() },
+    })
+}
+
+impl WordFile {
+    fn as_flag(self) -> Option<bool> {
+        match self {
+            Self::Flag(on) => Some(on),
+            Self::Word(word) => (word <= 1).then_some(word == 1),
+        }
+    }
+
+    fn as_word(self) -> Option<u16> {
+        match self {
+            Self::Word(word) => Some(word),
+            Self::Flag(_) => None,
+        }
+    }
+}
