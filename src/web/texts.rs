@@ -181,7 +181,7 @@ texts! {
     last_seen: "最近一次", "Last seen";
     first_seen: "首次", "First seen";
     strays_none: "没有待接入的设备", "Nothing waits to be connected";
-    stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置，再重启网关", "Add this to plan.toml under its zone, put in name and place, and restart the gateway";
+    stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置；保存后几秒内自动采用", "Add this to plan.toml under its zone and put in name and place; it is in force seconds after you saved it";
     stray_add_model: "先在 device-profiles 里找到它的型号；没有就照那里的说明写一个", "Find its model in device-profiles first; if there is none, write one as described there";
     stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号；改好后按“重新解码”", "The device is planned but its profile cannot read this message: check that the plan names the real model; then decode again";
     kept_frames: "保存的原始报文", "Frames kept whole:";
