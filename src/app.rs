@@ -181,11 +181,12 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     // What came from no file cannot be read again.
     let door = if config.watched.is_empty() { door } else { door.with_bell(bell.clone()) };
     let mut connectors = links::Connectors::new(intake.clone(), clock.clone(), metrics.clone());
-    let (mut acks, mut windows) = (Vec::new(), Vec::new());
+    let (mut acks, mut windows, mut asks) = (Vec::new(), Vec::new(), Vec::new());
     for (link, wanted) in links::wanted(&config) {
         let (prepared, way) = connectors.prepare(link, wanted)?;
         acks.push(way.acks);
         windows.push(way.window);
+        asks.push(way.asks);
         connectors.start(prepared).await?;
     }
     let (broker_address, push_addresses) = (connectors.broker_address(), connectors.push_addresses());
@@ -204,6 +205,7 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         receipts: restored.receipts,
         heard: Heard::of(&newest),
         acks,
+        asks,
         clock: clock.clone(),
         metrics: metrics.clone(),
         links: link_sender,

@@ -19,5 +19,9 @@ pub mod config;
 pub mod backup;
 pub mod app;
 pub mod cli;
+// The parsers, for whoever breaks them.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 // The world that the demo's gateway looks at.
 pub mod demo;

@@ -73,6 +73,12 @@ metrics! {
     frames_unreadable: Counter = Counter::default();
     /// Messages with nothing to record in them, as their profile says: passed over.
     frames_passed_over: Counter = Counter::default();
+    /// Sparkplug messages that are missing, by the edge nodes' own count.
+    sparkplug_gaps: Counter = Counter::default();
+    /// Sparkplug metrics under an alias that no birth explained; their messages are kept in quarantine.
+    sparkplug_unknown_aliases: Counter = Counter::default();
+    /// Times that a Sparkplug edge node was asked for its births.
+    sparkplug_rebirths: Counter = Counter::default();
     /// Redelivered frames that the journal already had.
     frames_repeated: Counter = Counter::default();
     /// Readings of retained messages that said only what was known: a broker sends them with every connection.

@@ -14,7 +14,7 @@ use crate::sources::{self, broker, modbus, mqtt, push};
 use anyhow::Context;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +103,15 @@ fn window(wanted: &Wanted) -> Window {
     }
 }
 
+/// Whether Sparkplug edge nodes may be asked for their births there.
+fn may_be_asked(wanted: &Wanted) -> bool {
+    match wanted {
+        Wanted::Broker(from) => from.sparkplug_rebirth,
+        Wanted::Mqtt { from, .. } => from.sparkplug_rebirth,
+        Wanted::Modbus { .. } | Wanted::Push(_) => false,
+    }
+}
+
 /// Every running source. They are asked to end by nobody else, so one that ends has failed. Dropped, all of them end.
 pub(super) struct Connectors {
     running: BTreeMap<LinkId, Connector>,
@@ -134,6 +143,7 @@ pub(super) struct Prepared {
     source: SourceIndex,
     acks: sources::Acks,
     orders: (mpsc::Sender<Order>, sources::Orders),
+    asks: Option<sources::Asks>,
 }
 
 impl Drop for Connectors {
@@ -187,20 +197,23 @@ impl Connectors {
         self.next = index.wrapping_add(1);
         let (sender, acks) = mpsc::channel(ACKS_MAX);
         let source = SourceIndex(index);
-        let way = WayBack { source, acks: sender, window: window(&wanted) };
+        // Made anew with each start of the source, and so a link that was changed may be asked as before.
+        let asks = may_be_asked(&wanted).then(|| broadcast::channel(sources::ASKS_MAX).0);
+        let way = WayBack { source, acks: sender, window: window(&wanted), asks: asks.clone() };
         let orders = mpsc::channel(sources::ORDERS_MAX);
-        Ok((Prepared { link, wanted, source, acks, orders }, way))
+        Ok((Prepared { link, wanted, source, acks, orders, asks }, way))
     }
 
     /// Starts a source. Errors: the embedded broker, or a platform's own address, cannot listen.
     pub(super) async fn start(&mut self, prepared: Prepared) -> anyhow::Result<()> {
-        let Prepared { link, wanted, source, acks, orders: (to_bus, orders) } = prepared;
+        let Prepared { link, wanted, source, acks, orders: (to_bus, orders), asks } = prepared;
         let cancel = self.cancel.child_token();
         let (intake, clock, metrics) = (self.intake.clone(), self.clock.clone(), self.metrics.clone());
         let (name, mut broker) = (link.clone(), None);
         let abort = match &wanted {
             Wanted::Broker(from) => {
-                let (settings, cancel) = (settings::broker(from), cancel.clone());
+                let (mut settings, cancel) = (settings::broker(from), cancel.clone());
+                settings.asks = asks;
                 let started = broker::Broker::start(settings, source, intake, acks, clock, metrics, cancel);
                 let started = started.await.context("MQTT broker")?;
                 broker = Some((started.keys(), started.local_addr().or_else(|| started.tls_addr())));
@@ -210,7 +223,8 @@ impl Connectors {
                 })
             }
             Wanted::Mqtt { from, filters } => {
-                let settings = settings::mqtt(from, filters);
+                let mut settings = settings::mqtt(from, filters);
+                settings.asks = asks;
                 let running = mqtt::run(settings, source, intake, acks, clock, metrics, cancel.clone());
                 self.spawn(name, running)
             }

@@ -107,6 +107,8 @@ pub struct BrokerSettings {
     pub users: Vec<BrokerUser>,
     /// The credentials file; it is read again when it changes.
     pub credentials_file: Option<PathBuf>,
+    /// Whether Sparkplug edge nodes may be asked for their births.
+    pub sparkplug_rebirth: bool,
 }
 
 /// `[broker.tls]`.
@@ -167,6 +169,8 @@ pub struct MqttSettings {
     pub topics: Vec<String>,
     /// The group of a shared subscription; `None`: every message comes to us.
     pub share: Option<String>,
+    /// Whether Sparkplug edge nodes may be asked for their births: the only thing that is published besides the status.
+    pub sparkplug_rebirth: bool,
 }
 
 /// The certificates of an encrypted connection.

@@ -47,9 +47,10 @@ impl Reader<'_> {
                 "anonymous = false + credentials_file",
             );
         }
+        let sparkplug_rebirth = table.flag("sparkplug_rebirth").unwrap_or(true);
         table.finish();
         let credentials_file = file.filter(|_| !anonymous).map(|file| self.path(file.get_ref()));
-        Some(BrokerSettings { link, listen, tls, anonymous, users, credentials_file })
+        Some(BrokerSettings { link, listen, tls, anonymous, users, credentials_file, sparkplug_rebirth })
     }
 
     fn broker_tls(&self, table: Table<'_>) -> Option<BrokerTls> {
@@ -108,6 +109,7 @@ impl Reader<'_> {
         let tls = self.mqtt_tls(&table, encrypted);
         let topics = self.topics(&table);
         let share = self.share(&table);
+        let sparkplug_rebirth = table.flag("sparkplug_rebirth").unwrap_or(true);
         table.finish();
         let (link, url) = (link?, url?);
         let client_id = client_id.unwrap_or_else(|| format!("fengsui-{link}"));
@@ -122,6 +124,7 @@ impl Reader<'_> {
             inflight_window: window.unwrap_or(INFLIGHT_WINDOW_DEFAULT),
             topics,
             share,
+            sparkplug_rebirth,
             link,
         })
     }

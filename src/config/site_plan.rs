@@ -380,7 +380,18 @@ impl<'a> Builder<'a> {
                     self.page.error(table.span_of("unit"), "这里不用 unit / no unit here", help);
                 }
                 let address = table.required("address", "0x00158d0001a2b3c4")?;
-                if address.get_ref().contains(['/', '+', '#', '\0']) {
+                let sparkplug = profile?.get_ref().is_sparkplug();
+                let levels = address.get_ref().split('/').filter(|level| !level.is_empty()).count();
+                if sparkplug && (!(2..=3).contains(&levels) || levels != address.get_ref().split('/').count())
+                {
+                    let message = "Sparkplug 的地址是“组/边缘节点/设备” / a Sparkplug address is group/edge node/device";
+                    let help =
+                        "边缘节点自己的指标：组/边缘节点 / for the edge node's own metrics: group/edge node";
+                    self.page.error(address.span(), message, help);
+                    return None;
+                }
+                let levels: &[char] = if sparkplug { &['+', '#', '\0'] } else { &['/', '+', '#', '\0'] };
+                if address.get_ref().contains(levels) {
                     let message = "地址是主题的一级 / an address is one level of a topic: no '/', '+', '#'";
                     self.page.error(address.span(), message, "");
                     return None;

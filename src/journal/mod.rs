@@ -49,6 +49,7 @@ mod ring;
 mod queue;
 mod writer;
 mod audit;
+mod announced;
 mod append;
 mod forecast;
 mod restamp;
@@ -61,6 +62,7 @@ mod archive;
 mod audit_check;
 mod read;
 
+pub use announced::Announced;
 pub use archive::{Archive, Summary};
 pub use audit::{AuditHead, NoHead};
 pub use audit_check::{AuditReport, Compared, Finding};
@@ -534,6 +536,23 @@ impl Drop for Inner {
             tracing::debug!(%error, "the lock goes with the process");
         }
     }
+}
+
+/// For `crate::fuzz`: any bytes as the readings of an entry.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_readings(data: &[u8]) {
+    readings_codec::fuzz(data);
+}
+
+/// Readings to start from: version, count, times and values of each kind.
+#[cfg(test)]
+pub(crate) fn fuzz_readings_seeds() -> Vec<Vec<u8>> {
+    vec![
+        vec![1, 0, 0],
+        vec![1, 1, 2, 3, 2],
+        vec![1, 2, 10, 0x80, 2, 4, 2, 5, 0, 0, 30, 1],
+        vec![1, 1, 0, 4, 0, 7],
+    ]
 }
 
 #[cfg(test)]

@@ -255,6 +255,18 @@ fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
+/// For `crate::fuzz`: any bytes as a blob, with the check sum that they ought to have, so that chance reaches what is
+/// behind it.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(body: &[u8]) {
+    let blob = [body, &crc32fast::hash(body).to_le_bytes()].concat();
+    let point = |number| PointId::parse(&format!("d/p{}", number % 8)).ok().filter(|_| number < 100);
+    let code = |number| (number < 100).then(|| Code::from("alarm"));
+    if let Ok(readings) = decode(&blob, point, code) {
+        assert!(readings.len() <= body.len() && count(&blob) <= blob.len());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

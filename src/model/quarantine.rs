@@ -1,6 +1,7 @@
 //! NOUNS: a frame that could not be read, or not wholly, as it is kept until its profile or its plan is mended.
 
 use super::{Body, DeviceId, LinkId, Timestamp};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// One such frame, whole (隔离报文).
@@ -30,6 +31,7 @@ impl Quarantined {
     /// The link, and the topic or the device: what a person knows it by.
     pub fn key(&self) -> String {
         match &self.body {
+            Body::Message { topic, .. } if !self.planned => format!("{} {}", self.link, one_row(topic)),
             Body::Message { topic, .. } | Body::Presence { topic, .. } => format!("{} {topic}", self.link),
             Body::Registers { device, .. } => format!("{} {device}", self.link),
         }
@@ -43,6 +45,17 @@ impl Quarantined {
     /// Whether this point was read from it already.
     pub fn had(&self, point: &str) -> bool {
         self.had.split(' ').any(|name| name == point)
+    }
+}
+
+/// A device of Sparkplug B has a topic for its births and another for its data: one row for it, under the topic of births.
+fn one_row(topic: &str) -> Cow<'_, str> {
+    let Some(below) = topic.strip_prefix("spBv1.0/") else { return topic.into() };
+    let mut levels = below.splitn(3, '/');
+    match (levels.next(), levels.next(), levels.next()) {
+        (Some(group), Some("NDATA"), Some(node)) => format!("spBv1.0/{group}/NBIRTH/{node}").into(),
+        (Some(group), Some("DDATA"), Some(device)) => format!("spBv1.0/{group}/DBIRTH/{device}").into(),
+        _ => topic.into(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! store; no rule sees them, so nothing is raised, cleared or heard of. The readings and the frames' leaving are one commit,
 //! so that each reading is there once, whatever happens in between.
 
-use super::read::{self, Said, What};
+use super::read::{self, Memory, Said, What};
 use super::{Pipeline, Quarantined};
 use crate::commands::{DecodeAgain, Refused};
 use crate::journal::{NoteKind, QuarantineChange};
@@ -68,7 +68,9 @@ impl Pipeline {
         readings: &mut Vec<Reading>,
     ) -> (Vec<QuarantineChange>, bool) {
         let (mut changes, mut stays) = (Vec::new(), None);
-        let mut said = read::read(&mut self.router, &frame.link, &frame.body, frame.at);
+        // Of what was in memory when it came nobody knows any more: it is read by itself.
+        let memory = &mut Memory::default();
+        let mut said = read::read(&mut self.router, memory, &frame.link, &frame.body, true, frame.at);
         // A device's own frame: what it says of others was read when it came. And while a message cannot be read as a whole,
         // nothing is taken of its parts, or each attempt would take them once more.
         let whole = |said: &Said| matches!(said.what, What::Unreadable(_)) && said.part.is_none();
@@ -104,7 +106,8 @@ impl Pipeline {
                     (here.device, here.planned) = (None, true);
                     Some(reason)
                 }
-                What::PassedOver => None,
+                // It announces itself again at the next connection.
+                What::PassedOver | What::Announced { .. } => None,
                 What::Gone => Some(here.reason.to_string()),
             };
             let Some(reason) = reason else { continue };

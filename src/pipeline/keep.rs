@@ -51,6 +51,11 @@ impl Pipeline {
                 self.metrics.frames_unreadable.inc();
                 self.keep(kept(frame, body, true, reason));
             }
+            What::Announced { key, reason } => {
+                self.metrics.frames_unknown.inc();
+                let sent = stray(&kept(frame, body, false, reason));
+                self.stray(Stray { key: key.into(), ..sent });
+            }
             What::PassedOver => _ = self.metrics.frames_passed_over.inc(),
             What::Gone => {}
         }
@@ -65,30 +70,38 @@ impl Pipeline {
 
     /// Keeps a frame that could not be read, whole, and who sent it.
     fn keep(&mut self, frame: Quarantined) {
-        let sample = match &frame.body {
-            Body::Message { payload, .. } | Body::Presence { payload, .. } => {
-                payload.get(..SAMPLE_BYTES_MAX).unwrap_or(payload).to_vec()
-            }
-            Body::Registers { blocks, .. } => {
-                let mut text = blocks_to_text(blocks).into_bytes();
-                text.truncate(SAMPLE_BYTES_MAX);
-                text
-            }
-        };
-        let stray = Stray {
-            kind: if frame.planned { StrayKind::Unreadable } else { StrayKind::Unknown },
-            key: frame.key().into(),
-            device: frame.device.clone(),
-            reason: frame.reason.clone(),
-            sample,
-            first_at: frame.at,
-            last_at: frame.at,
-            count: 1,
-        };
+        self.stray(stray(&frame));
+        self.metrics.quarantine_dropped.inc_by(self.batch.keep(frame));
+    }
+
+    fn stray(&mut self, stray: Stray) {
         if !self.batch.take_stray(stray) {
             self.metrics.strays_dropped.inc();
         }
-        self.metrics.quarantine_dropped.inc_by(self.batch.keep(frame));
+    }
+}
+
+/// Who sent it, and its beginning.
+fn stray(frame: &Quarantined) -> Stray {
+    let sample = match &frame.body {
+        Body::Message { payload, .. } | Body::Presence { payload, .. } => {
+            payload.get(..SAMPLE_BYTES_MAX).unwrap_or(payload).to_vec()
+        }
+        Body::Registers { blocks, .. } => {
+            let mut text = blocks_to_text(blocks).into_bytes();
+            text.truncate(SAMPLE_BYTES_MAX);
+            text
+        }
+    };
+    Stray {
+        kind: if frame.planned { StrayKind::Unreadable } else { StrayKind::Unknown },
+        key: frame.key().into(),
+        device: frame.device.clone(),
+        reason: frame.reason.clone(),
+        sample,
+        first_at: frame.at,
+        last_at: frame.at,
+        count: 1,
     }
 }
 

@@ -11,6 +11,7 @@
 //! and written when the journal is back.
 
 mod again;
+mod announcements;
 mod batch;
 mod commit;
 mod heard;
@@ -21,6 +22,7 @@ mod receipts;
 mod replan;
 mod replay;
 mod route;
+mod sparkplug;
 mod time;
 mod ways;
 
@@ -43,10 +45,11 @@ use crate::model::{
     Change, Command, Delivery, Event, Flaw, Frame, LinkChange, LinkId, Outcome, PointId, Quality,
     Quarantined, Reading, Span, Text, Timestamp, Value,
 };
-use crate::sources::Arrival;
+use crate::sources::{Arrival, Asks};
 use batch::{Batch, Reply, Sealed};
 use futures::future::BoxFuture;
 use orders::Orders;
+use read::Memory;
 use receipts::{Receipts, fingerprint};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -141,6 +144,8 @@ pub struct Parts {
     pub heard: Heard,
     /// The way back to each source, by its index.
     pub acks: Vec<mpsc::Sender<Vec<Delivery>>>,
+    /// The way to ask the far side of each source, by its index; `None`, and past the end: it may be asked nothing.
+    pub asks: Vec<Option<Asks>>,
     /// Time.
     pub clock: Clock,
     /// Counters.
@@ -170,6 +175,7 @@ pub struct LinkState {
 pub struct Pipeline {
     engine: Engine,
     router: Router,
+    memory: Memory,
     journal: Journal,
     clock: Clock,
     metrics: Metrics,
@@ -209,11 +215,12 @@ impl Pipeline {
         let mut pipeline = Self {
             engine: parts.engine,
             router: parts.router,
+            memory: Memory::default(),
             journal: parts.journal,
             writing_since: parts.clock.now(),
             clock: parts.clock,
             metrics: parts.metrics,
-            ways: Ways::new(parts.acks, parts.rhythm.windows.clone()),
+            ways: Ways::new(parts.acks, parts.rhythm.windows.clone(), parts.asks),
             notices: mpsc::channel(1).1,
             rhythm: parts.rhythm,
             tap: parts.tap,
@@ -329,7 +336,15 @@ impl Pipeline {
             self.receipts.remember(fingerprint);
             self.batch.receipts.push(fingerprint);
         }
-        let said = read::read(&mut self.router, &frame.link, &frame.body, judged_at);
+        let said = read::read(
+            &mut self.router,
+            &mut self.memory,
+            &frame.link,
+            &frame.body,
+            frame.retained,
+            judged_at,
+        );
+        self.node_noticed(&frame);
         self.tap.offer(&frame, read::device(&said));
         for one in said {
             self.said(&frame, one);

@@ -4,7 +4,9 @@
 //! Most frames are of one device. A message that tells of several is read in parts, each for its own device, by every
 //! profile that takes it for such a one: models may be mixed in one message, and what one profile does not know another may.
 
+use super::announcements::{self, Announcements};
 use super::route::{Binding, Route, Router, Shared};
+use super::sparkplug::{self, Nodes, Noticed};
 use crate::journal::Stray;
 use crate::model::{Body, DeviceId, Flaw, LINK_POINT, LinkId, PointId, Quality, Reading, Timestamp, Value};
 use crate::profile::{Decoded, Part, Profile, Sample};
@@ -15,6 +17,14 @@ use std::sync::Arc;
 /// Stands between a message's topic and the address of one of its parts in what a part is kept under. No topic that
 /// somebody publishes on has a `#` in it.
 const PART: char = '#';
+
+/// What reading remembers from frame to frame, bounded and in memory alone, and what it noticed beside what was said.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub(super) nodes: Nodes,
+    pub(super) announcements: Announcements,
+    pub(super) noticed: Noticed,
+}
 
 /// One thing that a frame says.
 pub(super) struct Said {
@@ -32,6 +42,9 @@ pub(super) enum What {
     Stranger(String),
     /// A profile of the plan should have read it, and no device can be named; why not, for a person.
     Unreadable(String),
+    /// A device that nobody planned announces itself: the row of 待接入 that it stands in, and a draft for a person.
+    /// Nothing is read of it and nothing is lost with it.
+    Announced { key: String, reason: String },
     /// A profile of the plan says that nothing is to be read there.
     PassedOver,
     /// Registers of a device that is no longer planned.
@@ -44,12 +57,23 @@ impl From<What> for Said {
     }
 }
 
-/// Reads a frame. A device's own time is judged by `judged_at`.
-pub(super) fn read(router: &mut Router, link: &LinkId, body: &Body, judged_at: Timestamp) -> Vec<Said> {
+/// Reads a frame. A device's own time is judged by `judged_at`. `kept`: it does not come from its sender now, but from a
+/// broker or from the quarantine, which have kept it.
+pub(super) fn read(
+    router: &mut Router,
+    memory: &mut Memory,
+    link: &LinkId,
+    body: &Body,
+    kept: bool,
+    judged_at: Timestamp,
+) -> Vec<Said> {
     match body {
         Body::Message { topic, payload } => match topic.split_once(PART) {
             Some((topic, address)) => vec![part(router, link, topic, address, payload, judged_at).into()],
-            None => message(router, link, topic, payload, judged_at),
+            None => {
+                let of_node = sparkplug::read(router, memory, link, topic, payload, kept, judged_at);
+                of_node.unwrap_or_else(|| message(router, memory, link, topic, payload, judged_at))
+            }
         },
         Body::Presence { address, online, .. } => vec![
             match router.at(link, address) {
@@ -76,6 +100,7 @@ pub(super) fn read(router: &mut Router, link: &LinkId, body: &Body, judged_at: T
 
 fn message(
     router: &mut Router,
+    memory: &mut Memory,
     link: &LinkId,
     topic: &Arc<str>,
     payload: &Bytes,
@@ -93,7 +118,10 @@ fn message(
             Some(What::Stranger(Stray::not_planned(&profile, &address)))
         }
         Route::Ignored => Some(What::PassedOver),
-        Route::Foreign => Some(foreign()),
+        Route::Foreign => {
+            let announced = announcements::read(router, &mut memory.announcements, link, topic, payload);
+            Some(announced.unwrap_or_else(foreign))
+        }
     };
     let mut said: Vec<Said> = own.map(Said::from).into_iter().collect();
     if !shared.is_empty() {

@@ -66,6 +66,8 @@ impl Pipeline {
         let Replan { plan, bindings, links, commit_window, gone, come, desk, note, done } = replan;
         self.open_batch();
         self.router = Router::new(bindings);
+        let router = &self.router;
+        self.memory.nodes.keep_only(|link, node| !router.sparkplug_below(link, node).is_empty());
         self.rhythm.commit_window = commit_window;
         self.orders.replan(desk);
         // What the old ones held is written all the same. Nobody is left to acknowledge it to: their far sides send it

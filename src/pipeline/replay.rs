@@ -3,7 +3,7 @@
 //!
 //! The same steps as the loop's, by the same functions, so that what a replay tells is what the duty room would have seen.
 
-use super::read::{self, What};
+use super::read::{self, Memory, Said, What};
 use super::{Binding, Heard, Router};
 use crate::capture::Captured;
 use crate::hazard::Engine;
@@ -29,6 +29,7 @@ pub struct Played {
 pub struct Player {
     engine: Engine,
     router: Router,
+    memory: Memory,
     heard: Heard,
     no: u64,
 }
@@ -37,13 +38,13 @@ impl Player {
     /// Nothing has happened before `at`.
     pub fn new(plan: Arc<Plan>, bindings: Vec<Binding>, at: Timestamp) -> Self {
         let engine = Engine::restore(plan, Vec::new(), &[], at);
-        Self { engine, router: Router::new(bindings), heard: Heard::default(), no: 0 }
+        let memory = Memory::default();
+        Self { engine, router: Router::new(bindings), memory, heard: Heard::default(), no: 0 }
     }
 
     /// Whose frame it is.
     pub fn devices(&mut self, frame: &Captured) -> Vec<DeviceId> {
-        let said = read::read(&mut self.router, &frame.link, &frame.body, frame.at).into_iter();
-        let devices = said.filter_map(|said| match said.what {
+        let devices = self.read(frame).into_iter().filter_map(|said| match said.what {
             What::Known(binding, _) => Some(binding.device.clone()),
             _ => None,
         });
@@ -53,7 +54,7 @@ impl Player {
     /// Plays a frame at its own time; what fell due before it comes first. Frames must be in the order of their times.
     pub fn frame(&mut self, frame: &Captured) -> Played {
         let mut played = Played::default();
-        for said in read::read(&mut self.router, &frame.link, &frame.body, frame.at) {
+        for said in self.read(frame) {
             let body = said.part.as_ref().unwrap_or(&frame.body);
             let problem = match said.what {
                 What::Known(binding, decoded) => {
@@ -74,12 +75,19 @@ impl Player {
                     read::refusal(body, &decoded)
                 }
                 What::Stranger(reason) | What::Unreadable(reason) => Some(reason),
+                What::Announced { reason, .. } => reason.lines().next().map(str::to_owned),
                 What::PassedOver => None,
                 What::Gone => Some("计划里没有这个设备 / no device of the plan has this name".to_owned()),
             };
             played.problems.extend(problem);
         }
         played
+    }
+
+    /// What memory is needed for (the births of Sparkplug) is known as far as the file tells it.
+    fn read(&mut self, frame: &Captured) -> Vec<Said> {
+        let Captured { link, body, retained, at, .. } = frame;
+        read::read(&mut self.router, &mut self.memory, link, body, *retained, *at)
     }
 
     /// Lets time pass: everything that falls due until then.

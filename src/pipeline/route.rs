@@ -35,6 +35,8 @@ pub struct Router {
     shared: Vec<Pattern>,
     ignored: Vec<Ignored>,
     remembered: HashMap<LinkId, HashMap<Arc<str>, (usize, usize)>>,
+    /// The devices that are reached through Sparkplug B: a few edge nodes with a few dozen devices each.
+    sparkplug: HashMap<LinkId, Vec<Arc<Binding>>>,
 }
 
 #[derive(Debug)]
@@ -126,7 +128,11 @@ impl Router {
                     });
                 }
             }
-            router.bindings.push(Arc::new(binding));
+            let binding = Arc::new(binding);
+            if binding.profile.is_sparkplug() {
+                router.sparkplug.entry(binding.link.clone()).or_default().push(binding.clone());
+            }
+            router.bindings.push(binding);
         }
         router
     }
@@ -139,6 +145,20 @@ impl Router {
     /// The device that has this address on this link. Two with one address and different topics: the first of the plan.
     pub fn at(&self, link: &LinkId, address: &str) -> Option<Arc<Binding>> {
         self.bindings.iter().find(|binding| binding.link == *link && binding.address == address).cloned()
+    }
+
+    /// The Sparkplug devices of one edge node, `group/edge node`, and the node itself where it is planned.
+    pub(super) fn sparkplug_below(&self, link: &LinkId, node: &str) -> Vec<Arc<Binding>> {
+        let below = |address: &str| {
+            address.strip_prefix(node).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let of_link = self.sparkplug.get(link).into_iter().flatten();
+        of_link.filter(|binding| below(&binding.address)).cloned().collect()
+    }
+
+    /// A profile in use on this link that speaks Sparkplug; `None`: there is none.
+    pub(super) fn sparkplug_profile(&self, link: &LinkId) -> Option<String> {
+        Some(self.sparkplug.get(link)?.first()?.profile.id.to_string())
     }
 
     /// The device that publishes on this topic of this link.

@@ -147,6 +147,7 @@ impl Pipeline {
         self.calm_since = self.calm_since + by;
         self.sealed_at = self.sealed_at + by;
         self.heard.shift(by);
+        self.memory.nodes.shift(by);
         self.queue.iter_mut().for_each(|sealed| sealed.shift(by));
         self.links.send_modify(|links| links.values_mut().for_each(|link| link.since = link.since + by));
     }

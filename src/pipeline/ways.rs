@@ -3,6 +3,7 @@
 
 use super::Window;
 use crate::model::{Delivery, SourceIndex};
+use crate::sources::{Ask, Asks};
 use std::collections::BTreeMap;
 use tokio::sync::mpsc;
 
@@ -18,6 +19,8 @@ pub struct WayBack {
     pub acks: mpsc::Sender<Vec<Delivery>>,
     /// How its far side waits for them.
     pub window: Window,
+    /// Takes what its far side may be asked; `None`: it may be asked nothing.
+    pub asks: Option<Asks>,
 }
 
 /// All sources, by index.
@@ -28,23 +31,29 @@ pub(super) struct Ways(BTreeMap<SourceIndex, Way>);
 struct Way {
     acks: mpsc::Sender<Vec<Delivery>>,
     window: Window,
+    asks: Option<Asks>,
     owed: Vec<Delivery>,
 }
 
 impl Ways {
     /// In the order of their indices, from 0 on.
-    pub(super) fn new(acks: Vec<mpsc::Sender<Vec<Delivery>>>, windows: Vec<Window>) -> Self {
+    pub(super) fn new(
+        acks: Vec<mpsc::Sender<Vec<Delivery>>>,
+        windows: Vec<Window>,
+        asks: Vec<Option<Asks>>,
+    ) -> Self {
         let mut ways = Self::default();
+        let asks = asks.into_iter().chain(std::iter::repeat(None));
         let windows = windows.into_iter().chain(std::iter::repeat(USUAL));
-        for ((index, acks), window) in (0..=u16::MAX).zip(acks).zip(windows) {
-            ways.add(WayBack { source: SourceIndex(index), acks, window });
+        for (((index, acks), window), asks) in (0..=u16::MAX).zip(acks).zip(windows).zip(asks) {
+            ways.add(WayBack { source: SourceIndex(index), acks, window, asks });
         }
         ways
     }
 
     pub(super) fn add(&mut self, way: WayBack) {
-        let WayBack { source, acks, window } = way;
-        self.0.insert(source, Way { acks, window, owed: Vec::new() });
+        let WayBack { source, acks, window, asks } = way;
+        self.0.insert(source, Way { acks, window, asks, owed: Vec::new() });
     }
 
     pub(super) fn remove(&mut self, source: SourceIndex) {
@@ -53,6 +62,17 @@ impl Ways {
 
     pub(super) fn window(&self, source: SourceIndex) -> Window {
         self.0.get(&source).map_or(USUAL, |way| way.window)
+    }
+
+    /// Whether the far side of this source may be asked anything.
+    pub(super) fn may_ask(&self, source: SourceIndex) -> bool {
+        self.0.get(&source).is_some_and(|way| way.asks.is_some())
+    }
+
+    /// Asks. False: nobody listens while the source is stopping; the next start asks again.
+    pub(super) fn ask(&self, source: SourceIndex, ask: Ask) -> bool {
+        let asks = self.0.get(&source).and_then(|way| way.asks.as_ref());
+        asks.is_some_and(|asks| asks.send(ask).is_ok())
     }
 
     pub(super) fn sources(&self) -> Vec<SourceIndex> {
@@ -90,11 +110,11 @@ mod tests {
     fn what_was_owed_to_a_source_that_has_gone_never_comes_to_the_next_one() {
         let (one, mut first) = mpsc::channel(4);
         let (two, mut second) = mpsc::channel(4);
-        let mut ways = Ways::new(vec![one], Vec::new());
+        let mut ways = Ways::new(vec![one], Vec::new(), Vec::new());
         ways.owe(SourceIndex(0), delivery(1));
         ways.remove(SourceIndex(0));
         ways.owe(SourceIndex(0), delivery(2));
-        ways.add(WayBack { source: SourceIndex(0), acks: two, window: USUAL });
+        ways.add(WayBack { source: SourceIndex(0), acks: two, window: USUAL, asks: None });
         ways.owe(SourceIndex(0), delivery(3));
         ways.hand_back();
         assert!(first.try_recv().is_err());
@@ -105,7 +125,7 @@ mod tests {
     #[test]
     fn a_source_that_is_busy_gets_all_with_the_next_turn() {
         let (acks, mut receiver) = mpsc::channel(1);
-        let mut ways = Ways::new(vec![acks], Vec::new());
+        let mut ways = Ways::new(vec![acks], Vec::new(), Vec::new());
         for key in 1..=3 {
             ways.owe(SourceIndex(0), delivery(key));
             ways.hand_back();

@@ -4,8 +4,10 @@ use super::availability::{Availability, plain};
 use super::device_time::Taken;
 use super::meaning::{Raw, Read};
 use super::message::Fields;
+use super::named::Names;
 use super::schema::{Field, Profile, ProfilePoint, Source};
 use super::schema_register::table_name;
+use super::senml;
 use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Trouble, Value};
 
 /// The largest message that is looked into, in bytes. The longest real one, a ChirpStack uplink heard by ten
@@ -13,12 +15,13 @@ use crate::model::{Flaw, Quality, RegisterBlock, RegisterTable, Timestamp, Troub
 pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 
 /// The most sentences about one message: what goes wrong everywhere is understood after a few.
-const PROBLEMS_MAX: usize = 8;
+pub(super) const PROBLEMS_MAX: usize = 8;
 
 /// What one frame said.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
-    /// The values, in the order of the profile's points. A point that the frame does not mention has none.
+    /// The values, in the order of the profile's points; named values (SenML, Sparkplug B) in the order of their
+    /// times, so that one point may have several. A point that the frame does not mention has none.
     pub samples: Vec<Sample>,
     /// What could not be read, in Chinese, for a person.
     pub problems: Vec<String>,
@@ -54,12 +57,20 @@ pub(super) enum TopicPlan {
     Text(Vec<usize>),
     /// Whether the device is there.
     Availability(Availability),
+    /// SenML records, by their names.
+    SenMl(Names),
+    /// Sparkplug B metrics, by their names.
+    Sparkplug(Names),
 }
 
 impl TopicPlan {
     /// Its messages are bytes that no text editor shows.
     pub(super) fn is_binary(&self) -> bool {
-        matches!(self, Self::Fields(fields) if fields.is_binary())
+        match self {
+            Self::Fields(fields) => fields.is_binary(),
+            Self::Sparkplug(_) => true,
+            Self::Text(_) | Self::Availability(_) | Self::SenMl(_) => false,
+        }
     }
 }
 
@@ -73,7 +84,8 @@ impl Decoded {
         Self { samples: Vec::new(), problems: Vec::new(), link: Some(online), understood: true }
     }
 
-    pub(super) fn refused(problem: String) -> Self {
+    /// Nothing could be read, and why.
+    pub fn refused(problem: String) -> Self {
         Self { samples: Vec::new(), problems: vec![problem], link: None, understood: false }
     }
 
@@ -116,6 +128,15 @@ impl Profile {
                 Err(_) => Decoded::refused("不是 UTF-8 文本".to_owned()),
             },
             TopicPlan::Availability(availability) => availability.decode(payload),
+            TopicPlan::SenMl(names) => {
+                let text = std::str::from_utf8(payload).map_err(|_| "不是 UTF-8 文本".to_owned());
+                let values = text.and_then(|text| senml::resolve(text, received_at));
+                match values.and_then(|values| senml::known(values, names)) {
+                    Ok(values) => self.decode_named(names, values),
+                    Err(problem) => Decoded::refused(problem),
+                }
+            }
+            TopicPlan::Sparkplug(_) => self.decode_sparkplug(payload, received_at),
         }
     }
 

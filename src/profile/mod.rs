@@ -5,6 +5,7 @@
 //! Nothing here knows a threshold; the vocabulary carries the default rules of each point class, and the plan
 //! decides which of them watch a point.
 
+pub mod announcement;
 mod availability;
 mod bytes;
 mod catalogue;
@@ -18,6 +19,7 @@ mod frame;
 mod json;
 mod meaning;
 mod message;
+mod named;
 mod poll;
 mod registers;
 mod schema;
@@ -25,6 +27,8 @@ mod schema_bytes;
 mod schema_mqtt;
 mod schema_point;
 mod schema_register;
+mod senml;
+pub mod sparkplug;
 mod topic;
 mod vocabulary;
 

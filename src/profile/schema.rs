@@ -91,6 +91,8 @@ pub struct ProfilePoint {
     pub range: Option<(f64, f64)>,
     /// Why one example value is enough; `None`: two are needed.
     pub single_example: Option<String>,
+    /// The unit as the profile writes it, before anything is converted.
+    pub(super) unit: Option<String>,
     pub(super) source: Source,
     /// It is only in messages that say so.
     pub(super) when: Option<When<Where>>,
@@ -108,6 +110,10 @@ pub(super) enum Source {
     },
     Text {
         topic: usize,
+    },
+    /// A SenML record or a Sparkplug metric of that name.
+    Named {
+        name: String,
     },
     Register(Field),
 }
@@ -157,7 +163,20 @@ impl Profile {
 
     /// Whether it is told, by somebody else, when a device is gone.
     pub fn reports_link(&self) -> bool {
-        self.topic_plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)))
+        self.topic_plans
+            .iter()
+            .any(|plan| matches!(plan, TopicPlan::Availability(_) | TopicPlan::Sparkplug(_)))
+    }
+
+    /// Whether it is reached through Sparkplug B: its address is `group/edge node[/device]`, and its frames need the
+    /// names that births gave.
+    pub fn is_sparkplug(&self) -> bool {
+        matches!(self.topic_plans.first(), Some(TopicPlan::Sparkplug(_)))
+    }
+
+    /// Whether one message may bring several values of a point, each with a time of its own.
+    pub fn brings_history(&self) -> bool {
+        matches!(self.topic_plans.first(), Some(TopicPlan::SenMl(_) | TopicPlan::Sparkplug(_)))
     }
 
     /// The place of a point of that name in [`Profile::points`].
@@ -291,7 +310,7 @@ fn build_link<'v>(
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
-            let mqtt = build_mqtt(mqtt, problems);
+            let mqtt = build_mqtt(mqtt, problems)?;
             let link = ProfileLink::Mqtt { topics: mqtt.all_topics() };
             Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }

@@ -9,9 +9,11 @@ use super::each::Each;
 use super::frame::Frame;
 use super::json::Paths;
 use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
+use super::named::Names;
 use super::schema::{ProfilePoint, Source};
 use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
 use super::schema_register::BitsFile;
+use super::sparkplug::TOPIC_FILTERS;
 use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
 use serde::Deserialize;
@@ -20,7 +22,7 @@ use toml::Spanned;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MqttFile {
-    topics: Spanned<Vec<Spanned<String>>>,
+    topics: Option<Spanned<Vec<Spanned<String>>>>,
     payload: Option<Spanned<toml::Value>>,
     byte_order: Option<Spanned<String>>,
     each: Option<Spanned<EachFile>>,
@@ -70,16 +72,31 @@ pub(super) enum Payload {
     Bytes(Encoding),
     /// `{ json = "data", encoding = "base64" }`: JSON around a row of bytes.
     Inside { path: String, encoding: Encoding },
+    /// `"senml"`: records with names.
+    SenMl,
+    /// `"sparkplug_b"`: metrics with names, on topics of its own.
+    SparkplugB,
 }
 
 impl Payload {
-    const NAMES: [&'static str; 5] = ["json", "text", "hex", "base64", "binary"];
+    const NAMES: [&'static str; 7] = ["json", "text", "hex", "base64", "binary", "senml", "sparkplug_b"];
 
     fn parse(name: &str) -> Option<Self> {
         match name {
             "json" => Some(Self::Json),
             "text" => Some(Self::Text),
+            "senml" => Some(Self::SenMl),
+            "sparkplug_b" => Some(Self::SparkplugB),
             _ => Encoding::parse(name).map(Self::Bytes),
+        }
+    }
+
+    /// The key of `from` that names one of its values, where they have names.
+    pub(super) fn named(&self) -> Option<&'static str> {
+        match self {
+            Self::SenMl => Some("senml"),
+            Self::SparkplugB => Some("metric"),
+            Self::Json | Self::Text | Self::Bytes(_) | Self::Inside { .. } => None,
         }
     }
 }
@@ -89,7 +106,7 @@ pub(super) struct Mqtt {
     /// Those that points are read from.
     pub(super) topics: Vec<TopicPattern>,
     pub(super) made_of: MadeOf,
-    payload: Payload,
+    pub(super) payload: Payload,
     /// Its topic comes behind the others.
     availability: Option<(TopicPattern, Availability)>,
     pub(super) ignore_topics: Vec<TopicPattern>,
@@ -104,18 +121,30 @@ impl Mqtt {
     }
 }
 
-pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Mqtt {
+pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Option<Mqtt> {
     let is_shared = file.each.is_some();
-    let mut topics = Vec::new();
-    for written in file.topics.get_ref() {
-        let parse = if is_shared { TopicPattern::parse_shared } else { TopicPattern::parse };
-        topics.extend(build_topic(written, parse, problems));
-    }
-    if file.topics.get_ref().is_empty() {
-        problems.error(file.topics.span(), "there is no topic", "add at least one");
-    }
     let payload = file.payload.as_ref().and_then(|written| build_payload(written, problems));
     let payload = payload.unwrap_or(Payload::Json);
+    let mut topics = Vec::new();
+    match &file.topics {
+        Some(written) if payload == Payload::SparkplugB => {
+            problems.error(written.span(), "Sparkplug B prescribes its topics", "remove `topics`");
+        }
+        None if payload == Payload::SparkplugB => {
+            topics.extend(TOPIC_FILTERS.into_iter().map(TopicPattern::without_address));
+        }
+        None => {
+            problems.whole_file("[mqtt] has no topics", "add topics = [\"site/{address}/up\"]");
+            return None;
+        }
+        Some(written) if written.get_ref().is_empty() => {
+            problems.error(written.span(), "there is no topic", "add at least one");
+        }
+        Some(written) => {
+            let parse = if is_shared { TopicPattern::parse_shared } else { TopicPattern::parse };
+            topics.extend(written.get_ref().iter().filter_map(|topic| build_topic(topic, parse, problems)));
+        }
+    }
     let order = file
         .byte_order
         .as_ref()
@@ -134,7 +163,10 @@ pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Mqtt {
     if let (true, Some(file)) = (is_shared, &file.availability) {
         problems.error(file.span(), "a topic of availability is one device's", "remove [mqtt.each] or this");
     }
-    Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, is_shared }
+    if let (Payload::SparkplugB, Some(file)) = (&payload, &file.availability) {
+        problems.error(file.span(), "Sparkplug tells of deaths by itself", "remove [mqtt.availability]");
+    }
+    Some(Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, is_shared })
 }
 
 fn build_topic(
@@ -259,15 +291,54 @@ pub(super) fn build_topic_plans(
     points: &[ProfilePoint],
     problems: &mut Problems,
 ) -> Vec<TopicPlan> {
-    let time = time.and_then(|time| build_time(time, mqtt, problems));
-    let frame = build_frame(frame, mqtt.made_of, problems);
-    let common = Common { mqtt, time: time.as_ref(), frame: &frame, points };
-    let topics = mqtt.topics.iter().enumerate();
-    let mut plans: Vec<TopicPlan> = topics.map(|(kind, topic)| common.plan(kind, topic, problems)).collect();
+    let mut plans = if mqtt.payload.named().is_some() {
+        named_plans(mqtt, time, frame, points, problems)
+    } else {
+        field_plans(mqtt, time, frame, points, problems)
+    };
     plans.extend(
         mqtt.availability.iter().map(|(_, availability)| TopicPlan::Availability(availability.clone())),
     );
     plans
+}
+
+fn field_plans(
+    mqtt: &Mqtt,
+    time: Option<&Spanned<TimeFile>>,
+    frame: Option<&Spanned<FrameFile>>,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    let time = time.and_then(|time| build_time(time, mqtt, problems));
+    let frame = build_frame(frame, mqtt.made_of, problems);
+    let common = Common { mqtt, time: time.as_ref(), frame: &frame, points };
+    let topics = mqtt.topics.iter().enumerate();
+    topics.map(|(kind, topic)| common.plan(kind, topic, problems)).collect()
+}
+
+/// Messages of named values need no plan for each topic: every topic may bring every name.
+fn named_plans(
+    mqtt: &Mqtt,
+    time: Option<&Spanned<TimeFile>>,
+    frame: Option<&Spanned<FrameFile>>,
+    points: &[ProfilePoint],
+    problems: &mut Problems,
+) -> Vec<TopicPlan> {
+    if let Some(time) = time {
+        problems.error(time.span(), "its values carry their own times", "remove [time]");
+    }
+    if let Some(frame) = frame {
+        problems.error(frame.span(), "its messages come in no frame of their own", "remove [frame]");
+    }
+    let mut names = Names::default();
+    for (place, point) in points.iter().enumerate() {
+        if let Source::Named { name } = &point.source {
+            names.entry(name.as_str().into()).or_default().push(place);
+        }
+    }
+    let plan =
+        if mqtt.payload == Payload::SenMl { TopicPlan::SenMl(names) } else { TopicPlan::Sparkplug(names) };
+    vec![plan; mqtt.topics.len()]
 }
 
 /// What all topics share.
@@ -337,7 +408,7 @@ impl Common<'_> {
             fields.time = placed(at, "[time]").map(|place| (place, units.clone()));
         }
         fields.bytes = match &self.mqtt.payload {
-            Payload::Json | Payload::Text => BytesIn::Nothing,
+            Payload::Json | Payload::Text | Payload::SenMl | Payload::SparkplugB => BytesIn::Nothing,
             Payload::Bytes(encoding) => BytesIn::Whole(*encoding),
             Payload::Inside { path, encoding } => match placed(&Where::Json(path.clone()), "payload") {
                 Some(Place::Json(slot)) => BytesIn::Slot(slot, *encoding),

@@ -37,6 +37,8 @@ pub(super) struct PointFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct FromFile {
     pub(super) json: Option<String>,
+    pub(super) senml: Option<String>,
+    pub(super) metric: Option<String>,
     pub(super) topic: Option<usize>,
     #[serde(default)]
     pub(super) text: bool,
@@ -104,6 +106,7 @@ pub(super) fn build_point(
         quantity: class.quantity,
         range,
         single_example: file.single_example.clone(),
+        unit: file.unit.as_ref().map(|unit| unit.get_ref().clone()),
         source: source?,
         when,
         meaning: Meaning { kind, sentinels },
@@ -276,7 +279,14 @@ fn build_source(
 ) -> Option<Source> {
     let file = from.get_ref();
     if let Some(defaults) = around.modbus {
-        if file.json.is_some() || file.text || file.topic.is_some() || file.byte.is_some() || file.required {
+        let names = file.senml.is_some() || file.metric.is_some();
+        if names
+            || file.json.is_some()
+            || file.text
+            || file.topic.is_some()
+            || file.byte.is_some()
+            || file.required
+        {
             problems.error(
                 from.span(),
                 "`json`, `byte`, `text` and `topic` belong to [mqtt]",
@@ -287,6 +297,9 @@ fn build_source(
         return build_register(from, defaults, problems).map(Source::Register);
     }
     let mqtt = around.mqtt.as_ref()?;
+    if mqtt.payload.named().is_some() || file.senml.is_some() || file.metric.is_some() {
+        return build_named(from, mqtt.payload.named(), problems);
+    }
     let ways = [file.json.is_some(), file.text, file.byte.is_some()];
     let has_number_keys = file.kind.is_some()
         || file.order.is_some()
@@ -327,6 +340,43 @@ fn build_source(
         }
     };
     Some(Source::Message { at, topic: file.topic, required: file.required })
+}
+
+/// `key` is the one that this profile's messages have; `None`: their values have no names.
+fn build_named(
+    from: &Spanned<FromFile>,
+    key: Option<&'static str>,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let file = from.get_ref();
+    let Some(key) = key else {
+        let help = "say payload = \"senml\" or \"sparkplug_b\" in [mqtt], or find the point otherwise";
+        problems.error(from.span(), "these messages have no names", help);
+        return None;
+    };
+    let (own, other) = if key == "senml" { (&file.senml, &file.metric) } else { (&file.metric, &file.senml) };
+    let more = other.is_some()
+        || file.json.is_some()
+        || file.text
+        || file.topic.is_some()
+        || file.byte.is_some()
+        || file.table.is_some()
+        || file.address.is_some()
+        || file.kind.is_some()
+        || file.bit.is_some()
+        || file.bits.is_some()
+        || file.mask.is_some()
+        || file.every_secs.is_some()
+        || file.required;
+    let name = own.clone().filter(|name| !name.is_empty() && !more);
+    if name.is_none() {
+        problems.error(
+            from.span(),
+            format!("with this `payload` a point is found by its name, `{key}`"),
+            format!("write from = {{ {key} = \"…\" }}"),
+        );
+    }
+    name.map(|name| Source::Named { name })
 }
 
 fn build_text(from: &Spanned<FromFile>, mqtt: &Mqtt, problems: &mut Problems) -> Option<Source> {

@@ -72,6 +72,12 @@ impl TopicPattern {
         self.levels.iter().filter(|level| **level == Level::Address).count()
     }
 
+    /// A filter whose topics give no address by themselves: Sparkplug's stands in three levels of them.
+    pub(super) fn without_address(filter: &str) -> Self {
+        let level = |level: &str| if level == "+" { Level::Any } else { Level::Exactly(level.to_owned()) };
+        Self { text: filter.to_owned(), levels: filter.split('/').map(level).collect() }
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.text

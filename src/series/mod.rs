@@ -466,3 +466,25 @@ struct Sealing {
     samples: Vec<Sample>,
     last: Vec<u8>,
 }
+
+/// For `crate::fuzz`: any bytes as a chunk.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_chunk(blob: &[u8]) {
+    for form in [sample::Form::Number, sample::Form::State] {
+        if let Ok(samples) = chunk::unpack(blob, form) {
+            // What can be read can be written and is the same again.
+            let again = chunk::unpack(&chunk::pack(&samples), form);
+            let times =
+                |samples: &[sample::Sample]| samples.iter().map(|sample| sample.time).collect::<Vec<_>>();
+            assert_eq!(again.ok().as_deref().map(times), Some(times(&samples)));
+        }
+    }
+}
+
+/// Chunks to start from.
+#[cfg(test)]
+pub(crate) fn fuzz_chunk_seeds() -> Vec<Vec<u8>> {
+    let mark = sample::Mark::new(sample::Form::Number, crate::model::Quality::Good);
+    let sample = |n: i64| sample::Sample { time: 1_768_444_205_000 + n * 5000, value: 21.5, mark };
+    [0, 1, 40].map(|count| chunk::pack(&(0..count).map(sample).collect::<Vec<_>>())).to_vec()
+}

@@ -77,5 +77,34 @@ fn same(given: &[u8], known: &[u8]) -> bool {
     given.len() == known.len() && differences == 0
 }
 
+/// Something that the pipeline wants to know from a far side: one message, with QoS 0 and not retained. It may get lost.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Where to publish it.
+    pub topic: std::sync::Arc<str>,
+    /// Its bytes.
+    pub payload: bytes::Bytes,
+}
+
+/// The way to ask. Bounded by [`ASKS_MAX`]; a source without a connection drops the oldest.
+pub type Asks = tokio::sync::broadcast::Sender<Ask>;
+
+/// Asks that may wait for a source: one for each edge node of a large site. A minute later they are asked again.
+pub const ASKS_MAX: usize = 64;
+
+/// The next ask; never where nobody may ask.
+async fn asked(asks: &mut Option<tokio::sync::broadcast::Receiver<Ask>>) -> Ask {
+    use tokio::sync::broadcast::error::RecvError;
+    loop {
+        let Some(receiver) = asks else { std::future::pending().await };
+        match receiver.recv().await {
+            Ok(ask) => return ask,
+            // The oldest are gone; whoever asked asks again.
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => *asks = None,
+        }
+    }
+}
+
 /// Deliveries that the journal now holds, on their way back to the source that must acknowledge them.
 pub type Acks = mpsc::Receiver<Vec<Delivery>>;

@@ -6,7 +6,7 @@ use super::quarantine::Told;
 use super::rows::Moment;
 use super::upkeep::bytes_text;
 use super::{Shared, wire};
-use crate::journal::{QuarantineGroup, Stray, StrayKind};
+use crate::journal::{Announced, QuarantineGroup, Stray, StrayKind};
 use crate::model::{DeviceId, LinkId};
 use askama::Template;
 use axum::extract::{Form, Query, State};
@@ -39,6 +39,21 @@ struct StrayRow {
     /// Whole frames in quarantine.
     frames: u64,
     bytes: String,
+    /// The profile that was drafted from what the device announced of itself.
+    draft: Option<Draft>,
+}
+
+/// A profile for a person to copy.
+struct Draft {
+    /// The file that it goes into.
+    file: String,
+    text: String,
+}
+
+impl Draft {
+    fn of(announced: Announced<'_>) -> Self {
+        Self { file: format!("{}.toml", announced.profile), text: announced.text.to_owned() }
+    }
 }
 
 impl StrayRow {
@@ -50,15 +65,16 @@ impl StrayRow {
             kind: stray.kind.name(),
             key: stray.key.to_string(),
             device: stray.device.as_ref().map(ToString::to_string).unwrap_or_default(),
-            reason: stray.reason.to_string(),
+            reason: stray.reason_words().to_owned(),
             sample: wire::sample_text(&stray.sample),
             count: stray.count,
             first_at: stray.first_at.into(),
             last_at: stray.last_at.into(),
             snippet: if unknown { snippet(stray) } else { String::new() },
-            guessed: stray.guess().is_some(),
             frames,
             bytes: bytes_text(bytes),
+            guessed: stray.guess().is_some() || stray.announcement().is_some(),
+            draft: stray.announcement().filter(|announced| !announced.text.is_empty()).map(Draft::of),
         }
     }
 }
@@ -102,7 +118,8 @@ fn snippet(stray: &Stray) -> String {
         Some((link, topic)) if LinkId::parse(link).is_ok() => (link, topic),
         _ => ("", &*stray.key),
     };
-    let guess = stray.guess();
+    let announced = stray.announcement().map(|announced| (announced.profile, announced.address));
+    let guess = stray.guess().or(announced);
     let address = guess.map_or("", |(_, address)| address);
     let mut text = String::from("[[site.zone.device]]\n");
     let mut line = |key: &str, value: &str, remark: &str| {

@@ -182,6 +182,7 @@ texts! {
     first_seen: "首次", "First seen";
     strays_none: "没有待接入的设备", "Nothing waits to be connected";
     stray_add: "把这一段加进现场计划 plan.toml 里所在的分区下面，改好名称和位置；保存后几秒内自动采用", "Add this to plan.toml under its zone and put in name and place; it is in force seconds after you saved it";
+    stray_draft: "由设备自报草拟的型号文件：核对后存入 gateway.toml 里 profiles_dir 的文件夹，文件名 ", "Profile drafted from the device's own announcement: check it and save it in the folder profiles_dir of gateway.toml as ";
     stray_add_model: "先在 device-profiles 里找到它的型号；没有就照那里的说明写一个", "Find its model in device-profiles first; if there is none, write one as described there";
     stray_check: "设备已登记，但型号文件读不懂这条报文：请核对计划里它的 profile 是不是实际的型号；改好后按“重新解码”", "The device is planned but its profile cannot read this message: check that the plan names the real model; then decode again";
     kept_frames: "保存的原始报文", "Frames kept whole:";
@@ -322,6 +323,9 @@ const METRICS: &[(&str, &str)] = &[
     ("device_commands", "发给设备的命令"),
     ("device_commands_failed", "没有执行或结果不明的设备命令"),
     ("mqtt_connects", "MQTT 连接次数"),
+    ("sparkplug_gaps", "Sparkplug 缺失的报文"),
+    ("sparkplug_unknown_aliases", "Sparkplug 未知别名（已隔离）"),
+    ("sparkplug_rebirths", "Sparkplug 请求重新出生"),
     ("mqtt_stale_acks", "MQTT 断线作废的确认（会重发）"),
     ("mqtt_oversize", "MQTT 超长报文（只保留开头）"),
     ("frames_lost", "停机时放弃且不会重发的报文"),

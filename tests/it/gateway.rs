@@ -16,4 +16,5 @@ mod push;
 mod reload;
 mod reload_ports;
 mod quarantine;
+mod spark;
 mod story;

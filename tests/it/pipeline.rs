@@ -113,6 +113,7 @@ impl Stage {
             receipts: restored.receipts,
             heard: fengsui::pipeline::Heard::of(&setting.newest),
             acks: senders,
+            asks: Vec::new(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             desk: Default::default(),

@@ -4,6 +4,7 @@
 mod bytes;
 mod shared;
 mod commands;
+mod named;
 mod noise;
 mod poll;
 mod readme;
@@ -57,7 +58,7 @@ fn files() -> Vec<(String, String)> {
     found
 }
 
-fn vocabulary() -> &'static Vocabulary {
+pub(crate) fn vocabulary() -> &'static Vocabulary {
     &CATALOGUE.vocabulary
 }
 

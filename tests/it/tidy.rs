@@ -28,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("backup", &["model", "journal", "clock", "metrics", "config", "commands"]),
     ("app", ANYTHING),
     ("demo", ANYTHING),
+    ("fuzz", ANYTHING),
     ("cli", ANYTHING),
     ("main", ANYTHING),
     ("lib", ANYTHING),

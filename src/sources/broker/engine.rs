@@ -2,7 +2,7 @@
 
 use super::relay::{self, Pending, UNDER_WAY_MAX};
 use super::tls::Tls;
-use super::{BrokerSettings, Credentials, Ingest};
+use super::{Ask, BrokerSettings, Credentials, Ingest};
 use bytes::Bytes;
 use mqtt5::QoS;
 use mqtt5::broker::client_handler::ClientHandler;
@@ -231,6 +231,12 @@ impl Engine {
         }
         self.parts.router.sweep_sessions().await;
         self.parts.monitor.cleanup_expired_windows().await;
+    }
+
+    /// Publishes a question of ours to whoever listens.
+    pub(super) async fn publish(&self, ask: Ask) {
+        let packet = PublishPacket::new(&*ask.topic, ask.payload, QoS::AtMostOnce);
+        self.parts.router.route_message(&packet, None).await;
     }
 
     pub(super) async fn stop(&self) {

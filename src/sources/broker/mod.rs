@@ -23,7 +23,7 @@ mod tls;
 pub use credentials::{Credentials, Rights, User};
 pub use tls::TlsFiles;
 
-use super::{Acks, Arrival, Intake, Numbers};
+use super::{Acks, Arrival, Ask, Asks, Intake, Numbers, asked};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, LinkId, SourceIndex, Text};
@@ -33,7 +33,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -72,6 +72,8 @@ pub struct BrokerSettings {
     pub clients_max: usize,
     /// See [`ACK_WAIT_MAX`].
     pub ack_wait_max: Duration,
+    /// Questions of the gateway that are published to its clients; `None`: it never asks.
+    pub asks: Option<Asks>,
 }
 
 impl BrokerSettings {
@@ -85,6 +87,7 @@ impl BrokerSettings {
             packet_bytes_max: PACKET_BYTES_MAX,
             clients_max: CLIENTS_MAX,
             ack_wait_max: ACK_WAIT_MAX,
+            asks: None,
         }
     }
 }
@@ -170,7 +173,8 @@ impl Broker {
         let engine =
             engine::Engine::new(&settings, tls, Arc::clone(&ingest)).map_err(BrokerError::Settings)?;
         let gate = Keys(engine.gate());
-        let task = tokio::spawn(serve(engine, (plain, secure), ingest, acks, cancel));
+        let asks = settings.asks.as_ref().map(Asks::subscribe);
+        let task = tokio::spawn(serve(engine, (plain, secure), ingest, acks, asks, cancel));
         info!(link = %settings.link, address = ?local_addr, tls = ?tls_addr, "the embedded broker listens");
         Ok(Broker { local_addr, tls_addr, task, gate })
     }
@@ -209,6 +213,7 @@ async fn serve(
     listeners: engine::Listeners,
     ingest: Arc<Ingest>,
     mut acks: Acks,
+    mut asks: Option<broadcast::Receiver<Ask>>,
     cancel: CancellationToken,
 ) {
     let reason = Text::new("内置 MQTT 服务已启动", "the embedded broker listens");
@@ -224,6 +229,7 @@ async fn serve(
         tokio::select! {
             biased;
             Some(batch) = acks.recv() => ingest.release(&batch),
+            ask = asked(&mut asks) => engine.publish(ask).await,
             () = &mut accepting => break,
         }
     }
@@ -321,4 +327,10 @@ impl Ingest {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(u32, u32), oneshot::Sender<()>>> {
         self.waiting.lock().expect("no holder of this lock panics")
     }
+}
+
+/// For `crate::fuzz`: any bytes as the packets of a connection.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz_relay(data: &[u8]) {
+    relay::fuzz(data);
 }

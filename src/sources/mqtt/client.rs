@@ -11,10 +11,11 @@ use super::{DRAIN_MAX, MqttSettings, OFFLINE, ONLINE, SAMPLE_BYTES, SUBSCRIBE_MA
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{Body, Delivery, Frame, LinkChange, SourceIndex, Text, Timestamp};
-use crate::sources::{Acks, Intake};
+use crate::sources::{Acks, Ask, Asks, Intake, asked};
 use bytes::Bytes;
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -45,6 +46,7 @@ pub(super) struct Client {
     source: SourceIndex,
     acks: Acks,
     acks_open: bool,
+    asks: Option<broadcast::Receiver<Ask>>,
     clock: Clock,
     metrics: Metrics,
     cancel: CancellationToken,
@@ -66,6 +68,7 @@ enum Wake {
     Cancelled,
     Acks(Option<Vec<Delivery>>),
     Room(Room),
+    Ask(Ask),
     Packet(Result<Incoming, Lost>),
     Ping,
     NotSubscribed,
@@ -82,12 +85,14 @@ impl Client {
         metrics: Metrics,
         cancel: CancellationToken,
     ) -> Self {
+        let asks = settings.asks.as_ref().map(Asks::subscribe);
         Self {
             secrets: Secrets::new(&settings, clock.clone()),
             settings,
             source,
             acks,
             acks_open: true,
+            asks,
             clock,
             metrics,
             cancel,
@@ -193,7 +198,8 @@ impl Client {
     /// A connection that breaks before it arrives is followed by another that says it again.
     fn status(&self, text: &'static str) -> Option<Outgoing> {
         let topic = self.settings.will_topic.clone()?;
-        Some(Outgoing::Status { topic, text, retain: self.retains })
+        let payload = Bytes::from_static(text.as_bytes());
+        Some(Outgoing::Publish { topic, payload, retain: self.retains })
     }
 
     async fn serve(&mut self, connection: &mut Connection) -> Result<Lost, Over> {
@@ -213,6 +219,7 @@ impl Client {
                 room = self.held.room(), if !self.held.is_empty() => Wake::Room(room),
                 _ = ping.tick() => Wake::Ping,
                 () = self.secrets.changed() => Wake::NewSecrets,
+                ask = asked(&mut self.asks) => Wake::Ask(ask),
                 packet = connection.next(), if !full => Wake::Packet(packet),
                 () = tokio::time::sleep_until(subscribed_by), if !subscribed && !full => Wake::NotSubscribed,
             };
@@ -240,6 +247,11 @@ impl Client {
                 Wake::Ping => {
                     unanswered_ping = true;
                     connection.write([Outgoing::PingReq]).await
+                }
+                // Lost with the connection: whoever asked asks again.
+                Wake::Ask(Ask { topic, payload }) => {
+                    let topic = topic.to_string();
+                    connection.write([Outgoing::Publish { topic, payload, retain: false }]).await
                 }
                 Wake::NotSubscribed => Err(Lost::NotSubscribed),
                 Wake::NewSecrets => Err(Lost::NewSecrets),

@@ -9,7 +9,7 @@ use super::WIRE_BYTES_MAX;
 use super::packet::{
     ConnAck, Connect, Granted, Incoming, Outgoing, Protocol, Publish, Receipt, Refusal, Said, Welcome,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::{QoS as QoS5, v5};
 use std::io;
@@ -277,9 +277,8 @@ fn to_v4(packet: Outgoing) -> v4::Packet {
             subscribe.pkid = SUBSCRIBE_ID;
             v4::Packet::Subscribe(subscribe)
         }
-        Outgoing::Status { topic, text, retain } => {
-            let text = Bytes::from_static(text.as_bytes());
-            let mut publish = v4::Publish::from_bytes(topic, rumqttc::QoS::AtMostOnce, text);
+        Outgoing::Publish { topic, payload, retain } => {
+            let mut publish = v4::Publish::from_bytes(topic, rumqttc::QoS::AtMostOnce, payload);
             publish.retain = retain;
             v4::Packet::Publish(publish)
         }
@@ -330,9 +329,8 @@ fn to_v5(packet: Outgoing) -> v5::Packet {
             subscribe.pkid = SUBSCRIBE_ID;
             v5::Packet::Subscribe(subscribe)
         }
-        Outgoing::Status { topic, text, retain } => {
-            let mut publish =
-                v5::Publish::new(topic, QoS5::AtMostOnce, Bytes::from_static(text.as_bytes()), None);
+        Outgoing::Publish { topic, payload, retain } => {
+            let mut publish = v5::Publish::new(topic, QoS5::AtMostOnce, payload, None);
             publish.retain = retain;
             v5::Packet::Publish(publish)
         }

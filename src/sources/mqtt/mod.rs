@@ -35,7 +35,7 @@ mod topics;
 
 pub use packet::Protocol;
 
-use super::{Acks, Intake};
+use super::{Acks, Asks, Intake};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::model::{LinkId, SourceIndex};
@@ -118,6 +118,8 @@ pub struct MqttSettings {
     pub inflight_window: u16,
     /// How often the files of secrets are looked at.
     pub secrets_every: Duration,
+    /// Questions of the gateway that are published here; `None`: it never asks.
+    pub asks: Option<Asks>,
 }
 
 /// Where a password comes from.
@@ -155,6 +157,7 @@ impl MqttSettings {
             will_topic: None,
             inflight_window: INFLIGHT_WINDOW,
             secrets_every: SECRETS_EVERY,
+            asks: None,
         }
     }
 }

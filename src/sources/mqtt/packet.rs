@@ -110,9 +110,9 @@ pub(super) enum Outgoing {
     Connect(Box<Connect>),
     Subscribe(Vec<String>),
     /// With QoS 0: no packet id, no window, nothing to wait for.
-    Status {
+    Publish {
         topic: String,
-        text: &'static str,
+        payload: Bytes,
         retain: bool,
     },
     Acknowledge(Receipt),

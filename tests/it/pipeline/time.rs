@@ -264,6 +264,7 @@ async fn a_step_of_the_wall_clock_is_written_down_and_neither_loses_nor_invents_
         receipts: restored.receipts,
         heard: fengsui::pipeline::Heard::default(),
         acks: vec![acks],
+        asks: Vec::new(),
         clock: clock.clone(),
         metrics: Metrics::new(),
         desk: Default::default(),

@@ -49,7 +49,9 @@ fn blocks() -> impl Strategy<Value = Vec<RegisterBlock>> {
 }
 
 fn check_bounded(profile: &Profile, decoded: &fengsui::profile::Decoded) -> Result<(), TestCaseError> {
-    prop_assert!(decoded.samples.len() <= profile.points.len());
+    // A message of named values has at most one value for each of its 256 KiB.
+    let values = if profile.brings_history() { 256 * 1024 } else { 1 };
+    prop_assert!(decoded.samples.len() <= profile.points.len() * values);
     prop_assert!(decoded.problems.len() <= 16);
     prop_assert!(decoded.problems.iter().all(|problem| problem.chars().count() < 300));
     prop_assert!(decoded.understood || !decoded.problems.is_empty());

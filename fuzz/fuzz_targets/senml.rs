@@ -1,0 +1,4 @@
+//! See `fengsui::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fengsui::fuzz::senml(data));
