@@ -31,8 +31,9 @@ impl Quarantined {
     /// The link, and the topic or the device: what a person knows it by.
     pub fn key(&self) -> String {
         match &self.body {
-            Body::Message { topic, .. } if !self.planned => format!("{} {}", self.link, one_row(topic)),
-            Body::Message { topic, .. } | Body::Presence { topic, .. } => format!("{} {topic}", self.link),
+            Body::Message { topic, .. } | Body::Presence { topic, .. } => {
+                format!("{} {}", self.link, one_row(topic))
+            }
             Body::Registers { device, .. } => format!("{} {device}", self.link),
         }
     }
@@ -84,5 +85,24 @@ impl std::ops::AddAssign for DecodedAgain {
         self.decoded += more.decoded;
         self.kept += more.kept;
         self.readings += more.readings;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn births_and_data_of_a_sparkplug_device_are_one_row() {
+        for (topic, row) in [
+            ("spBv1.0/g/DDATA/e/d", "spBv1.0/g/DBIRTH/e/d"),
+            ("spBv1.0/g/DBIRTH/e/d", "spBv1.0/g/DBIRTH/e/d"),
+            ("spBv1.0/g/NDATA/e", "spBv1.0/g/NBIRTH/e"),
+            ("spBv1.0/g/NDATA", "spBv1.0/g/NDATA"),
+            ("spBv1.0/", "spBv1.0/"),
+            ("a/g/DDATA/e/d", "a/g/DDATA/e/d"),
+        ] {
+            assert_eq!(one_row(topic), row);
+        }
     }
 }

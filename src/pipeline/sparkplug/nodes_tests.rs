@@ -43,6 +43,18 @@ fn take(nodes: &mut Nodes, topic: &str, bytes: &[u8]) -> String {
     told.join(" ")
 }
 
+#[test]
+fn a_node_that_is_planned_no_more_is_forgotten_with_its_aliases() {
+    let mut nodes = Nodes::default();
+    take(&mut nodes, BIRTH, &written(Some(0), Some(1), &[]));
+    take(&mut nodes, DEVICE_BIRTH, &written(Some(1), None, &[(Some(7), "Smoke/Alarm", 11)]));
+    nodes.keep_only(|_, node| node == "g/e");
+    assert_eq!(take(&mut nodes, DATA, &written(Some(2), None, &[(Some(7), "", 0)])), "Smoke/Alarm:Boolean");
+    nodes.keep_only(|_, _| false);
+    assert_eq!(nodes.metrics, 0);
+    assert_eq!(take(&mut nodes, DATA, &written(Some(3), None, &[(Some(7), "", 0)])), "1 unknown incomplete");
+}
+
 const BIRTH: &str = "spBv1.0/g/NBIRTH/e";
 const DEATH: &str = "spBv1.0/g/NDEATH/e";
 const DEVICE_BIRTH: &str = "spBv1.0/g/DBIRTH/e/d";
