@@ -12,6 +12,7 @@ mod dialects;
 mod commands;
 mod disk;
 mod kill;
+mod lines;
 mod push;
 mod reload;
 mod reload_ports;

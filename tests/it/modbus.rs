@@ -2,6 +2,7 @@
 
 mod dial_in;
 mod line;
+mod peers;
 
 use crate::support::modbus_unit::{Manner, ModbusServer, word};
 use crate::support::ports::until;

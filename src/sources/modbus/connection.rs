@@ -5,7 +5,7 @@
 //! connected: there a unit that did not answer rightly is *held*: not asked again before its answer cannot come any
 //! more. Its neighbours are asked meanwhile; the unit id in each frame protects them.
 
-use super::request::{Question, Request};
+use super::request::{Mismatch, Question, Request};
 use super::rtu::{self, Echo};
 use super::unit::Answer;
 use super::wire::{Framing, Port, Wire};
@@ -178,7 +178,9 @@ impl Connection {
             }
             match timeout_at(deadline, self.read(&mut bytes)).await {
                 Ok(read) => read?,
-                Err(_) => return Ok(Answer::Silent),
+                // An answer that began and never ended is no silence.
+                Err(_) if behind_heartbeats(&bytes, &heartbeat).is_empty() => return Ok(Answer::Silent),
+                Err(_) => return Ok(Answer::Wrong(Mismatch::Length)),
             }
         }
     }
@@ -187,7 +189,7 @@ impl Connection {
         let sent = rtu::adu(question);
         self.between(self.line_gap()).await?;
         let early = std::mem::take(&mut self.between);
-        self.count_late(question, &early);
+        self.count_late(question, &early, |_| true);
         let deadline = Instant::now() + limit + self.time_of(sent.len() + rtu::answer_bytes(question));
         let Ok(written) = timeout_at(deadline, self.port.write_all(&sent)).await else {
             return Ok(Answer::Silent);
@@ -217,7 +219,8 @@ impl Connection {
                 }
             }
         };
-        self.count_late(question, &seen);
+        // Its own debts are over: what the asked unit said is an answer to this question, right or wrong.
+        self.count_late(question, &seen, |unit| unit != question.unit);
         self.learn(question, echo, &answer, &seen);
         Ok(answer)
     }
@@ -239,8 +242,10 @@ impl Connection {
     }
 
     /// Counts what units answered that were given up.
-    fn count_late(&mut self, question: &Question, bytes: &[u8]) {
-        let late = rtu::frames(question, bytes).filter(|frame| self.held.contains_key(&frame.unit)).count();
+    fn count_late(&mut self, question: &Question, bytes: &[u8], of: impl Fn(u8) -> bool) {
+        let late = rtu::frames(question, bytes)
+            .filter(|frame| of(frame.unit) && self.held.contains_key(&frame.unit))
+            .count();
         self.late += late as u64;
     }
 
@@ -352,7 +357,6 @@ fn behind_heartbeats<'b>(mut bytes: &'b [u8], heartbeat: &[u8]) -> &'b [u8] {
 mod tests {
     use super::*;
     use crate::model::RegisterTable;
-    use crate::sources::modbus::request::Mismatch;
     use proptest::prelude::*;
 
     fn question(count: u16) -> Question {

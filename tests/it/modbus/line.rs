@@ -19,7 +19,7 @@ pub(super) fn behind_server(address: SocketAddr) -> Wire {
     Wire::RtuTcp { host: address.ip().to_string(), port: address.port() }
 }
 
-fn serial(path: &Path) -> Wire {
+pub(super) fn serial(path: &Path) -> Wire {
     Wire::Serial(SerialSettings { baud: 115_200, ..SerialSettings::new(Device::Path(path.to_owned())) })
 }
 

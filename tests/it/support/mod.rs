@@ -10,6 +10,7 @@ pub(crate) mod influxd;
 pub(crate) mod journal;
 pub(crate) mod mosquitto;
 pub(crate) mod ports;
+pub(crate) mod modbus_peers;
 pub(crate) mod modbus_unit;
 pub(crate) mod rtu_line;
 pub(crate) mod socat;

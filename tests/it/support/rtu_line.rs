@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Manner {
     Good,
+    /// Every register of it says this.
+    Says(u16),
     Mute,
     /// Every n-th answer comes only after that time; the others at once.
     LateEvery(u64, Duration),
@@ -210,21 +212,25 @@ fn asked(frame: &[u8], inside: &Arc<Mutex<Inside>>) {
     if echo {
         hear(inside, frame.to_vec());
     }
+    let word = |function: u8, address: u16| match manner {
+        Manner::Says(word) => word,
+        _ => word(unit, function, address),
+    };
     let read = |function: u8, count: u16| match function {
         1 | 2 => {
-            let bit = |at: u16| (at < count && word(unit, function, start + at) >> 2 & 1 == 1) as u8;
+            let bit = |at: u16| (at < count && word(function, start + at) >> 2 & 1 == 1) as u8;
             let bytes = (0..count.div_ceil(8)).map(|byte| (0..8).map(|at| bit(byte * 8 + at) << at).sum());
             [function, u8::try_from(count.div_ceil(8)).unwrap()].into_iter().chain(bytes).collect::<Vec<u8>>()
         }
         3 | 4 => {
-            let words = (0..count).flat_map(|at| word(unit, function, start + at).to_be_bytes());
+            let words = (0..count).flat_map(|at| word(function, start + at).to_be_bytes());
             [function, u8::try_from(count * 2).unwrap()].into_iter().chain(words).collect()
         }
         _ => vec![function, s0, s1, c0, c1],
     };
     let good = framed(unit, &read(function, count));
-    let answer = match manner {
-        Manner::Good => good,
+    let answer = match manner.clone() {
+        Manner::Good | Manner::Says(_) => good,
         Manner::Mute => return,
         Manner::LateEvery(n, time) if times % n == 0 => {
             let inside = inside.clone();

@@ -9,7 +9,8 @@ use tokio::process::{Child, Command};
 
 /// A line, by the path of the gateway's end.
 pub(crate) struct Socat {
-    _child: Child,
+    child: Child,
+    ends: Vec<String>,
     dir: TempDir,
 }
 
@@ -19,8 +20,19 @@ impl Socat {
         Self::start(&["pty,raw,echo=0,link=ours", &format!("tcp:{server},nodelay")]).await
     }
 
+    /// A line with a device at both ends.
+    pub(crate) async fn pair() -> Self {
+        Self::start(&["pty,raw,echo=0,link=ours", "pty,raw,echo=0,link=theirs"]).await
+    }
+
     async fn start(ends: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
+        let ends: Vec<String> = ends.iter().map(|end| (*end).to_owned()).collect();
+        let child = Self::run(&dir, &ends).await;
+        Self { child, ends, dir }
+    }
+
+    async fn run(dir: &TempDir, ends: &[String]) -> Child {
         let child = Command::new("socat")
             .args(ends)
             .current_dir(dir.path())
@@ -33,7 +45,24 @@ impl Socat {
             ends.iter().filter_map(|end| end.split_once("link=")).map(|(_, name)| dir.path().join(name));
         let links: Vec<PathBuf> = links.collect();
         until("the line is there", || links.iter().all(|link| link.exists())).await;
-        Self { _child: child, dir }
+        child
+    }
+
+    /// Cuts it: its devices are gone.
+    pub(crate) async fn cut(&mut self) {
+        self.child.kill().await.unwrap();
+        let ours = self.ours();
+        until("the device is gone", || !ours.exists()).await;
+    }
+
+    /// Puts it back under the names that it had.
+    pub(crate) async fn mend(&mut self) {
+        self.child = Self::run(&self.dir, &self.ends).await;
+    }
+
+    /// The other end of a pair.
+    pub(crate) fn theirs(&self) -> PathBuf {
+        self.dir.path().join("theirs")
     }
 
     /// The gateway's end.
