@@ -204,8 +204,11 @@ fn parse_dump(
         };
         let (start, asked) =
             place.split_once('+').map_or((place, None), |(start, asked)| (start, Some(asked)));
-        let start = start.trim().parse::<u16>().ok().and_then(|start| start.checked_sub(address_base));
-        let start = start.ok_or_else(|| refuse("the address is wrong"))?;
+        let start = start.trim().parse::<u32>().ok().and_then(|start| start.checked_sub(address_base.into()));
+        let start = start.and_then(|start| u16::try_from(start).ok());
+        let start = start.ok_or_else(|| {
+            refuse("the address is wrong; it counts from address_base, as those of the points")
+        })?;
         let asked: Option<u16> = match asked {
             Some(asked) => Some(asked.trim().parse().map_err(|_| refuse("the count is wrong"))?),
             None => None,

@@ -28,7 +28,8 @@ pub(super) struct ModbusFile {
 pub(super) struct ModbusDefaults {
     pub(super) every: Span,
     pub(super) order: Option<WordOrder>,
-    pub(super) address_base: u16,
+    /// `None`: it was not said, and is 0.
+    pub(super) address_base: Option<u16>,
 }
 
 const TABLES: [(&str, RegisterTable); 4] = [
@@ -61,13 +62,18 @@ pub(super) fn build_modbus(file: &ModbusFile, problems: &mut Problems) -> (Profi
         }
         most
     });
-    let address_base = file.address_base.as_ref().map_or(0, |written| {
+    let address_base = file.address_base.as_ref().map(|written| {
         if *written.get_ref() > 1 {
-            problems.error(written.span(), "address_base is 0 or 1", "as the manual counts its registers");
+            problems.error(
+                written.span(),
+                "address_base is 0 or 1",
+                "the number that the manual gives to the first register; of 40001 the 4 is the table, and the number is 1",
+            );
         }
         (*written.get_ref()).min(1)
     });
-    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base };
+    let base = address_base.unwrap_or(0);
+    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base: base };
     let defaults = ModbusDefaults { every, order, address_base };
     (link, defaults)
 }
@@ -95,10 +101,12 @@ pub(super) fn build_register(
         return None;
     };
     let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
-    let wire = address.get_ref().checked_sub(u32::from(defaults.address_base));
-    let Some(wire) = wire.and_then(|wire| u16::try_from(wire).ok()) else {
-        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
-        return None;
+    let wire = match wire_address(table, *address.get_ref(), defaults.address_base) {
+        Ok(wire) => wire,
+        Err((wrong, help)) => {
+            problems.error(address.span(), wrong, help);
+            return None;
+        }
     };
     let table = table?;
     let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
@@ -129,6 +137,62 @@ pub(super) fn build_register(
         None => defaults.every,
     };
     Some(Field { table, address: wire, kind, order, bits, every })
+}
+
+/// The first numbers of a table in manuals that number all tables in one row: the first of five or six digits is the
+/// table, the rest counts from 1.
+fn first_references(table: RegisterTable) -> Option<[u32; 2]> {
+    match table {
+        // 00001 is an ordinary number.
+        RegisterTable::Coil => None,
+        RegisterTable::Discrete => Some([10_001, 100_001]),
+        RegisterTable::Input => Some([30_001, 300_001]),
+        RegisterTable::Holding => Some([40_001, 400_001]),
+    }
+}
+
+/// How many numbers a table has with five and with six digits.
+const REFERENCES: [u32; 2] = [9_999, 65_536];
+
+/// The address on the wire, from the one in the manual. A number such as 40108 may be either: it is refused until
+/// `address_base = 0` says that it is what goes on the wire.
+fn wire_address(
+    table: Option<RegisterTable>,
+    written: u32,
+    base: Option<u16>,
+) -> Result<u16, (String, String)> {
+    let rows = table.and_then(first_references).into_iter().flatten().zip(REFERENCES);
+    let reference =
+        rows.filter_map(|(first, length)| written.checked_sub(first).filter(|at| *at < length)).next();
+    let table = table.map_or("", table_name);
+    let wire = written.checked_sub(u32::from(base.unwrap_or(0))).and_then(|wire| u16::try_from(wire).ok());
+    match (wire, reference) {
+        (Some(wire), None) => Ok(wire),
+        (Some(wire), Some(_)) if base == Some(0) => Ok(wire),
+        (wire, Some(at)) => {
+            let really = match wire {
+                Some(wire) => format!(
+                    "; if {wire} is really what goes on the wire: address = {wire} with address_base = 0"
+                ),
+                None => String::new(),
+            };
+            Err((
+                format!("{written} in a manual usually means {table} number {}", at + 1),
+                format!("address = {} with address_base = 1{really}", at + 1),
+            ))
+        }
+        (None, None) if written == 0 => Err((
+            "there is no address 0 with address_base = 1".to_owned(),
+            "the manual counts from 0: write address_base = 0 (and look at the other addresses)".to_owned(),
+        )),
+        (None, None) => Err((
+            format!(
+                "the address {written} is beyond the last one, {}",
+                65_535 + u32::from(base.unwrap_or(0))
+            ),
+            "check the address; hexadecimal is written 0x10".to_owned(),
+        )),
+    }
 }
 
 fn build_order(

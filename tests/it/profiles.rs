@@ -1,6 +1,7 @@
 //! The shipped vocabulary and profiles, and the reader of both: what is accepted, what is refused and how it is said,
 //! and that nothing that arrives on a wire makes a decoder fail.
 
+mod addresses;
 mod bytes;
 mod shared;
 mod commands;
