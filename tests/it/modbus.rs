@@ -3,6 +3,7 @@
 mod dial_in;
 mod line;
 mod peers;
+mod their_client;
 
 use crate::support::modbus_unit::{Manner, ModbusServer, word};
 use crate::support::ports::until;

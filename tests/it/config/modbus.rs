@@ -103,3 +103,38 @@ fn which_unit_ids_there_are_depends_on_the_wire() {
         assert_eq!(read(way, unit, "").is_ok(), allowed, "{way} unit {unit}");
     }
 }
+
+/// What an installer copies from the page is right as it stands, without a warning, and names every key there is.
+#[test]
+fn the_buses_of_the_page_are_right() {
+    let page = include_str!("../../../docs/modbus.md");
+    let blocks: Vec<&str> =
+        page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let buses = blocks.concat();
+    let names: Vec<&str> =
+        buses.lines().filter_map(|line| line.strip_prefix("name = \"")?.split('"').next()).collect();
+    assert_eq!(names.len(), 5);
+    let devices: String = (names.iter().zip(1..))
+        .map(|(name, unit)| {
+            format!(
+                "[[site.zone.device]]\nid = \"rc-{unit}\"\nname = \"配电箱\"\nprofile = \"acme/meter\"\n\
+                 link = \"{name}\"\nunit = {unit}\n"
+            )
+        })
+        .collect();
+    let gateway = format!("plan = \"plan.toml\"\nprofiles_dir = \"models\"\n{buses}");
+    let plan = format!("{SITE}{devices}");
+    let texts = [("gateway.toml", &*gateway), ("plan.toml", &*plan), ("models/acme/meter.toml", METER)];
+    let shown = |report: &Report| report.render(Colour::No);
+    let (config, report) =
+        Config::from_texts(&texts, &no_env).unwrap_or_else(|report| panic!("{}", shown(&report)));
+    assert_eq!(shown(&report), "");
+    assert_eq!(config.gateway.modbus.len(), names.len());
+    // As the reader's own text has them: what it asks a table for.
+    let reader = include_str!("../../../src/config/modbus_file.rs");
+    let quoted = reader.split('"').skip(1).step_by(2);
+    let is_key = |word: &&str| word.len() > 2 && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let keys = quoted.filter(is_key).filter(|word| reader.contains(&format!("(\"{word}\"")));
+    let untold: Vec<&str> = keys.filter(|key| !page.contains(*key)).collect();
+    assert_eq!(untold, Vec::<&str>::new());
+}
