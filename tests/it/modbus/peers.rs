@@ -1,7 +1,7 @@
 //! Modbus programs of others: what pymodbus and libmodbus serve is what is read, mbpoll reads the same, and of a unit that
 //! is wrong on purpose no wrong value is taken and every failure has its own name.
 
-use super::line::{poll, serial};
+use super::line::{behind_server, poll, serial};
 use super::*;
 use crate::support::modbus_peers::{Peer, Way, mbpoll};
 use crate::support::ports::free_port;
@@ -67,6 +67,14 @@ async fn pymodbus_on_a_serial_line_is_read_as_mbpoll_reads_it() {
     let [first, second] = pymodbus_is_read(serial(&line.ours())).await;
     mbpoll_agrees(Way::Rtu(&line.ours()), 1, &first).await;
     mbpoll_agrees(Way::Rtu(&line.ours()), 7, &second).await;
+}
+
+#[tokio::test]
+async fn pymodbus_behind_a_serial_server_is_read() {
+    let port = free_port();
+    let server = Socat::server(port).await;
+    let _peer = Peer::pymodbus_rtu(&server.theirs(), &[1, 7]).await;
+    pymodbus_is_read(behind_server(SocketAddr::from(([127, 0, 0, 1], port)))).await;
 }
 
 /// Down while it is away, and everything comes back by itself.

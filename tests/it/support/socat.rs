@@ -25,6 +25,12 @@ impl Socat {
         Self::start(&["pty,raw,echo=0,link=ours", "pty,raw,echo=0,link=theirs"]).await
     }
 
+    /// A transparent serial server of one connection on that port; the units hang on `theirs`.
+    pub(crate) async fn server(port: u16) -> Self {
+        let listen = format!("tcp-listen:{port},bind=127.0.0.1,reuseaddr,nodelay");
+        Self::start(&["pty,raw,echo=0,link=theirs", &listen]).await
+    }
+
     async fn start(ends: &[&str]) -> Self {
         let dir = TempDir::new().unwrap();
         let ends: Vec<String> = ends.iter().map(|end| (*end).to_owned()).collect();
