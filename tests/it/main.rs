@@ -21,5 +21,6 @@ mod backup;
 mod doctor;
 mod pipeline;
 mod torture;
+mod faults;
 mod tidy;
 mod support;

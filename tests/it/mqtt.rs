@@ -12,7 +12,7 @@ macro_rules! in_both {
     };
 }
 
-mod rig;
+pub(crate) mod rig;
 mod faults;
 mod version_5;
 mod tls;

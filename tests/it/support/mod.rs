@@ -5,6 +5,7 @@ pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod doctor;
 pub(crate) mod duty_room;
+pub(crate) mod fault_proxy;
 pub(crate) mod gateway;
 pub(crate) mod influxd;
 pub(crate) mod journal;
