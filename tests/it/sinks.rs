@@ -1,5 +1,6 @@
 //! Tests of the sinks: against real stores, against a server that answers by a script, and into folders.
 
+mod bad_network;
 mod folder;
 mod influx;
 mod outage;

@@ -127,6 +127,8 @@ struct Batch {
     posts: VecDeque<Vec<Line>>,
     accepted: usize,
     refused: usize,
+    /// The next post is a single line that was refused once. It may have been hurt on its way: it is asked again.
+    doubted: bool,
 }
 
 impl Batch {
@@ -347,6 +349,7 @@ impl Influx {
                         self.throttle.spend(post.len(), begun);
                     }
                     batch.accepted += post.len();
+                    batch.doubted = false;
                     let lines = post.len() as u64;
                     self.metrics.influx_points.inc_by(lines);
                     self.metrics.sink_lines.get_or_create(&self.sink).inc_by(lines);
@@ -378,7 +381,14 @@ impl Influx {
                             return Err(trouble);
                         }
                     }
-                    None => self.divide(batch, post, &reason).await?,
+                    None if post.len() == 1 && !batch.doubted => {
+                        batch.doubted = true;
+                        batch.posts.push_front(post);
+                    }
+                    None => {
+                        batch.doubted = false;
+                        self.divide(batch, post, &reason).await?;
+                    }
                 },
             }
         }
