@@ -12,7 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::add_extension::AddExtension;
@@ -24,6 +24,12 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// How long a client may take to send the head of a request, and how long an idle connection is kept. A radio link in
 /// the countryside needs a second; a client that dawdles on purpose frees its place within this.
 pub const HEAD_MAX: Duration = Duration::from_secs(10);
+
+/// What was sent and is not confirmed by the other machine for so long: that screen is gone, switched off or out of the
+/// radio's reach, and its place and its live stream are free. The system itself waits a quarter of an hour; a screen
+/// behind a bad link that dials anew every ten seconds would have used up all 64 streams after eleven minutes. Three
+/// times the 10 s after which a page believes itself cut off.
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
 /// The largest request head. Cookies and a long address are below 2 KiB.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -62,6 +68,9 @@ pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationTo
                     continue;
                 }
             };
+            if let Err(error) = forget_the_gone(&stream) {
+                tracing::debug!(%address, %error, "a connection without a limit for what is not confirmed");
+            }
             let service = TowerToHyperService::new(AddExtension::new(router.clone(), ConnectInfo(address)));
             let (http, watcher) = (http.clone(), graceful.watcher());
             tokio::spawn(async move {
@@ -76,5 +85,25 @@ pub async fn serve(listener: TcpListener, router: Router, cancel: CancellationTo
     cancel.run_until_cancelled(accepting).await;
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time; they are cut off");
+    }
+}
+
+fn forget_the_gone(stream: &TcpStream) -> std::io::Result<()> {
+    let unconfirmed = u32::try_from(UNCONFIRMED_MAX.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, unconfirmed)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// That the system keeps to it needs a cable to pull; that it was told can be seen.
+    #[tokio::test]
+    async fn a_screen_that_is_gone_is_forgotten_long_before_the_system_would() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _screen = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        forget_the_gone(&stream).unwrap();
+        assert_eq!(rustix::net::sockopt::tcp_user_timeout(&stream).unwrap(), 30_000);
     }
 }

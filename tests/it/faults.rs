@@ -6,6 +6,7 @@ mod devices;
 mod bus;
 mod mqtt_client;
 mod platform;
+mod screens;
 
 use crate::support::fault_proxy::{Fault, FaultProxy, SLOW_NETWORK, Way};
 use crate::support::ports::PATIENCE;

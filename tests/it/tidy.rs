@@ -62,7 +62,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("toml", &["config", "profile", "demo"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
-    ("rustix", &["sources", "journal", "sinks", "backup", "app"]),
+    ("rustix", &["sources", "journal", "sinks", "backup", "app", "web"]),
     ("getrandom", &["web", "app", "demo"]),
     ("fastrand", &["sources", "sinks", "demo"]),
     ("tracing_subscriber", &["app", "main", "cli"]),

@@ -3,6 +3,7 @@
 'use strict';
 (() => {
   const LOST_AFTER = 10000; // without a sign of life; the gateway gives one every 4 s
+  const ANSWER_MAX = 6000; // for an answer, whole: a connection may hang without an end, and the next one does not
   const FRAGMENT_RETRY = 1000;
   const BEIJING = 8 * 3600 * 1000;
   const say = document.body.dataset;
@@ -30,6 +31,7 @@
     const one = s < 60 ? [s, say.second] : s < 3600 ? [Math.floor(s / 60), say.minute] : s < 86400 ? [Math.floor(s / 3600), say.hour] : [Math.floor(s / 86400), say.day];
     return `${one[0]}${gap}${one[1]}${say.ago}`;
   }
+  function patience() { const hang = new AbortController(); setTimeout(() => hang.abort(), ANSWER_MAX); return hang.signal; }
   const put = (element, text) => { if (element && element.textContent !== text) element.textContent = text; };
 
   function tick() {
@@ -58,7 +60,7 @@
   }
 
   // --- life ---
-  let lastSign = performance.now();
+  let lastSign = performance.now(), dialled = lastSign;
   let signedOut = false;
   function alive() { lastSign = performance.now(); }
   function watchLife() {
@@ -73,12 +75,15 @@
     document.body.classList.toggle('live', !lost);
     sound.lost = lost;
     sound.apply();
+    // A stream that hangs gives no error, ever.
+    if (lost && !signedOut && performance.now() - dialled > LOST_AFTER) { clearTimeout(reconnect); stream.close(); probe(); }
   }
 
   // --- live stream ---
   let stream = null, seen = Number(say.no), reconnect = null;
   function open() {
     if (stream) stream.close();
+    dialled = performance.now();
     stream = new EventSource(`/api/v1/live?after=${seen}`);
     stream.addEventListener('beat', (e) => { alive(); beat(JSON.parse(e.data)); });
     stream.addEventListener('change', (e) => { alive(); seen = Number(e.lastEventId) || seen; change(JSON.parse(e.data)); });
@@ -93,8 +98,9 @@
     };
   }
   async function probe() {
+    dialled = performance.now();
     try {
-      const answer = await fetch('/api/v1/session', { cache: 'no-store' });
+      const answer = await fetch('/api/v1/session', { cache: 'no-store', signal: patience() });
       if (answer.status === 401) { signedOut = true; watchLife(); return; }
     } catch (_) { reconnect = setTimeout(probe, 3000); return; }
     open();
@@ -156,7 +162,8 @@
     try {
       do {
         again = false;
-        const answers = await Promise.all([$('#hazards') ? fetch('/fragments/hazards', { cache: 'no-store' }) : null, fetch('/api/v1/hazards', { cache: 'no-store' })]);
+        const how = { cache: 'no-store', signal: patience() };
+        const answers = await Promise.all([$('#hazards') ? fetch('/fragments/hazards', how) : null, fetch('/api/v1/hazards', how)]);
         if (answers.some((answer) => answer && !answer.ok)) throw new Error('refused');
         if (answers[0]) {
           const html = await answers[0].text();
@@ -173,7 +180,7 @@
   async function replan() {
     if (!$('#sites')) return;
     try {
-      const answer = await fetch('/', { cache: 'no-store' });
+      const answer = await fetch('/', { cache: 'no-store', signal: patience() });
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html').querySelector('#sites');
       if (!answer.ok || !fresh) throw new Error('refused');
       if (!$('#demo')) exchange($('#sites'), fresh);
@@ -239,7 +246,7 @@
   async function command(hazard, verb, note) {
     try {
       const answer = await fetch(`/api/v1/hazards/${encodeURIComponent(hazard)}/${verb}`, {
-        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ note: note || '' }),
+        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ note: note || '' }), signal: patience(),
       });
       const body = await answer.json();
       if (answer.status === 401) { signedOut = true; watchLife(); }

@@ -1,14 +1,18 @@
 //! The way to devices on a bus: to a Modbus TCP server, to a serial server, and from a DTU that dials in.
 
-use crate::support::fault_proxy::{Fault, FaultProxy, SLOW_NETWORK, WRONG_BYTES, Way};
+use super::here;
+use crate::support::fault_proxy::{Fault, FaultProxy, SLOW_NETWORK, WAYS, WRONG_BYTES, Way};
 use crate::support::modbus_unit::{ModbusServer, word};
-use crate::support::ports::PATIENCE;
+use crate::support::ports::{PATIENCE, free_port};
 use crate::support::rtu_line::RtuLine;
 use fengsui::clock::Clock;
 use fengsui::metrics::Metrics;
 use fengsui::model::{Body, DeviceId, LinkId, RegisterBlock, RegisterTable, SourceIndex};
 use fengsui::sources::Arrival;
-use fengsui::sources::modbus::{BusSettings, LineSettings, Read, UnitSettings, Wire, run};
+use fengsui::sources::modbus::{
+    BusSettings, Buses as DialInBuses, DialIn, DialInPort, Framing, LineSettings, Read, Slot, UnitSettings,
+    Wire, listen, run,
+};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -173,11 +177,16 @@ async fn through_everything(buses: &mut Buses, proxy: &FaultProxy, faults: &[Fau
         .await;
     proxy.calm();
     let took = buses.recovered(proxy).await;
+    // Half-open: what is asked is never answered, and nobody hangs up.
+    let connections = proxy.connections();
+    proxy.once(Way::Down, Fault::Stall);
+    buses.until("it is opened anew", proxy, |_| proxy.connections() > connections).await;
+    let after_a_stall = buses.recovered(proxy).await;
     let Tally { right, wrong, failed } = buses.of(SICK);
     println!(
-        "{right} right, {wrong} wrong, {failed} told as failed, well again in {took:?}; {}",
-        proxy.account()
+        "{right} right, {wrong} wrong, {failed} told as failed; well again in {took:?}, after a stall in {after_a_stall:?}"
     );
+    println!("{}", proxy.account());
 }
 
 #[tokio::test]
@@ -217,4 +226,38 @@ async fn no_wrong_value_is_accepted_over_a_bad_way_to_a_modbus_tcp_server() {
     buses.recovered(&proxy).await;
     assert_eq!(buses.of(SICK).wrong, 0, "of {:?}; {}", buses.of(SICK), proxy.account());
     buses.neighbour_is_well(&proxy);
+}
+
+/// A DTU that dials in over a bad way, on which it is the one that connects.
+#[tokio::test]
+async fn no_wrong_value_is_accepted_from_a_dtu_that_dials_in_over_a_bad_way() {
+    let listen_at = here(free_port());
+    let (slot, ports) = (Slot::new(b"FS-1".to_vec()), DialInBuses::default());
+    ports.set(LinkId::parse("bus-0").unwrap(), slot.clone());
+    let port = DialInPort { listen: listen_at, buses: ports, source: SICK };
+    let (intake, _strays) = mpsc::channel(10);
+    let listener = tokio::spawn(listen(port, intake, Clock::system(), Metrics::new()));
+    let proxy = FaultProxy::to(listen_at, 43).await;
+    let _line = RtuLine::dial(proxy.address, b"FS-1");
+    let well = RtuLine::start().await;
+    let dial_in = DialIn { slot, framing: Framing::Rtu, heartbeat: Vec::new(), silent_max: None };
+    let mut buses = Buses::start(Wire::DialIn(dial_in), rtu_tcp(well.address));
+    let faults = [&SLOW_NETWORK[..], &WRONG_BYTES, &[Fault::Cut, Fault::CutAmid]].concat();
+    for fault in faults {
+        for way in WAYS {
+            buses
+                .until("all are read", &proxy, |buses| buses.least(SICK) >= 2 && buses.least(WELL) >= 2)
+                .await;
+            proxy.once(way, fault);
+            buses.until("the fault happens", &proxy, |_| proxy.did(way, fault) == 1).await;
+            let right = buses.of(SICK).right;
+            buses.until("it goes on", &proxy, |buses| buses.of(SICK).right >= right + 16).await;
+        }
+    }
+    buses.recovered(&proxy).await;
+    let Tally { right, wrong, failed } = buses.of(SICK);
+    println!("{right} right, {wrong} wrong, {failed} told as failed; {}", proxy.account());
+    assert_eq!(wrong, 0, "{}", proxy.account());
+    buses.neighbour_is_well(&proxy);
+    listener.abort();
 }
