@@ -53,7 +53,8 @@ impl Buses {
         let (intake, arrivals) = mpsc::channel(1000);
         let (metrics, cancel) = (Metrics::new(), CancellationToken::new());
         for (wire, source) in [(sick, SICK), (well, WELL)] {
-            let read = |start| Read { table: RegisterTable::Holding, start, count: 4, every: PERIOD };
+            let read =
+                |start| Read { table: RegisterTable::Holding, start, count: 4, every: PERIOD, urgent: true };
             let unit = |unit| UnitSettings { device: device(unit), unit, reads: vec![read(0), read(20)] };
             let settings = BusSettings {
                 link: LinkId::parse(&format!("bus-{}", source.0)).unwrap(),
@@ -65,7 +66,8 @@ impl Buses {
                 second_connection: true,
             };
             let clock = Clock::system();
-            tokio::spawn(run(settings, source, intake.clone(), clock, metrics.clone(), cancel.clone()));
+            let (intake, metrics, cancel) = (intake.clone(), metrics.clone(), cancel.clone());
+            tokio::spawn(run(settings, source, intake, mpsc::channel(1).1, clock, metrics, cancel));
         }
         Self { arrivals, tallies: HashMap::new(), links: HashMap::new(), cancel }
     }
@@ -87,6 +89,7 @@ impl Buses {
                 let source = if change.link.as_str() == "bus-0" { SICK } else { WELL };
                 self.links.entry(source).or_default().push(change.up);
             }
+            Arrival::Ordered { .. } => panic!("nobody ordered anything"),
             Arrival::Frame(frame) => {
                 let Body::Registers { device, blocks } = frame.body else { panic!("not a poll") };
                 let unit: u8 = device.as_str().strip_prefix("unit-").unwrap().parse().unwrap();
