@@ -143,6 +143,7 @@ pub async fn run(
 ) {
     let schedule =
         Schedule::new(&bus.units, bus.timeout, bus.second_connection && bus.wire.can_have_second());
+    let schedule = if bus.wire.framing() == Framing::Rtu { schedule.of_a_line() } else { schedule };
     let state = State {
         schedule,
         waiting: Waiting::default(),

@@ -141,6 +141,8 @@ pub(super) struct Schedule {
     /// When an answer last cost the connection, and how long it takes until there is one again.
     broke_at: Option<Duration>,
     recovery: Duration,
+    /// A line: a question without a right answer does not cost the connection.
+    is_line: bool,
     /// When the next guest may be forced in: an ordinary one, and one that fire depends on.
     forced_from: [Duration; 2],
     writes: usize,
@@ -172,12 +174,21 @@ impl Schedule {
             usual: None,
             broke_at: None,
             recovery: Duration::ZERO,
+            is_line: false,
             forced_from: [Duration::ZERO; 2],
             writes: 0,
             load_since: Duration::ZERO,
             busy_for: Duration::ZERO,
             missed_in_turn: 0,
         }
+    }
+
+    /// Of a line: there a sick unit is waited for, and the connection stays. A line that was cut, or that is opened anew
+    /// because nobody answered, says nothing of what a question to one unit costs; taken for that, it would keep every
+    /// unit that failed meanwhile out of all gaps, long after it answers again.
+    pub(super) fn of_a_line(mut self) -> Self {
+        self.is_line = true;
+        self
     }
 
     /// What to ask on this lane. Without `room` for a frame, rounds that fall due are skipped and counted.
@@ -388,7 +399,7 @@ impl Schedule {
     fn took(&mut self, lane: Lane, took: Duration, keeps_connection: bool, now: Duration) {
         if lane == Lane::Main {
             self.busy_for += took;
-            if !keeps_connection {
+            if !keeps_connection && !self.is_line {
                 self.broke_at = Some(now);
             }
         }

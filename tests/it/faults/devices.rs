@@ -2,7 +2,7 @@
 
 use super::{QUIET_MAX, WRONG_BYTES_UNDER_TLS, hanging_up_until, here, one_by_one, witness};
 use crate::support::certificates::{Authority, GOOD};
-use crate::support::fault_proxy::{BAD_NETWORK, Fault, FaultProxy, WAYS, WRONG_BYTES, Way};
+use crate::support::fault_proxy::{Fault, FaultProxy, SLOW_NETWORK, WAYS, WRONG_BYTES, Way};
 use crate::support::gateway::{BROKER, House, Pen, topic};
 use crate::support::ports::{free_port, soon};
 use crate::support::witness::devices;
@@ -33,7 +33,12 @@ async fn devices_on_a_way_that_cuts_halves_delays_and_stalls_lose_and_repeat_not
     one_by_one(&proxy, &faults.concat(), || witness.count()).await;
     let enough = witness.count() + 40;
     hanging_up_until("it gets on", &proxy, || witness.count(), || witness.count() >= enough).await;
-    assert!(proxy.did_all(&BAD_NETWORK, 1), "{}", proxy.account());
+    let slow = SLOW_NETWORK.iter().map(|fault| proxy.did(Way::Up, *fault)).sum::<u64>();
+    assert!(
+        slow >= 1 && proxy.did_all(&[Fault::Cut, Fault::CutAmid, Fault::Stall], 1),
+        "{}",
+        proxy.account()
+    );
     calm(&proxy);
     let testimony = witness.end().await;
     gateway.stop().await;

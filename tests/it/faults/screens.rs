@@ -154,7 +154,7 @@ async fn a_live_stream_that_is_cut_halved_and_stalled_tells_of_every_hazard() {
     proxy.calm();
     let all: BTreeSet<String> = (1..=12).map(|n| format!("fire-{n}/smoke")).collect();
     until("it was told of every fire", || told.lock().unwrap().points == all).await;
-    assert!(told.lock().unwrap().streams >= 6, "{}", proxy.account());
+    assert!(told.lock().unwrap().streams >= 3, "{}", proxy.account());
     watching.abort();
     gateway.stop().await;
     println!("a live stream: {} streams; {}", told.lock().unwrap().streams, proxy.account());

@@ -1,8 +1,10 @@
 //! Commands to devices on a real bus: each goes out once, its echo is checked, and it gets one fate.
 
-use super::{PATIENCE, Poller, device, four_units};
+use super::{PATIENCE, Poller, device, four_units, read};
+use crate::support::fault_proxy::{Fault, FaultProxy, WAYS, Way};
 use crate::support::modbus_unit::{Manner, ModbusServer};
-use fengsui::model::{Fate, Order, RegisterWrite};
+use fengsui::model::{Fate, Order, RegisterTable, RegisterWrite};
+use fengsui::sources::modbus::Read;
 use std::time::Duration;
 
 impl Poller {
@@ -109,4 +111,42 @@ async fn when_a_bus_ends_every_order_still_has_its_one_fate() {
     assert_eq!(fates.iter().map(|(no, _)| *no).collect::<Vec<_>>(), [1, 2, 3]);
     let unknown = |fate: &Fate| matches!(fate, Fate::NotSent | Fate::Disconnected | Fate::NoAnswer);
     assert!(fates.iter().all(|(_, fate)| unknown(fate)), "{fates:?}");
+}
+
+/// Whatever the way does to a command and its echo: the gateway sends it once, and says that it was done only when it was.
+#[tokio::test]
+async fn a_command_over_a_bad_way_goes_out_once_and_is_done_only_when_it_was() {
+    let server = ModbusServer::start().await;
+    let proxy = FaultProxy::to(server.address, 71).await;
+    let faults = [Fault::Delay, Fault::Halve, Fault::Cut, Fault::CutAmid, Fault::Stall, Fault::Swallow]
+        .into_iter()
+        .chain([Fault::HalveForGood, Fault::Duplicate])
+        .chain((0..=8).map(Fault::FlipAt));
+    let cases: Vec<(Way, Fault)> = faults.flat_map(|fault| WAYS.map(|way| (way, fault))).collect();
+    let mut told = Vec::new();
+    for (no, (way, fault)) in (1..).zip(cases) {
+        // Read once and then never: the next chunk is the command's, or its echo's.
+        let reads = vec![Read { every: Duration::from_secs(3600), ..read(RegisterTable::Holding, 0, 2) }];
+        let mut poller = Poller::start_with(proxy.address, vec![(1, reads)], 1000, |bus| {
+            bus.timeout = Duration::from_millis(100);
+        });
+        poller.until("it is read", |poller| poller.is_well(1)).await;
+        let before = server.written().len();
+        proxy.once(way, fault);
+        let fate = poller.order(no, 1, register(10, u16::try_from(no).unwrap())).await;
+        assert_eq!(proxy.did(way, fault), 1, "{way:?} {fault:?}");
+        let written = server.written().split_off(before);
+        // What the way says twice arrives twice.
+        let most = if (way, fault) == (Way::Up, Fault::Duplicate) { 2 } else { 1 };
+        assert!(written.len() <= most, "{way:?} {fault:?}: {fate:?}, {written:?}");
+        let right = written.first() == Some(&(1, 6, 10, vec![u16::try_from(no).unwrap()]));
+        assert!(fate != Fate::Done || right, "{way:?} {fault:?}: {fate:?}, {written:?}");
+        assert!(fate != Fate::NotSent, "{way:?} {fault:?}");
+        if matches!(fault, Fault::Delay | Fault::Halve) {
+            assert_eq!(fate, Fate::Done, "{way:?} {fault:?}");
+        }
+        told.push((way, fault, fate));
+        proxy.calm();
+    }
+    println!("{told:?}");
 }
