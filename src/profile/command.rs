@@ -2,7 +2,7 @@
 
 use super::draft::{Problems, TextFile};
 use super::schema::ProfileLink;
-use super::schema_register::{parse_table, table_name};
+use super::schema_register::{parse_table, table_name, wire_address};
 use super::vocabulary::parse_word;
 use crate::model::{DeviceId, RegisterTable, RegisterWrite, Text};
 use serde::Deserialize;
@@ -92,15 +92,16 @@ pub(super) fn build_commands(
     commands
 }
 
-fn build_write(file: &Spanned<CommandFile>, base: u16, problems: &mut Problems) -> Option<RegisterWrite> {
+fn build_write(
+    file: &Spanned<CommandFile>,
+    base: Option<u16>,
+    problems: &mut Problems,
+) -> Option<RegisterWrite> {
     let CommandFile { table, address, value, values, .. } = file.get_ref();
     let writable = [RegisterTable::Coil, RegisterTable::Holding].map(table_name);
     let writes = |name: &str| parse_table(name).filter(|table| writable.contains(&table_name(*table)));
     let table = parse_word(table, writes, writable, problems);
-    let first = address.get_ref().checked_sub(u32::from(base)).and_then(|wire| u16::try_from(wire).ok());
-    if first.is_none() {
-        problems.error(address.span(), "the address is outside 0..65535", "check address_base");
-    }
+    let first = wire_address(table, address, base, problems);
     let (span, list) = match (value, values) {
         (Some(one), None) => (one.span(), std::slice::from_ref(one.get_ref())),
         (None, Some(several)) => (several.span(), several.get_ref().as_slice()),

@@ -153,7 +153,7 @@ fn build_example(
                 )
                 .collect();
             let only_table = tables.first().copied().filter(|_| tables.len() == 1);
-            match parse_dump(file.input.get_ref(), *address_base, only_table) {
+            match parse_dump(file.input.get_ref(), address_base.unwrap_or(0), only_table) {
                 Ok(blocks) => ExampleInput::Registers(blocks),
                 Err(wrong) => {
                     problems.error(

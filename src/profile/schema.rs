@@ -71,8 +71,9 @@ pub enum ProfileLink {
         hole_limit: u16,
         /// The most registers (or bits) the device gives in one read.
         read_max: u16,
-        /// The number that the manual gives to the first register: 0 or 1. Examples count the same way.
-        address_base: u16,
+        /// The number that the manual gives to the first register: 0 or 1; `None`: it was not said, and is 0. Examples
+        /// and commands count the same way.
+        address_base: Option<u16>,
     },
 }
 

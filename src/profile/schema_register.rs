@@ -72,8 +72,7 @@ pub(super) fn build_modbus(file: &ModbusFile, problems: &mut Problems) -> (Profi
         }
         (*written.get_ref()).min(1)
     });
-    let base = address_base.unwrap_or(0);
-    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base: base };
+    let link = ProfileLink::Modbus { every, hole_limit: file.hole_limit, read_max, address_base };
     let defaults = ModbusDefaults { every, order, address_base };
     (link, defaults)
 }
@@ -101,14 +100,8 @@ pub(super) fn build_register(
         return None;
     };
     let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
-    let wire = match wire_address(table, *address.get_ref(), defaults.address_base) {
-        Ok(wire) => wire,
-        Err((wrong, help)) => {
-            problems.error(address.span(), wrong, help);
-            return None;
-        }
-    };
-    let table = table?;
+    let wire = wire_address(table, address, defaults.address_base, problems);
+    let (table, wire) = (table?, wire?);
     let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
     let kind = match &file.kind {
         Some(written) if is_bit_table => {
@@ -156,43 +149,44 @@ const REFERENCES: [u32; 2] = [9_999, 65_536];
 
 /// The address on the wire, from the one in the manual. A number such as 40108 may be either: it is refused until
 /// `address_base = 0` says that it is what goes on the wire.
-fn wire_address(
+pub(super) fn wire_address(
     table: Option<RegisterTable>,
-    written: u32,
+    address: &Spanned<u32>,
     base: Option<u16>,
-) -> Result<u16, (String, String)> {
+    problems: &mut Problems,
+) -> Option<u16> {
+    let written = *address.get_ref();
     let rows = table.and_then(first_references).into_iter().flatten().zip(REFERENCES);
     let reference =
         rows.filter_map(|(first, length)| written.checked_sub(first).filter(|at| *at < length)).next();
     let table = table.map_or("", table_name);
     let wire = written.checked_sub(u32::from(base.unwrap_or(0))).and_then(|wire| u16::try_from(wire).ok());
-    match (wire, reference) {
-        (Some(wire), None) => Ok(wire),
-        (Some(wire), Some(_)) if base == Some(0) => Ok(wire),
+    let (wrong, help) = match (wire, reference) {
+        (Some(wire), None) => return Some(wire),
+        (Some(wire), Some(_)) if base == Some(0) => return Some(wire),
         (wire, Some(at)) => {
-            let really = match wire {
-                Some(wire) => format!(
-                    "; if {wire} is really what goes on the wire: address = {wire} with address_base = 0"
-                ),
-                None => String::new(),
-            };
-            Err((
+            let really = wire.map_or_else(String::new, |wire| {
+                format!("; if {wire} is really what goes on the wire: address = {wire} with address_base = 0")
+            });
+            (
                 format!("{written} in a manual usually means {table} number {}", at + 1),
                 format!("address = {} with address_base = 1{really}", at + 1),
-            ))
+            )
         }
-        (None, None) if written == 0 => Err((
+        (None, None) if written == 0 => (
             "there is no address 0 with address_base = 1".to_owned(),
             "the manual counts from 0: write address_base = 0 (and look at the other addresses)".to_owned(),
-        )),
-        (None, None) => Err((
+        ),
+        (None, None) => (
             format!(
                 "the address {written} is beyond the last one, {}",
                 65_535 + u32::from(base.unwrap_or(0))
             ),
             "check the address; hexadecimal is written 0x10".to_owned(),
-        )),
-    }
+        ),
+    };
+    problems.error(address.span(), wrong, help);
+    None
 }
 
 fn build_order(

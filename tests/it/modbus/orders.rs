@@ -8,7 +8,7 @@ use fengsui::sources::modbus::Read;
 use std::time::Duration;
 
 impl Poller {
-    async fn order(&mut self, no: u64, unit: u8, write: RegisterWrite) -> Fate {
+    pub(super) async fn order(&mut self, no: u64, unit: u8, write: RegisterWrite) -> Fate {
         self.orders.send(Order { no, device: device(unit), write }).await.unwrap();
         self.until("the order has its fate", |poller| poller.fates.iter().any(|(known, _)| *known == no))
             .await;

@@ -7,6 +7,7 @@ use crate::support::modbus_peers::{Peer, Way, mbpoll};
 use crate::support::ports::free_port;
 use crate::support::rtu_line::RtuLine;
 use crate::support::socat::Socat;
+use fengsui::model::{Fate, RegisterWrite};
 use std::collections::{BTreeSet, HashSet};
 
 const TABLES: [RegisterTable; 4] =
@@ -75,6 +76,55 @@ async fn pymodbus_behind_a_serial_server_is_read() {
     let server = Socat::server(port).await;
     let _peer = Peer::pymodbus_rtu(&server.theirs(), &[1, 7]).await;
     pymodbus_is_read(behind_server(SocketAddr::from(([127, 0, 0, 1], port)))).await;
+}
+
+/// One register by function 06 and two by 16 (and a coil by 05, three by 15), each confirmed; then what is there.
+async fn pymodbus_is_written_to(wire: Wire) {
+    let mut poller = Poller::start_on(wire, vec![(7, vec![read(RegisterTable::Input, 0, 4)])], 1000, |_| {});
+    poller.until("it is well", |poller| poller.is_well(7)).await;
+    let writes = [
+        RegisterWrite::Register { address: 100, word: 0xBEEF },
+        RegisterWrite::Registers { address: 200, words: [7, 0xFFFF].into() },
+        RegisterWrite::Coil { address: 100, on: true },
+        RegisterWrite::Coils { address: 200, on: [true, false, true].into() },
+        // An address that it does not have.
+        RegisterWrite::Register { address: ADDRESSES, word: 1 },
+    ];
+    let count = u64::try_from(writes.len()).unwrap();
+    for (no, write) in (1..).zip(writes) {
+        let fate = if no == count { Fate::Refused(2) } else { Fate::Done };
+        assert_eq!(poller.order(no, 7, write.clone()).await, fate, "{write:?}");
+    }
+    assert_eq!(poller.troubles(7), []);
+    // A serial line is opened for one program alone.
+    poller.cancel.cancel();
+    while poller.arrivals.recv().await.is_some() {}
+}
+
+async fn mbpoll_finds_what_was_written(way: Way<'_>) {
+    for (table, start, expected) in [
+        (RegisterTable::Holding, 100, &[0xBEEF][..]),
+        (RegisterTable::Holding, 200, &[7, 0xFFFF]),
+        (RegisterTable::Coil, 100, &[1]),
+        (RegisterTable::Coil, 200, &[1, 0, 1]),
+    ] {
+        let count = u16::try_from(expected.len()).unwrap();
+        assert_eq!(mbpoll(way, 7, table, start, count).await.unwrap(), expected, "{table:?} {start}");
+    }
+    // Their neighbours are as they were.
+    let after = mbpoll(way, 7, RegisterTable::Holding, 202, 1).await.unwrap();
+    assert_eq!(after, [word(7, 3, 202)]);
+}
+
+#[tokio::test]
+async fn what_is_written_to_pymodbus_is_what_mbpoll_finds_there() {
+    let peer = Peer::pymodbus_tcp(0, &[1, 7]).await;
+    pymodbus_is_written_to(tcp(peer.port)).await;
+    mbpoll_finds_what_was_written(Way::Tcp(peer.port)).await;
+    let line = Socat::pair().await;
+    let _peer = Peer::pymodbus_rtu(&line.theirs(), &[1, 7]).await;
+    pymodbus_is_written_to(serial(&line.ours())).await;
+    mbpoll_finds_what_was_written(Way::Rtu(&line.ours())).await;
 }
 
 /// Down while it is away, and everything comes back by itself.

@@ -55,7 +55,11 @@ fn a_command_is_a_write_counted_as_the_manual_counts() {
 fn every_mistake_in_a_command_is_told() {
     let cases = [
         (command("a", "table = \"input\"\naddress = 1\nvalue = 1"), "\"input\" is unknown here"),
-        (command("a", "table = \"coil\"\naddress = 0\nvalue = 1"), "outside 0..65535"),
+        (command("a", "table = \"coil\"\naddress = 0\nvalue = 1"), "no address 0"),
+        (
+            command("a", "table = \"holding\"\naddress = 40011\nvalue = 1"),
+            "address = 11 with address_base = 1",
+        ),
         (command("a", "table = \"coil\"\naddress = 1\nvalue = 2"), "a coil is on or off"),
         (command("a", "table = \"holding\"\naddress = 1\nvalue = true"), "a register holds a number"),
         (command("a", "table = \"coil\"\naddress = 1"), "either value or values"),
