@@ -66,13 +66,16 @@ impl Proposal {
     /// Drafts a profile for a device from all that it announced.
     pub fn of(device: &AnnouncedDevice, entities: &[Entity]) -> Self {
         let mut draft =
-            Draft { device, topics: Vec::new(), address: None, points: Vec::new(), left: Vec::new() };
+            Draft { device, topics: vec![], address: None, points: vec![], availability: None, left: vec![] };
         draft.address = draft.find_address(entities);
         for entity in entities.iter().take(ENTITIES_MAX) {
             if let Err(why) = draft.add(entity, entities) {
                 let name = if entity.name.is_empty() { &entity.object } else { &entity.name };
                 draft.left.push(format!("{}“{name}”：{why}", entity.component));
             }
+        }
+        if !draft.points.is_empty() {
+            draft.find_availability(entities);
         }
         let vendor = slug(&device.vendor, "vendor");
         let model = slug(if device.model.is_empty() { &device.name } else { &device.model }, "model");
@@ -88,6 +91,8 @@ struct Draft<'e> {
     /// The level of the topics that stands for the device, and whether it is only a guess.
     address: Option<(String, bool)>,
     points: Vec<Point<'e>>,
+    /// What the draft says of where the device's presence is told.
+    availability: Option<String>,
     left: Vec<String>,
 }
 
@@ -208,8 +213,8 @@ impl<'e> Draft<'e> {
         }
         let topics: Vec<String> = self.topics.iter().map(|topic| quoted(topic)).collect();
         line(format!("\n[mqtt]\ntopics = [{}]", topics.join(", ")));
-        if let Some(availability) = self.availability(entities) {
-            line(availability);
+        if let Some(availability) = &self.availability {
+            line(availability.clone());
         }
         for point in &self.points {
             line(point.text(self.topics.len() > 1));
@@ -246,12 +251,53 @@ impl<'e> Draft<'e> {
         )
     }
 
-    /// Said in a comment: whoever copies the draft decides.
-    fn availability(&self, entities: &[Entity]) -> Option<String> {
-        let availability = entities.iter().find_map(|entity| entity.availability.as_ref())?;
-        let Availability { topic, online, offline, template } = availability;
+    /// `[mqtt.availability]`, from the first place that a profile can say. Of others a person is told, and a comment keeps
+    /// what was announced.
+    fn find_availability(&mut self, entities: &[Entity]) {
+        let mut first = None;
+        for place in entities.iter().filter_map(|entity| entity.availability.as_ref()) {
+            match self.table_of(place) {
+                Ok(table) => return self.availability = Some(table),
+                Err(why) => _ = first.get_or_insert((place, why)),
+            }
+        }
+        let Some((Availability { topic, online, offline, template }, why)) = first else { return };
         let template = template.as_deref().map(|template| format!("，取值 {template}")).unwrap_or_default();
-        Some(format!("# 在线状态：主题 {}，{} / {}{template}", shown(topic), shown(online), shown(offline)))
+        self.availability = Some(format!(
+            "# 在线状态：主题 {}，{} / {}{template}",
+            shown(topic),
+            shown(online),
+            shown(offline)
+        ));
+        self.left.push(format!("在线状态：{why}"));
+    }
+
+    fn table_of(&self, place: &Availability) -> Result<String, String> {
+        let topic = self.pattern(&place.topic)?;
+        if self.topics.contains(&topic) {
+            return Err(format!("主题 {} 也是测点的主题", shown(&place.topic)));
+        }
+        let path = match place.template.as_deref() {
+            None => None,
+            Some(template) => {
+                value_path(template).ok_or_else(|| format!("模板 {} 不是简单取值", shown(template)))?
+            }
+        };
+        let (online, offline) = (payload_keys(&place.online), payload_keys(&place.offline));
+        if online.iter().any(|key| offline.contains(key)) {
+            return Err("在线和离线写法一样".to_owned());
+        }
+        let list = |keys: Vec<String>| match &keys[..] {
+            [one] => quoted(one),
+            several => format!("[{}]", several.iter().map(|key| quoted(key)).collect::<Vec<_>>().join(", ")),
+        };
+        let json = path.map(|path| format!("json = {}\n", quoted(&written(&path)))).unwrap_or_default();
+        Ok(format!(
+            "\n[mqtt.availability]\ntopic = {}\n{json}online = {}\noffline = {}",
+            quoted(&topic),
+            list(online),
+            list(offline)
+        ))
     }
 }
 
@@ -284,14 +330,9 @@ impl Point<'_> {
         text
     }
 
-    /// How a payload may look on the wire: a template of Python turns true into "True".
     fn keys(&self, on: bool) -> Vec<String> {
         let (written, usual) = if on { (&self.entity.on, "ON") } else { (&self.entity.off, "OFF") };
-        let written = written.as_deref().unwrap_or(usual);
-        match written {
-            "True" | "False" => vec![written.to_lowercase(), written.to_owned()],
-            _ => vec![written.to_owned()],
-        }
+        payload_keys(written.as_deref().unwrap_or(usual))
     }
 
     /// A raw value and how an example writes it.
@@ -312,6 +353,14 @@ impl Point<'_> {
                 (json!(number), format!("{number} {unit}").trim().to_owned())
             }
         }
+    }
+}
+
+/// How a payload may look on the wire: a template of Python turns true into "True".
+fn payload_keys(written: &str) -> Vec<String> {
+    match written {
+        "True" | "False" => vec![written.to_lowercase(), written.to_owned()],
+        _ => vec![written.to_owned()],
     }
 }
 

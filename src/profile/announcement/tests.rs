@@ -100,7 +100,51 @@ fn a_zigbee_smoke_detector_becomes_a_profile() {
     let left =
         ["switch“Alarm”：是控制项，本网关只读", "sensor“Update state”：没有 device_class，不知道它是什么"];
     assert_eq!(proposal.untranslated, left);
-    assert!(proposal.text.contains("zigbee2mqtt/0x00158d0001a2b3c4/availability"), "{}", proposal.text);
+    assert_eq!(
+        availability(&proposal),
+        [("zigbee2mqtt/{address}/availability".to_owned(), Some(true), Some(false))]
+    );
+}
+
+/// What the draft makes of the last topic of its profile, told in JSON.
+fn availability(proposal: &Proposal) -> [(String, Option<bool>, Option<bool>); 1] {
+    let profile = parsed(proposal);
+    let place = profile.topics().len() - 1;
+    let link = |payload: &str| {
+        profile.decode_message(place, payload.as_bytes(), crate::model::Timestamp::EPOCH).link
+    };
+    let (online, offline) = (link(r#"{"state":"online"}"#), link(r#"{"state":"offline"}"#));
+    [(profile.topics()[place].as_str().to_owned(), online, offline)]
+}
+
+#[test]
+fn a_place_of_availability_that_a_profile_cannot_say_is_a_comment_and_is_told() {
+    let smoke = r#""dev":{"ids":"x1"},"stat_t":"a/x1/now","dev_cla":"smoke""#;
+    for (own, why) in [
+        (r#""avty_t":"bridge/state""#, "里没有地址"),
+        (r#""avty_t":"a/x1/now""#, "也是测点的主题"),
+        (r#""avty_t":"a/x1/alive","pl_avail":"1","pl_not_avail":"1""#, "一样"),
+        (r#""avty_t":"a/x1/alive","avty_tpl":"{% if value %}online{% endif %}""#, "不是简单取值"),
+    ] {
+        let proposal =
+            propose(&[("homeassistant/binary_sensor/x1/smoke/config", &format!("{{{smoke},{own}}}"))]);
+        assert_eq!(parsed(&proposal).topics().len(), 1, "{}", proposal.text);
+        assert!(proposal.text.contains("# 在线状态"), "{}", proposal.text);
+        assert!(proposal.untranslated.iter().any(|left| left.contains(why)), "{:?}", proposal.untranslated);
+    }
+}
+
+#[test]
+fn a_flag_inside_json_is_a_place_of_availability() {
+    let proposal = propose(&[(
+        "homeassistant/binary_sensor/x1/smoke/config",
+        r#"{"dev":{"ids":"x1"},"stat_t":"a/x1/now","dev_cla":"smoke","avty":[{"t":"a/x1/net","pl_avail":"True","pl_not_avail":"False","val_tpl":"{{ value_json.net.up }}"}]}"#,
+    )]);
+    let profile = parsed(&proposal);
+    let link =
+        |payload: &str| profile.decode_message(1, payload.as_bytes(), crate::model::Timestamp::EPOCH).link;
+    let told = [link(r#"{"net":{"up":true}}"#), link(r#"{"net":{"up":false}}"#), link(r#"{"net":1}"#)];
+    assert_eq!(told, [Some(true), Some(false), None]);
 }
 
 #[test]
@@ -121,6 +165,12 @@ fn abbreviated_keys_and_the_base_topic_are_read() {
     assert_eq!(points(&profile), ["temperature: ambient_temperature", "power: active_power"]);
     assert_eq!(profile.topics()[0].as_str(), "tele/{address}/SENSOR");
     assert!(proposal.text.contains("\"AM2301.Temperature\""), "{}", proposal.text);
+    let profile = parsed(&proposal);
+    let place = profile.topics().len() - 1;
+    assert_eq!(profile.topics()[place].as_str(), "tele/{address}/LWT");
+    let now = crate::model::Timestamp::EPOCH;
+    let link = |payload: &str| profile.decode_message(place, payload.as_bytes(), now).link;
+    assert_eq!([link("Online"), link("Offline"), link("online")], [Some(true), Some(false), None]);
 }
 
 #[test]
@@ -144,7 +194,8 @@ fn plain_text_topics_of_an_esphome_node_become_text_points() {
     let profile = parsed(&proposal);
     assert_eq!(points(&profile), ["rauch: smoke_alarm", "co: carbon_monoxide"]);
     let topics: Vec<_> = profile.topics().iter().map(|topic| topic.as_str()).collect();
-    assert_eq!(topics, ["{address}/binary_sensor/rauch/state", "{address}/sensor/co/state"]);
+    let expected = ["{address}/binary_sensor/rauch/state", "{address}/sensor/co/state", "{address}/status"];
+    assert_eq!(topics, expected);
     assert!(proposal.untranslated.is_empty());
 }
 
