@@ -88,31 +88,53 @@ fn insert(conn: &Connection, no: i64, frame: &Quarantined) -> rusqlite::Result<(
 
 /// A frame that still cannot be read: why is known better, and perhaps whose it is.
 fn renew(conn: &Connection, frame: &Quarantined) -> rusqlite::Result<()> {
-    let (kind, sender) = (kind_of(frame).name(), frame.sender());
+    let (kind, sender, key) = (kind_of(frame).name(), frame.sender(), frame.key());
+    let before: Option<(String, String)> = conn
+        .prepare_cached("SELECT kind, sender FROM quarantine WHERE id = ?")?
+        .query_row([frame.id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((old_kind, old_sender)) = before else { return Ok(()) };
     conn.prepare_cached("UPDATE quarantine SET kind = ?2, sender = ?3, reason = ?4, had = ?5 WHERE id = ?1")?
         .execute(params![frame.id, kind, sender, frame.reason, frame.had])?;
+    let device = frame.device.as_ref().map(DeviceId::as_str);
+    if old_kind != kind {
+        // What stands for it on the page goes over with its first frame.
+        conn.prepare_cached(
+            "UPDATE stray SET kind = ?1, device = ?2 WHERE kind = ?3 AND key = ?4
+             AND NOT EXISTS (SELECT 1 FROM stray WHERE kind = ?1 AND key = ?4)",
+        )?
+        .execute(params![kind, device, old_kind, key])?;
+        forget_empty(conn, &old_kind, &old_sender, &key)?;
+    }
     // What stands for it on the page says the same.
     conn.prepare_cached("UPDATE stray SET reason = ?3 WHERE kind = ?1 AND key = ?2")?.execute(params![
         kind,
-        frame.key(),
+        key,
         frame.reason
     ])?;
     Ok(())
 }
 
-/// Its frame was decoded. With the last one of a key nothing is left for a person to do.
-fn release(conn: &Connection, id: i64) -> rusqlite::Result<()> {
-    let gone: Option<(String, String, String)> = conn
-        .prepare_cached("DELETE FROM quarantine WHERE id = ? RETURNING kind, sender, key")?
-        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let Some((kind, sender, key)) = gone else { return Ok(()) };
+/// With the last frame of a key nothing is left for a person to do.
+fn forget_empty(conn: &Connection, kind: &str, sender: &str, key: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "DELETE FROM stray WHERE kind = ?1 AND key = ?3
          AND NOT EXISTS (SELECT 1 FROM quarantine WHERE kind = ?1 AND sender = ?2 AND key = ?3)",
     )?
     .execute([kind, sender, key])?;
     Ok(())
+}
+
+/// Its frame was decoded.
+fn release(conn: &Connection, id: i64) -> rusqlite::Result<()> {
+    let gone: Option<(String, String, String)> = conn
+        .prepare_cached("DELETE FROM quarantine WHERE id = ? RETURNING kind, sender, key")?
+        .query_row([id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    match gone {
+        Some((kind, sender, key)) => forget_empty(conn, &kind, &sender, &key),
+        None => Ok(()),
+    }
 }
 
 /// Its sender is no longer listed.

@@ -130,6 +130,13 @@ async fn what_was_decoded_leaves_with_its_entry_and_what_was_not_says_why() {
     assert_eq!(all(&journal, &Wanted::default()).await, [renewed.clone(), moved]);
     let strays = journal.strays().await.unwrap();
     assert!(strays.iter().any(|stray| &*stray.key == "hall a" && &*stray.reason == "应为数字"), "{strays:?}");
+    // What a stranger sent is a planned device's now: one row, under what could not be read.
+    let rows: Vec<_> = strays.iter().filter(|stray| &*stray.key == "hall b").collect();
+    assert_eq!(rows.len(), 1, "{strays:?}");
+    assert_eq!(
+        (rows[0].kind, rows[0].device.as_ref().map(DeviceId::as_str)),
+        (StrayKind::Unreadable, Some("sd-02"))
+    );
     // The last one of a sender: nothing is left to do.
     let quarantine = vec![QuarantineChange::Release(renewed.id)];
     journal.append(Write { quarantine, ..write(3, vec![]) }).await.unwrap();
