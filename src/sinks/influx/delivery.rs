@@ -76,7 +76,9 @@ impl Delivery {
 
     pub(super) async fn post(&self, lines: &[Line]) -> Verdict {
         match self.send(lines).await {
-            Ok((204 | 200, ..)) => Verdict::Accepted,
+            Ok((204, ..)) => Verdict::Accepted,
+            // A store has nothing to say; the page of a captive portal, or of whoever else answers there, is no store.
+            Ok((200, _, text)) if text.is_empty() => Verdict::Accepted,
             Ok((status, after, reason)) => classify(status, after.as_deref(), &reason, &self.url),
             Err((reason, busy)) => Verdict::Later { reason, after: None, busy },
         }
@@ -115,7 +117,7 @@ impl Delivery {
         let after =
             answer.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok().map(str::to_owned));
         let mut reason = Vec::new();
-        if !answer.status().is_success() {
+        if answer.status().as_u16() != 204 {
             while reason.len() < REASON_BYTES_MAX {
                 let Ok(Some(more)) = answer.chunk().await else { break };
                 reason.extend_from_slice(&more);
@@ -171,6 +173,10 @@ fn classify(status: u16, retry_after: Option<&str>, reason: &str, url: &str) -> 
             "目标不存在：请检查地址、组织、存储桶或数据库名",
             "it does not know the place; check the address, the organisation and the bucket, or the database",
         ),
+        200 => later(
+            "应答是一个网页而不是数据库的：请检查地址，或网络是否要先登录认证",
+            "that is somebody's page and no store's answer; check the address, and whether the network wants a sign-in first",
+        ),
         429 => later("请求太频繁", "it is asked too often"),
         300..400 => later(
             "地址已转移：请在配置中写最终地址",
@@ -198,6 +204,7 @@ mod tests {
         assert!(matches!(super::classify(500, None, some, "http://db"), Verdict::Refused(_)));
         assert_eq!(classify(413, None), Verdict::TooLarge("why".to_owned()));
         for (status, expected) in [
+            (200, false),
             (301, false),
             (401, false),
             (403, false),

@@ -160,7 +160,8 @@ impl Scripted {
             seen.accepted.extend(lines);
         }
         let after = after.map(|after| [("retry-after", after)]);
-        (StatusCode::from_u16(status).unwrap(), after.map_or_else(HeaderMap::new, to_headers), "because")
+        let text = if status == 204 { "" } else { "because" };
+        (StatusCode::from_u16(status).unwrap(), after.map_or_else(HeaderMap::new, to_headers), text)
             .into_response()
     }
 
@@ -258,7 +259,7 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
 #[tokio::test]
 async fn a_silent_server_holds_the_sink_no_longer_than_the_time_out() {
     let mut silent = true;
-    let server = Scripted::start(move |_| (if std::mem::take(&mut silent) { 0 } else { 200 }, None)).await;
+    let server = Scripted::start(move |_| (if std::mem::take(&mut silent) { 0 } else { 204 }, None)).await;
     let mut house = House::new();
     house.append_numbers(0, 10).await;
     let mut sink = house.sink_with(&server.url, |settings| settings.timeout = Duration::from_millis(100));
@@ -267,6 +268,20 @@ async fn a_silent_server_holds_the_sink_no_longer_than_the_time_out() {
     assert!(reason.contains("no answer within the time-out"), "{reason}");
     assert_eq!(drain(&mut sink).await, 0);
     assert_eq!(server.accepted().len(), 10);
+}
+
+#[tokio::test]
+async fn the_page_of_a_captive_portal_is_no_stores_answer() {
+    let mut portal = true;
+    let server = Scripted::start(move |_| (if std::mem::take(&mut portal) { 200 } else { 204 }, None)).await;
+    let mut house = House::new();
+    house.append_numbers(0, 10).await;
+    let mut sink = house.sink(&server.url);
+    let Progress::BackOff { reason, .. } = sink.step().await else { panic!("it took a page for an answer") };
+    assert!(reason.zh.contains("网页") && reason.en.contains("sign-in"), "{reason:?}");
+    assert_eq!(house.cursor().await, 0, "nothing is taken as delivered");
+    assert_eq!(drain(&mut sink).await, 0);
+    assert_eq!(house.cursor().await, 1);
 }
 
 #[tokio::test]
