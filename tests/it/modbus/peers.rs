@@ -55,10 +55,7 @@ async fn pymodbus_is_read(wire: Wire) -> [Vec<RegisterBlock>; 2] {
     let place = |block: &RegisterBlock| (block.table, block.start, block.count);
     assert!(within.iter().any(|block| place(block) == (RegisterTable::Holding, ADDRESSES - 4, 4)));
     assert_eq!(refused.iter().map(place).collect::<Vec<_>>(), [(RegisterTable::Holding, ADDRESSES, 4)]);
-    // Python may be slow once on a busy machine: then it was asked again.
-    let mut named = failures(&poller);
-    assert!(named.remove("exception_02"));
-    assert!(named.iter().all(|name| ["silent", "late"].contains(&&**name)), "{named:?}");
+    assert_named(&poller, &["exception_02".to_owned()].into(), "pymodbus");
     let of_tables = within.into_iter().filter(|block| block.start != ADDRESSES - 4).collect();
     [poller.last(1).to_vec(), of_tables]
 }
@@ -176,6 +173,13 @@ fn failures(poller: &Poller) -> BTreeSet<String> {
         .collect()
 }
 
+/// These and no others. A peer may be slow once on a busy machine: then it was asked again.
+fn assert_named(poller: &Poller, names: &BTreeSet<String>, what: &str) {
+    let mut named = failures(poller);
+    named.retain(|name| names.contains(name) || !matches!(&**name, "silent" | "late"));
+    assert_eq!(named, *names, "{what}");
+}
+
 /// Long enough for a busy machine, and shorter than the hostile unit's late answers (500 ms).
 const TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -236,7 +240,7 @@ async fn hostile(wire: Wire, fault: Fault, told: Told) {
     of_bad.remove(&Some(Trouble::NoAnswer));
     assert!(of_bad.is_empty(), "{fault:?}: {of_bad:?}");
     let names: BTreeSet<String> = told.names.iter().map(|name| (*name).to_owned()).collect();
-    assert_eq!(failures(&poller), names, "{fault:?}");
+    assert_named(&poller, &names, &format!("{fault:?}"));
     assert_eq!(poller.links, [true], "{fault:?}: a unit that answers is no broken link");
 }
 
@@ -296,9 +300,9 @@ async fn all_exceptions(wire: Wire) {
     let reads: Vec<Read> = [read(RegisterTable::Holding, 0, 4)].into_iter().chain(reads).collect();
     let mut poller = Poller::start_on(wire, vec![(1, reads)], 1000, |_| {});
     let names: BTreeSet<String> = (1..=11).map(|code| format!("exception_{code:02x}")).collect();
-    poller.until("all are counted", |poller| failures(poller).len() >= names.len()).await;
+    poller.until("all are counted", |poller| failures(poller).is_superset(&names)).await;
     poller.until("three rounds", |poller| poller.rounds(1) >= 3).await;
-    assert_eq!(failures(&poller), names);
+    assert_named(&poller, &names, "exceptions");
     for block in poller.frames.values().flatten().flatten() {
         let expected = (block.start > 255).then(|| Trouble::Exception(block.start.to_be_bytes()[1]));
         // Codes 0A and 0B are a gateway's word of a unit that is not there: they are not asked for in every round.

@@ -47,18 +47,24 @@ impl Socat {
             .kill_on_drop(true)
             .spawn()
             .expect("socat is not installed: run the README's test command (apt-get install socat)");
-        let links =
-            ends.iter().filter_map(|end| end.split_once("link=")).map(|(_, name)| dir.path().join(name));
-        let links: Vec<PathBuf> = links.collect();
+        let links = Self::links(dir, ends);
         until("the line is there", || links.iter().all(|link| link.exists())).await;
         child
     }
 
-    /// Cuts it: its devices are gone.
+    /// The names of its devices.
+    fn links(dir: &TempDir, ends: &[String]) -> Vec<PathBuf> {
+        let names = ends.iter().filter_map(|end| end.split_once("link=")).map(|(_, name)| name);
+        names.map(|name| dir.path().join(name)).collect()
+    }
+
+    /// Cuts it: its devices are gone, and first their names, as udev removes them. A name that stays would lead to whichever
+    /// other test's line is given the same number next.
     pub(crate) async fn cut(&mut self) {
+        for link in Self::links(&self.dir, &self.ends) {
+            std::fs::remove_file(link).unwrap();
+        }
         self.child.kill().await.unwrap();
-        let ours = self.ours();
-        until("the device is gone", || !ours.exists()).await;
     }
 
     /// Puts it back under the names that it had.
