@@ -1,12 +1,13 @@
 //! The Modbus source against a simulator in a process of its own, and against bare tokio-modbus.
 //!
-//! `cargo bench --bench modbus` runs every part; `-- flat` or `-- paced` only one, `-- --secs 10` shortens each.
+//! `cargo bench --bench modbus` runs every part; `-- flat`, `-- paced` or `-- line` only one, `-- --secs 10` shortens each.
 //!
 //! - `flat`: reads a second flat out on 1 and on 32 connections, the simulator answering at once; *bare* is a loop around
 //!   tokio-modbus's own client, with the same time-out and length check. Interleaved rounds, the median of each;
 //! - `paced`: 100 and 1000 units on 10 ports, 10 registers a unit every second, each answer after 2 ms; then one unit of
 //!   100 mute, and 100 of 1000; then the same 1000 with one connection a port only. Told are the polls that arrived, of
-//!   those wanted, how late they arrived, and what the source cost of a core.
+//!   those wanted, how late they arrived, and what the source cost of a core;
+//! - `line`: a serial line at 9600 baud, and how much of what its wire could carry is carried.
 //!
 //! Lateness is measured at the simulator, for the units that answer: how far a question came behind the unit's own grid, the
 //! earliest of its polls being on it. The first 5 s do not count: nobody knows the units yet, and breakers open.
@@ -16,6 +17,7 @@
 #![expect(clippy::disallowed_methods, reason = "a bench is about wall-clock time and runs beside no test")]
 #![expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 
+mod line;
 mod simulator;
 
 use fengsui::clock::Clock;
@@ -212,7 +214,7 @@ async fn main() {
     let secs = arguments.iter().position(|argument| argument == "--secs");
     let secs = secs.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(30);
     let wanted = |part: &str| {
-        let none = !arguments.iter().any(|argument| ["flat", "paced"].contains(&argument.as_str()));
+        let none = !arguments.iter().any(|argument| ["flat", "paced", "line"].contains(&argument.as_str()));
         none || arguments.iter().any(|argument| argument == part)
     };
     if wanted("flat") {
@@ -220,5 +222,8 @@ async fn main() {
     }
     if wanted("paced") {
         paced(Duration::from_secs(secs)).await;
+    }
+    if wanted("line") {
+        line::line(Duration::from_secs(secs)).await;
     }
 }

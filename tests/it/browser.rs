@@ -44,6 +44,26 @@ async fn look(browser: &Browser, name: &str) {
     browser.resize(1366, 768).await;
 }
 
+/// A device that may be told something has a button, at every size large enough for a thumb, and it asks before it acts.
+async fn sees_the_commands(browser: &Browser, url: &str) {
+    browser.go(&format!("{url}/points/ef-01/residual_current")).await;
+    browser.run("window.asked = ''; window.confirm = text => { window.asked = text; return false; }").await;
+    for (size, width, height) in SIZES {
+        browser.resize(width, height).await;
+        browser
+            .run("document.querySelector('[data-device-command]').scrollIntoView({ block: 'center' })")
+            .await;
+        browser.screenshot(&format!("commands-{size}")).await;
+        let button = "document.querySelector('[data-device-command]').getBoundingClientRect().height";
+        let height = browser.run(&format!("return {button}")).await.as_f64().unwrap();
+        assert!(height >= 40.0, "{size}: {height} px");
+    }
+    browser.click("[data-device-command]").await;
+    let asked = browser.run("return window.asked").await;
+    assert!(asked.as_str().unwrap().contains("消音？确定下达吗"), "{asked}");
+    browser.resize(1366, 768).await;
+}
+
 /// Looks at what could not be read at every size, with the frames beside it; nothing may be wider than the screen.
 async fn sees_the_quarantine(browser: &Browser, room: &DutyRoom, url: &str) {
     let payload = br#"{"alarm":"maybe","temperature":21.5}"#;
@@ -189,6 +209,7 @@ async fn the_duty_officer_sees_acknowledges_and_resets() {
         browser.screenshot(name).await;
     }
     sees_the_quarantine(&browser, &room, &url).await;
+    sees_the_commands(&browser, &url).await;
     sees_gaps_and_bad_values(&browser, &url).await;
     sees_what_the_gateway_needs(&browser, &room, &url).await;
     browser.go(&url).await;

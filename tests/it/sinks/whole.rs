@@ -86,6 +86,15 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
         }
     })
     .await;
+    // A store that came back late is still told as away until the next post to it.
+    let all_well = |health: &serde_json::Value| {
+        health["sinks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|sink| sink["last_error"].is_null() && sink["lag"] == 0)
+    };
+    gateway.wait("every store is caught up with", "/api/v1/health", all_well).await;
     Told::to_a_person(&house).await.nothing_but(&["unclean-stop"]);
     gateway.stop().await;
     let told = Told::to_a_person(&house).await;
