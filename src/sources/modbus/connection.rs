@@ -255,11 +255,20 @@ impl Connection {
         loop {
             let until = (self.heard_at + gap).min(started_at + BUSY_MAX);
             let mut bytes = std::mem::take(&mut self.between);
-            let read = timeout_at(until, self.read(&mut bytes)).await;
+            let read = if gap.is_zero() {
+                // Only what is there already. A timer has steps of a millisecond, and would cost each question one.
+                tokio::select! {
+                    biased;
+                    read = self.read(&mut bytes) => Some(read),
+                    () = std::future::ready(()) => None,
+                }
+            } else {
+                timeout_at(until, self.read(&mut bytes)).await.ok()
+            };
             self.between = bytes;
             match read {
-                Err(_) => break,
-                Ok(read) => read?,
+                None => break,
+                Some(read) => read?,
             }
             if started_at.elapsed() > BUSY_MAX {
                 break;
