@@ -175,7 +175,8 @@ impl Broker {
         let gate = Keys(engine.gate());
         let asks = settings.asks.as_ref().map(Asks::subscribe);
         let task = tokio::spawn(serve(engine, (plain, secure), ingest, acks, asks, cancel));
-        info!(link = %settings.link, address = ?local_addr, tls = ?tls_addr, "the embedded broker listens");
+        let shown = |address: Option<SocketAddr>| address.map(tracing::field::display);
+        info!(link = %settings.link, address = shown(local_addr), tls = shown(tls_addr), "the embedded broker listens");
         Ok(Broker { local_addr, tls_addr, task, gate })
     }
 
