@@ -21,6 +21,14 @@ pub struct Entry {
     pub notes: Vec<Note>,
 }
 
+impl Entry {
+    /// Whether its readings are history: decoded again out of the quarantine. They are in the charts and in the stores at
+    /// their own times, and never what is true now: no rule has seen them, so nothing may pass for known because of them.
+    pub fn is_history(&self) -> bool {
+        self.notes.iter().any(|note| note.kind == NoteKind::History)
+    }
+}
+
 /// Something that happened and is neither a reading nor a hazard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -51,11 +59,13 @@ pub enum NoteKind {
     Command,
     /// The journal itself: recovered, trimmed, full, writable again.
     Journal,
+    /// A person had frames of the quarantine decoded again: see [`Entry::is_history`].
+    History,
 }
 
 impl NoteKind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Started,
         Self::Stopped,
         Self::ClockStepped,
@@ -64,6 +74,7 @@ impl NoteKind {
         Self::Access,
         Self::Command,
         Self::Journal,
+        Self::History,
     ];
 
     /// The name in files and in the API.
@@ -77,6 +88,7 @@ impl NoteKind {
             Self::Access => "access",
             Self::Command => "command",
             Self::Journal => "journal",
+            Self::History => "history",
         }
     }
 

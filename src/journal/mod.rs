@@ -479,12 +479,12 @@ impl Journal {
         self.0.metrics.journal_damaged.inc_by(chunks);
     }
 
-    /// For the series: one reading as the blob that an entry would hold.
-    pub(crate) fn encode_reading(&self, reading: &Reading) -> Option<Vec<u8>> {
-        self.0.live.encode(std::slice::from_ref(reading))
+    /// For the series: one reading, or none, as the blob that an entry would hold.
+    pub(crate) fn encode_reading(&self, reading: Option<&Reading>) -> Option<Vec<u8>> {
+        self.0.live.encode(reading.map_or(&[], std::slice::from_ref))
     }
 
-    /// For the series: the reading of such a blob.
+    /// For the series: the reading of such a blob, if it holds one.
     pub(crate) fn decode_reading(&self, blob: &[u8]) -> Option<Reading> {
         let decoded = self.0.live.decode(blob);
         if decoded.is_err() {

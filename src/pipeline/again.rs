@@ -1,8 +1,9 @@
 //! THE LOOP, beside step 1: frames of the quarantine decoded again, after somebody mended their profile or plan.
 //!
 //! History only. Their readings go into the journal at their own times, marked late, and so to the series and to every
-//! store; no rule sees them, so nothing is raised, cleared or heard of. The readings and the frames' leaving are one commit,
-//! so that each reading is there once, whatever happens in between.
+//! store; no rule sees them, so nothing is raised, cleared or heard of, and they are nobody's newest value, also after a
+//! restart ([`Entry::is_history`](crate::journal::Entry::is_history)). The readings and the frames' leaving are one commit, so
+//! that each reading is there once, whatever happens in between.
 
 use super::read::{self, Memory, Said, What};
 use super::{Pipeline, Quarantined};
@@ -41,8 +42,9 @@ impl Pipeline {
         self.metrics.readings.inc_by(readings.len() as u64);
         self.batch.readings = readings;
         self.batch.changes = changes;
+        // Wherever there are readings, for it is the note that marks the entry as history.
         if told.decoded > 0 || told.readings > 0 {
-            self.note(NoteKind::Journal, "quarantine", line(&request.by, &request.what, told));
+            self.note(NoteKind::History, "quarantine", line(&request.by, &request.what, told));
         }
         self.batch.answers.push((request.reply, told));
         self.seal(self.clock.now());

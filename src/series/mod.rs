@@ -204,7 +204,8 @@ impl Series {
         cancel.run_until_cancelled(async { tokio::join!(work, self.keep_times()) }).await;
     }
 
-    /// The newest reading of a point: by the time it was taken, not by when it arrived.
+    /// The newest reading of a point: by the time it was taken, not by when it arrived. What was decoded again out of the
+    /// quarantine is in the charts only.
     pub fn last(&self, point: &PointId) -> Option<Reading> {
         self.tails().last(point).cloned()
     }
@@ -403,7 +404,7 @@ impl Series {
 
     fn plan(&self, tails: &Tails, point: &PointId) -> Option<Sealing> {
         let number = self.0.journal.point_number(point)?;
-        let last = self.0.journal.encode_reading(tails.last(point)?)?;
+        let last = self.0.journal.encode_reading(tails.last(point))?;
         Some(Sealing { point: number, samples: tails.sorted(point), last })
     }
 
@@ -417,16 +418,16 @@ async fn restore(journal: &Journal) -> Result<Tails, SeriesError> {
     let cursor = journal.cursor(CURSOR).await?;
     let rows = journal
         .read(|conn| {
-            let mut statement = conn.prepare("SELECT sealed_no, reading FROM last")?;
-            let rows =
-                statement.query_map([], |row| Ok((from_sql(row.get(0)?), row.get::<_, Vec<u8>>(1)?)))?;
+            let mut statement = conn.prepare("SELECT point, sealed_no, reading FROM last")?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, from_sql(row.get(1)?), row.get::<_, Vec<u8>>(2)?)))?;
             Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
         })
         .await?;
     let mut tails = Tails::new(cursor);
-    for (sealed_no, blob) in rows {
-        if let Some(reading) = journal.decode_reading(&blob) {
-            tails.restore(reading, sealed_no);
+    for (point, sealed_no, blob) in rows {
+        if let Some(point) = journal.point(point) {
+            tails.restore(point, journal.decode_reading(&blob), sealed_no);
         }
     }
     Ok(tails)
@@ -434,10 +435,7 @@ async fn restore(journal: &Journal) -> Result<Tails, SeriesError> {
 
 fn take(journal: &Journal, tails: &mut Tails, entries: &[Arc<Entry>]) {
     for entry in entries {
-        for reading in &entry.readings {
-            tails.take(entry.no, entry.at, reading, |code| journal.code_number(code));
-        }
-        tails.passed_entry(entry.no, entry.at);
+        tails.take(entry, |code| journal.code_number(code));
     }
 }
 

@@ -1,7 +1,8 @@
-//! The samples that are not yet sealed, and each point's newest reading. Pure.
+//! The samples that are not yet sealed, and each point's newest reading that is no history. Pure.
 
 use super::ageing::Age;
 use super::sample::{Form, Packed, Sample};
+use crate::journal::Entry;
 use crate::model::{PointId, Reading, Span, Timestamp, Value};
 use std::collections::HashMap;
 
@@ -46,22 +47,33 @@ impl Tails {
         Self { tails, last, sealed, taken, newest_at: Timestamp::EPOCH, bytes: 0, age: Age::default() }
     }
 
-    /// Remembers what was stored with a point's last sealing.
-    pub(super) fn restore(&mut self, reading: Reading, sealed_no: u64) {
-        if sealed_no > self.taken {
-            self.sealed.insert(reading.point.clone(), sealed_no);
+    /// Remembers what was stored with a point's last sealing. No reading: only history is known of it.
+    pub(super) fn restore(&mut self, point: PointId, reading: Option<Reading>, sealed_no: u64) {
+        if let Some(reading) = reading {
+            self.last.insert(point.clone(), reading);
         }
-        self.last.insert(reading.point.clone(), reading);
+        if sealed_no > self.taken {
+            self.sealed.insert(point, sealed_no);
+        }
     }
 
-    /// Takes one reading of an entry.
-    pub(super) fn take(
+    /// Takes all readings of an entry.
+    pub(super) fn take(&mut self, entry: &Entry, code_number: impl Fn(&str) -> Option<u32>) {
+        let history = entry.is_history();
+        for reading in &entry.readings {
+            self.take_one(entry, reading, history, &code_number);
+        }
+        self.passed_entry(entry.no, entry.at);
+    }
+
+    fn take_one(
         &mut self,
-        no: u64,
-        at: Timestamp,
+        entry: &Entry,
         reading: &Reading,
+        history: bool,
         code_number: impl Fn(&str) -> Option<u32>,
     ) {
+        let (no, at) = (entry.no, entry.at);
         if self.sealed.get(&reading.point).is_some_and(|&sealed_no| no <= sealed_no) {
             return;
         }
@@ -79,6 +91,10 @@ impl Tails {
         let before = tail.samples.room();
         tail.samples.push(Sample::of(reading, code_number));
         self.bytes += tail.samples.room() - before;
+        // A rule that is asked what it knows would answer with what it was never told.
+        if history {
+            return;
+        }
         match self.last.get_mut(&reading.point) {
             None => _ = self.last.insert(reading.point.clone(), reading.clone()),
             Some(last) => {
@@ -91,7 +107,7 @@ impl Tails {
     }
 
     /// All readings of this entry were taken.
-    pub(super) fn passed_entry(&mut self, no: u64, at: Timestamp) {
+    fn passed_entry(&mut self, no: u64, at: Timestamp) {
         self.taken = no;
         self.newest_at = at;
         self.age.passed(at);

@@ -111,7 +111,9 @@ impl Snapshot {
     }
 
     fn take(&mut self, entry: &Entry) {
-        for reading in &entry.readings {
+        // History is in the charts; the present is what a rule was told.
+        let present = if entry.is_history() { &[] } else { entry.readings.as_slice() };
+        for reading in present {
             let older = |standing: &Reading| reading.late && reading.time() < standing.time();
             if !self.last.get(&reading.point).is_some_and(older) {
                 self.last.insert(reading.point.clone(), reading.clone());

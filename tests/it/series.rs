@@ -5,9 +5,9 @@ mod merge;
 mod rollup;
 mod settings;
 
-use fengsui::journal::{Entry, Journal, Limits, Write};
+use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, Write};
 use fengsui::metrics::Metrics;
-use fengsui::model::{Number, PointId, Quality, Reading, Span, Timestamp, Value};
+use fengsui::model::{Number, PointId, Quality, Reading, Span, Text, Timestamp, Value};
 use fengsui::series::{Bucket, Series};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -92,6 +92,42 @@ async fn a_spike_of_one_second_in_a_month_stands_in_some_bucket() {
     println!("43 201 samples into 500 buckets: {:?}", started.elapsed());
     let cursor = journal.cursor("series").await.unwrap();
     assert!(cursor > 80, "chunks were sealed on the way: {cursor}");
+}
+
+#[tokio::test]
+async fn what_was_decoded_again_is_in_the_chart_and_never_a_points_newest_value_whatever_is_restarted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let (heat, smoke, other) = (point("heat"), point("smoke"), point("other"));
+    append(&journal, 1000, vec![reading(&heat, 1000, number(20.0))]).await;
+    let history = vec![
+        reading(&heat, 500, number(95.0)),
+        reading(&heat, 1500, number(96.0)),
+        reading(&smoke, 600, Value::Code("alarm".into())),
+    ];
+    let text = Text::new("重新解码", "decoded again");
+    let notes = vec![Note { kind: NoteKind::History, subject: "quarantine".into(), text }];
+    let entry = Entry { no: 2, at: ms(2000), recorded: true, readings: history, transitions: vec![], notes };
+    journal.append(Write::of(entry)).await.unwrap();
+    for sealed in [false, true, true] {
+        let series = Series::open(&journal).await.unwrap();
+        settle(&series).await;
+        assert_eq!(journal.cursor("series").await.unwrap() > 2, sealed);
+        assert_eq!(series.last(&heat).unwrap().value, number(20.0), "sealed: {sealed}");
+        assert_eq!((series.last(&smoke), series.all_last().len()), (None, if sealed { 2 } else { 1 }));
+        let drawn = series.range(&heat, ms(0), ms(2000), 1).await.unwrap();
+        assert_eq!(total(&drawn), (3, Some(20.0), Some(96.0)));
+        let states = series.range_of_states(&smoke, ms(0), ms(2000), 1).await.unwrap();
+        assert_eq!(states[0].count, 1, "each sample once");
+        assert_eq!(series.state(states[0].last.unwrap()).as_deref(), Some("alarm"));
+        if !sealed {
+            append(&journal, SEALED_AFTER + 2000, vec![reading(&other, 3000, number(1.0))]).await;
+            append(&journal, 2 * SEALED_AFTER + 4000, vec![reading(&other, 4000, number(2.0))]).await;
+            settle(&series).await;
+        }
+        drop((series, journal));
+        journal = open(dir.path());
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use crate::support::gateway::{BROKER, Gateway, House, Stuck, device, find_last, numbers_of, smoke, topic};
 use crate::support::modbus_unit::{Manner, ModbusServer};
 use crate::support::ports::until;
+use fengsui::clock::Clock;
 use fengsui::model::{Reading, Value as Measured};
 use serde_json::{Value, json};
 
@@ -102,7 +103,6 @@ async fn frames_of_a_bad_profile_are_decoded_once_it_is_mended_as_history_that_r
         (0, 3)
     );
     assert_eq!(gateway.get("/api/v1/strays").await["strays"], json!([]));
-    assert_eq!(gateway.last("hd-1/temperature", |_| true).await["value"], 95.0);
     assert_eq!(gateway.get("/api/v1/hazards").await["hazards"], json!([]), "history is no alarm");
     let log = gateway.get("/api/v1/log").await.to_string();
     assert!(log.contains("李四 重新解码了 hd-1 的隔离报文：3 条已解出"), "{log}");
@@ -326,5 +326,65 @@ async fn while_the_journal_cannot_be_written_nothing_is_decoded_again_and_the_an
     stuck.release();
     gateway.wait("the journal works", "/api/v1/sites", |answer| !fault(answer)).await;
     assert_eq!(decode(&gateway, &json!({})).await["kept"], 1);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_decoded_again_is_never_the_newest_value_of_a_point_also_after_a_restart() {
+    let house = hall();
+    house.profile("hall/heat", &heat("wrong", "wrong_too"));
+    let gateway = house.open().await;
+    let mut pen = gateway.pen("hd-1").await;
+    pen.publish("hall/hd-1/up", r#"{"t":95,"s":1}"#).await;
+    gateway.stop().await;
+
+    house.profile("hall/heat", &heat("t", "s"));
+    let gateway = house.open().await;
+    let mut pen = gateway.pen("hd-1").await;
+    pen.publish("hall/hd-1/up", r#"{"t":21.5}"#).await;
+    gateway.last("hd-1/temperature", |last| last["value"] == 21.5).await;
+    let told = decode(&gateway, &json!({ "device": "hd-1" })).await;
+    assert_eq!(told, json!({ "decoded": 1, "kept": 0, "readings": 2 }));
+    assert_eq!(drawn(&gateway, "hd-1/temperature").await, 2, "it is history");
+    let shown = async |gateway: Gateway| {
+        let sites = gateway.get("/api/v1/sites").await;
+        gateway.stop().await;
+        (find_last(&sites, "hd-1/temperature").unwrap()["value"].clone(), find_last(&sites, "hd-1/smoke"))
+    };
+    // Of the second point nothing but history is known.
+    assert_eq!(shown(gateway).await, (json!(21.5), None));
+    assert_eq!(shown(house.open().await).await, (json!(21.5), None), "after a restart");
+}
+
+#[tokio::test]
+async fn an_alarm_that_is_history_hides_no_repetition_of_it_after_a_restart() {
+    let house = hall();
+    let dated = |smoke: &str| {
+        heat("t", smoke).replace(
+            "[[point]]\nname = \"temperature\"",
+            "[time]\njson = \"ts\"\nunit = \"ms\"\n\n[[point]]\nname = \"temperature\"",
+        )
+    };
+    house.profile("hall/heat", &dated("wrong"));
+    let gateway = house.open().await;
+    let mut pen = gateway.pen("hd-1").await;
+    // A device that repeats its report, as it was, until somebody answers.
+    let report = format!(r#"{{"s":1,"ts":{}}}"#, Clock::system().now().as_millis());
+    pen.publish("hall/hd-1/up", &report).await;
+    assert_eq!(frames(&gateway, "broker hall/hd-1/up").await, 1);
+    gateway.stop().await;
+
+    house.profile("hall/heat", &dated("s"));
+    let gateway = house.open().await;
+    let told = decode(&gateway, &json!({})).await;
+    assert_eq!(told, json!({ "decoded": 1, "kept": 0, "readings": 1 }));
+    assert_eq!(gateway.get("/api/v1/hazards").await["hazards"], json!([]));
+    gateway.stop().await;
+
+    let gateway = house.open().await;
+    let mut pen = gateway.pen("hd-1").await;
+    pen.publish("hall/hd-1/up", r#"{"battery":97}"#).await;
+    pen.publish("hall/hd-1/up", &report).await;
+    gateway.hazard("hd-1/smoke", "smoke-fire", |hazard| hazard["phase"] == "active").await;
     gateway.stop().await;
 }
