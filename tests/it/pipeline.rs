@@ -1,5 +1,6 @@
 //! The loop with a real journal, and channels in the place of the sources.
 
+mod kept;
 mod time;
 
 use crate::support::gateway::Stuck;

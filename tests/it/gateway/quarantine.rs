@@ -4,7 +4,7 @@ use crate::support::gateway::{BROKER, Gateway, House, Stuck, device, find_last, 
 use crate::support::modbus_unit::{Manner, ModbusServer};
 use crate::support::ports::until;
 use fengsui::clock::Clock;
-use fengsui::model::{Reading, Value as Measured};
+use fengsui::model::{Reading, Timestamp, Value as Measured};
 use serde_json::{Value, json};
 
 /// A heat detector whose profile looks for these two fields.
@@ -386,5 +386,23 @@ async fn an_alarm_that_is_history_hides_no_repetition_of_it_after_a_restart() {
     pen.publish("hall/hd-1/up", r#"{"battery":97}"#).await;
     pen.publish("hall/hd-1/up", &report).await;
     gateway.hazard("hd-1/smoke", "smoke-fire", |hazard| hazard["phase"] == "active").await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn while_the_clock_is_unset_nothing_is_decoded_again_and_the_answer_says_why() {
+    let house = hall();
+    house.profile("hall/heat", &heat("wrong", "wrong_too"));
+    let clock = Clock::simulated(Timestamp::from_secs(30));
+    let gateway = house.open_at(clock.clone()).await;
+    let mut pen = gateway.pen("hd-1").await;
+    pen.publish("hall/hd-1/up", r#"{"t":21.5}"#).await;
+    let (status, told) = gateway.post("/api/v1/quarantine/decode", &json!({})).await;
+    assert_eq!((status, &told["error"]), (409, &json!("not_now")), "{told}");
+    assert!(told["message_zh"].as_str().unwrap().contains("时钟还没有校准"), "{told}");
+    clock.step_simulated(Timestamp::from_secs(1_800_000_000).since(clock.now()));
+    until("the clock is set", || clock.is_set()).await;
+    pen.publish("hall/hd-1/up", r#"{"battery":97}"#).await;
+    assert_eq!(decode(&gateway, &json!({})).await["kept"], 1);
     gateway.stop().await;
 }
