@@ -224,8 +224,9 @@ impl<'v> Keys<'v> {
         self.0.get(name).or_else(|| self.0.get(short?))
     }
 
+    /// A blank one says nothing: no message is an empty word.
     fn text(&self, name: &str) -> Option<String> {
-        text(self.get(name)?)
+        text(self.get(name)?).filter(|text| !text.trim().is_empty())
     }
 }
 
