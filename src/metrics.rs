@@ -23,7 +23,7 @@ macro_rules! metrics {
             pub sink_lag: Family<Sink, Gauge>,
             /// 1 while a sink does not get through, else 0.
             pub sink_failing: Family<Sink, Gauge>,
-            /// Modbus polls without a right answer, by link and by the failure's name.
+            /// Modbus polls without a right answer, and late answers, by unit and by the failure's name.
             pub modbus_failures_by_name: Family<ModbusFailure, Counter>,
             /// Of the last ten seconds, how many percent a bus had a question on it.
             pub modbus_busy_percent: Family<Link, Gauge>,
@@ -46,7 +46,7 @@ macro_rules! metrics {
                 registry.register("sink_lag", "Journal entries a sink is behind", Family::clone(&sink_lag));
                 registry.register("sink_failing", "1 while a sink does not get through", Family::clone(&sink_failing));
                 let modbus_failures_by_name = Family::default();
-                registry.register("modbus_failures_by_name", "Modbus polls without a right answer, and late answers, by name", Family::clone(&modbus_failures_by_name));
+                registry.register("modbus_failures_by_name", "Modbus polls without a right answer, and late answers, by unit and name", Family::clone(&modbus_failures_by_name));
                 let (modbus_busy_percent, modbus_missed) = Default::default();
                 registry.register("modbus_busy_percent", "Of the last ten seconds, how many percent a bus had a question on it", Family::clone(&modbus_busy_percent));
                 registry.register("modbus_missed", "Polls of a unit that were left out: the bus was late, the unit silent, or the pipeline full", Family::clone(&modbus_missed));
@@ -178,11 +178,14 @@ pub struct Sink {
     pub sink: String,
 }
 
-/// What a Modbus poll failed of: the label of its count. As many links as the configuration names, at most 22 names each.
+/// What a Modbus poll failed of: the label of its count. As many units as the plan has devices, at most
+/// 22 names each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ModbusFailure {
     /// The link.
     pub link: String,
+    /// The device, by its id in the plan.
+    pub device: String,
     /// `silent`, `wrong_crc`, `exception_02` …: `src/sources/modbus/failures.rs` has all of them.
     pub failure: &'static str,
 }

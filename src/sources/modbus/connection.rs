@@ -55,7 +55,8 @@ pub(super) struct Connection {
     echo: Option<bool>,
     /// Units that still owe an answer, and until when it may come.
     held: HashMap<u8, Instant>,
-    late: u64,
+    /// Late answers not yet taken, by unit: no more entries than units were asked.
+    late: HashMap<u8, u64>,
     silent_questions: u32,
 }
 
@@ -80,7 +81,7 @@ impl Connection {
             between: Vec::new(),
             echo: line.echo,
             held: HashMap::new(),
-            late: 0,
+            late: HashMap::new(),
             silent_questions: 0,
         };
         match wire {
@@ -115,8 +116,8 @@ impl Connection {
         self.held.get(&unit).copied().filter(|until| *until > Instant::now())
     }
 
-    /// Late answers that came since this was last asked.
-    pub(super) fn take_late(&mut self) -> u64 {
+    /// Late answers that came since this was last asked, by the unit that sent them: hardly ever the one asked now.
+    pub(super) fn take_late(&mut self) -> HashMap<u8, u64> {
         std::mem::take(&mut self.late)
     }
 
@@ -243,10 +244,11 @@ impl Connection {
 
     /// Counts what units answered that were given up.
     fn count_late(&mut self, question: &Question, bytes: &[u8], of: impl Fn(u8) -> bool) {
-        let late = rtu::frames(question, bytes)
-            .filter(|frame| of(frame.unit) && self.held.contains_key(&frame.unit))
-            .count();
-        self.late += late as u64;
+        for frame in rtu::frames(question, bytes) {
+            if of(frame.unit) && self.held.contains_key(&frame.unit) {
+                *self.late.entry(frame.unit).or_default() += 1;
+            }
+        }
     }
 
     /// Takes what came since the last question, and waits until the line was silent for `gap`.

@@ -1,4 +1,4 @@
-//! WIRE → FRAMES: what went wrong, by name and by link.
+//! WIRE → FRAMES: what went wrong, by name and by unit.
 //!
 //! The names are a closed list, because they become labels: they say where to look. `silent`: power, address, wires.
 //! `wrong_crc`: speed, parity, earthing, a second master. `wrong_unit`, `wrong_function`, `wrong_length`: a device that
@@ -7,7 +7,7 @@
 use super::request::Mismatch;
 use super::unit::Answer;
 use crate::metrics::{Metrics, ModbusFailure};
-use crate::model::LinkId;
+use crate::model::{DeviceId, LinkId};
 
 /// The exceptions of the standard (V1.1b3, section 7), by code; 07 and 09 are only in older papers.
 const EXCEPTIONS: [&str; 11] = [
@@ -47,21 +47,19 @@ pub(super) fn name(answer: &Answer) -> Option<&'static str> {
 
 const LATE: &str = "late";
 
-pub(super) fn count(metrics: &Metrics, link: &LinkId, answer: &Answer) {
+pub(super) fn count(metrics: &Metrics, link: &LinkId, device: &DeviceId, answer: &Answer) {
     let Some(failure) = name(answer) else { return };
     metrics.modbus_failures.inc();
-    metrics.modbus_failures_by_name.get_or_create(&label(link, failure)).inc();
+    metrics.modbus_failures_by_name.get_or_create(&label(link, device, failure)).inc();
 }
 
-/// Answers that came when nobody waited for them any more. Their polls were counted as silent before.
-pub(super) fn count_late(metrics: &Metrics, link: &LinkId, times: u64) {
-    if times > 0 {
-        metrics.modbus_failures_by_name.get_or_create(&label(link, LATE)).inc_by(times);
-    }
+/// Answers of a device that came when nobody waited for them any more. Their polls were counted as silent before.
+pub(super) fn count_late(metrics: &Metrics, link: &LinkId, device: &DeviceId, times: u64) {
+    metrics.modbus_failures_by_name.get_or_create(&label(link, device, LATE)).inc_by(times);
 }
 
-fn label(link: &LinkId, failure: &'static str) -> ModbusFailure {
-    ModbusFailure { link: link.to_string(), failure }
+fn label(link: &LinkId, device: &DeviceId, failure: &'static str) -> ModbusFailure {
+    ModbusFailure { link: link.to_string(), device: device.to_string(), failure }
 }
 
 #[cfg(test)]

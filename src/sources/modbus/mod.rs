@@ -341,9 +341,13 @@ impl Bus {
             *connection = fresh;
             answer = connection.ask(unit.unit, request(ask), ask.timeout).await;
         }
-        failures::count_late(&self.metrics, &self.settings.link, connection.take_late());
+        for (late, times) in connection.take_late() {
+            // Only units of the plan were ever asked.
+            let Some(late) = self.settings.units.iter().find(|unit| unit.unit == late) else { continue };
+            failures::count_late(&self.metrics, &self.settings.link, &late.device, times);
+        }
         if !matches!(answer.0, Answer::Words(_)) {
-            failures::count(&self.metrics, &self.settings.link, &answer.0);
+            failures::count(&self.metrics, &self.settings.link, &unit.device, &answer.0);
             let (link, device, unit, at) = (&self.settings.link, &unit.device, unit.unit, ask.at);
             tracing::debug!(%link, %device, unit, table = ?ask.table, start = at.start, count = at.count,
                 timeout_ms = ask.timeout.as_millis(), ?lane, answer = ?answer.0, "A poll failed.");

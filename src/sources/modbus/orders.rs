@@ -119,7 +119,7 @@ impl Bus {
         self.lock().sent = Some(order.clone());
         // Never asked again by itself, whatever becomes of it: a relay that moves twice is another command.
         let (answer, took) = connection.ask(unit.unit, request(&order.write), write.timeout).await;
-        failures::count(&self.metrics, &self.settings.link, &answer);
+        failures::count(&self.metrics, &self.settings.link, &unit.device, &answer);
         let (keep, fate) = (connection.keeps(&answer), fate(&answer));
         {
             let mut state = self.lock();

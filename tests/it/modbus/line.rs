@@ -47,10 +47,18 @@ fn reads_right(poller: &Poller) -> usize {
     blocks.filter(|block| block.words.is_ok()).count()
 }
 
-fn failures(poller: &Poller, name: &str) -> u64 {
+/// How often that was counted for one unit.
+fn failures_of(poller: &Poller, unit: u8, name: &str) -> u64 {
     let text = poller.metrics.render();
-    let of = format!("fengsui_modbus_failures_by_name_total{{link=\"bus\",failure=\"{name}\"}} ");
+    let device = device(unit);
+    let of = format!(
+        "fengsui_modbus_failures_by_name_total{{link=\"bus\",device=\"{device}\",failure=\"{name}\"}} "
+    );
     text.lines().find_map(|line| line.strip_prefix(&of)).map_or(0, |count| count.parse().unwrap())
+}
+
+fn failures(poller: &Poller, name: &str) -> u64 {
+    (1..=4).map(|unit| failures_of(poller, unit, name)).sum()
 }
 
 #[tokio::test]
@@ -86,7 +94,7 @@ async fn a_sick_unit(manner: Manner, expected: Trouble, name: &str) {
         "{manner:?}: {:?}",
         poller.troubles(3)
     );
-    assert!(failures(&poller, name) > 0, "{manner:?}: {}", poller.metrics.render());
+    assert!(failures_of(&poller, 3, name) > 0, "{manner:?}: {}", poller.metrics.render());
     assert_eq!(poller.links, [true], "{manner:?}: a sick unit is not a broken link");
     line.set(3, Manner::Good);
     poller.until("it answers again", |poller| poller.is_well(3)).await;
@@ -103,6 +111,15 @@ async fn every_failure_on_a_line_is_told_by_its_name_and_costs_no_neighbour_a_va
         a_sick_unit(Manner::Short, Trouble::WrongAnswer, "wrong_length"),
         a_sick_unit(Manner::Exception(4), Trouble::Exception(4), "exception_04"),
     );
+}
+
+/// It comes while a neighbour is asked, and is none of the neighbour's doing.
+#[tokio::test]
+async fn a_late_answer_is_counted_for_the_unit_that_sent_it() {
+    let line = RtuLine::start().await;
+    line.set(3, Manner::LateEvery(1, LATE));
+    let mut poller = poll(behind_server(line.address), units(&alike()));
+    poller.until("late answers of unit 3", |poller| failures_of(poller, 3, "late") >= 2).await;
 }
 
 #[tokio::test]

@@ -166,9 +166,9 @@ async fn pymodbus_that_is_started_anew_is_found_again() {
 /// The names of all failures that were counted.
 fn failures(poller: &Poller) -> BTreeSet<String> {
     let text = poller.metrics.render();
-    let of = "fengsui_modbus_failures_by_name_total{link=\"bus\",failure=\"";
+    let of = "fengsui_modbus_failures_by_name_total{link=\"bus\",";
     text.lines()
-        .filter_map(|line| line.strip_prefix(of)?.split_once('"'))
+        .filter_map(|line| line.strip_prefix(of)?.split_once("failure=\"")?.1.split_once('"'))
         .map(|(name, _)| name.to_owned())
         .collect()
 }
