@@ -1,5 +1,6 @@
 //! THE COMMAND LINE: one file per sub-command of the one binary.
 
+mod allocator;
 mod audit;
 mod capture;
 mod backup;
@@ -61,7 +62,10 @@ enum Sub {
 /// Runs the program: arguments in, exit code out.
 pub fn main() -> ExitCode {
     match Arguments::try_parse() {
-        Ok(Arguments { command: Sub::Run { config } }) => run::run(&config),
+        Ok(Arguments { command: Sub::Run { config } }) => {
+            allocator::start_again_with_settings();
+            run::run(&config)
+        }
         Ok(Arguments { command: Sub::Check(arguments) }) => ExitCode::from(arguments.run()),
         Ok(Arguments { command: Sub::Backup(arguments) }) => ExitCode::from(backup::run(&arguments)),
         Ok(Arguments { command: Sub::Restore(arguments) }) => ExitCode::from(restore::run(&arguments)),

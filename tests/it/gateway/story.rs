@@ -99,3 +99,15 @@ async fn a_broker_that_goes_away_is_one_fault_and_no_storm() {
     gateway.last("sd-2/temperature", |last| last["value"] == 21.0).await;
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_gateway_has_its_allocator_give_back_what_was_freed() {
+    let house = House::build(BROKER, &smoke("sd-1", "broker"));
+    let gateway = house.launch().await;
+    // The process that was started is the one that answers: a service manager knows no other.
+    let environment = std::fs::read(format!("/proc/{}/environ", gateway.pid())).unwrap();
+    // Up to here only: glibc ends each setting with a zero where it read it.
+    let settings = b"GLIBC_TUNABLES=glibc.malloc.arena_max=2";
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(settings)));
+    gateway.stop().await;
+}
