@@ -170,6 +170,19 @@ fn cpu_secs() -> f64 {
     ticks as f64 / 100.0
 }
 
+/// How many questions failed in all, warm-up included, by the name of the failure.
+fn failures(metrics: &Metrics) -> String {
+    let mut by_name = std::collections::BTreeMap::<String, u64>::new();
+    for line in metrics.render().lines() {
+        let Some(labels) = line.strip_prefix("fengsui_modbus_failures_by_name_total{") else { continue };
+        let name = labels.split("failure=\"").nth(1).unwrap().split('"').next().unwrap();
+        let count: u64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        *by_name.entry(name.to_owned()).or_default() += count;
+    }
+    let told: Vec<String> = by_name.iter().map(|(name, count)| format!("{name} {count}")).collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}
+
 async fn paced(time: Duration) {
     println!(
         "\n{PORTS} ports, {REGISTERS} registers a unit every second, answered after 2 ms, {time:?} each:"
@@ -189,6 +202,7 @@ async fn paced(time: Duration) {
         tokio::time::sleep(time).await;
         let (cpu, elapsed) = (cpu_secs() - cpu, since.elapsed().as_secs_f64());
         let seen = simulator.report();
+        let failures = failures(&source.metrics);
         drop(source);
         let healthy = f64::from(units - mute) * PORTS as f64;
         println!(
@@ -202,6 +216,8 @@ async fn paced(time: Duration) {
             seen.max,
             100.0 * cpu / elapsed,
         );
+        // A unit that is mute answers to nothing; of the others whatever failed is worth a line.
+        println!("{:>13} failed, by name: {failures}", "");
     }
 }
 
