@@ -12,6 +12,7 @@ pub mod sinks;
 pub mod web;
 // The loop that joins them, and what stands beside it.
 pub mod pipeline;
+pub mod codec;
 pub mod commands;
 pub mod clock;
 pub mod metrics;

@@ -5,6 +5,7 @@ mod audit;
 mod capture;
 mod backup;
 pub mod check;
+mod codec;
 mod demo;
 pub mod doctor;
 mod known;
@@ -55,6 +56,8 @@ enum Sub {
     Capture(capture::Capture),
     /// Play such a file through the profiles and the rules, without a gateway, and print the duty log.
     Replay(replay::Replay),
+    /// Run a vendor's JavaScript codec alone on a file of cases, a JSON line in, a JSON line out.
+    Codec(codec::Arguments),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
     Demo(demo::Arguments),
 }
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Import(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Capture(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Replay(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Codec(arguments) }) => codec::run(&arguments),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {
             // clap prints to the right stream; its exit code for `--help` is 0.

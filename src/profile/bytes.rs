@@ -49,7 +49,7 @@ fn shown(byte: u8) -> String {
 }
 
 /// Bytes in hexadecimal, as profiles and devices write them: `A5 5A`, `a55a`, `0xA55A`.
-pub(super) fn hex(written: &[u8]) -> Result<Vec<u8>, String> {
+pub fn hex(written: &[u8]) -> Result<Vec<u8>, String> {
     let written = written.trim_ascii();
     let digits = match written {
         [b'0', b'x' | b'X', digits @ ..] => digits,

@@ -73,7 +73,7 @@ pub(super) fn judge(raw: &Raw<'_>, units: &[TimeUnit], received_at: Timestamp) -
 }
 
 /// RFC 3339: `2026-01-15T02:30:05.250+08:00`. A time without a zone is nobody's time and is refused.
-pub(super) fn parse_iso8601(text: &str) -> Option<Timestamp> {
+pub fn parse_iso8601(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let zone_at = rest.find(['Z', 'z', '+', '-'])?;
     let (time, zone) = rest.split_at_checked(zone_at)?;

@@ -32,9 +32,11 @@ pub mod sparkplug;
 mod topic;
 mod vocabulary;
 
+pub use self::bytes::hex;
 pub use catalogue::{Catalogue, profile_id};
 pub use command::Command;
 pub use decode::{Decoded, PAYLOAD_BYTES_MAX, Sample};
+pub use device_time::parse_iso8601;
 pub use draft::suggest;
 pub use each::{EACH_MAX, Part};
 pub use example::{Example, ExampleFailure, ExampleInput};

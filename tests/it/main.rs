@@ -14,6 +14,7 @@ mod browser;
 mod story;
 mod scenarios;
 mod profiles;
+mod codec;
 mod config;
 mod dashboards;
 mod gateway;

@@ -24,6 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "pipeline",
         &["model", "profile", "hazard", "capture", "journal", "sources", "commands", "clock", "metrics"],
     ),
+    ("codec", &["model"]),
     ("config", &["model", "profile"]),
     ("backup", &["model", "journal", "clock", "metrics", "config", "commands"]),
     ("app", ANYTHING),
@@ -42,6 +43,7 @@ const ANYTHING: &[&str] = &["*"];
 const OWNED: &[(&str, &[&str])] = &[
     ("rusqlite", &["journal", "series"]),
     ("pco", &["series"]),
+    ("rquickjs", &["codec"]),
     ("rumqttc", &["sources", "demo"]),
     ("mqtt5", &["sources", "demo"]),
     ("tokio_modbus", &["sources", "demo"]),
