@@ -14,6 +14,7 @@ mod restore;
 pub mod exchange;
 pub mod export;
 pub mod import;
+mod profile;
 mod run;
 
 use crate::config::LogFormat;
@@ -56,6 +57,9 @@ enum Sub {
     Capture(capture::Capture),
     /// Play such a file through the profiles and the rules, without a gateway, and print the duty log.
     Replay(replay::Replay),
+    /// Check, test and explain device profiles: no toolchain needed.
+    #[command(subcommand)]
+    Profile(profile::Tool),
     /// Run a vendor's JavaScript codec alone on a file of cases, a JSON line in, a JSON line out.
     Codec(codec::Arguments),
     /// Two simulated sites, the gateway and the duty room, in one process on 127.0.0.1.
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Ok(Arguments { command: Sub::Import(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Capture(arguments) }) => arguments.run(),
         Ok(Arguments { command: Sub::Replay(arguments) }) => arguments.run(),
+        Ok(Arguments { command: Sub::Profile(tool) }) => profile::run(&tool),
         Ok(Arguments { command: Sub::Codec(arguments) }) => codec::run(&arguments),
         Ok(Arguments { command: Sub::Demo(arguments) }) => demo::run(arguments),
         Err(error) => {

@@ -13,6 +13,7 @@ mod web;
 mod browser;
 mod story;
 mod scenarios;
+mod profile_tool;
 mod profiles;
 mod codec;
 mod config;

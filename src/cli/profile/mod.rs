@@ -1,0 +1,130 @@
+//! `fengsui profile`: for the person who adds a device. Reads profile files, opens nothing else, changes nothing.
+
+mod check;
+mod explain;
+mod test;
+
+use super::check::EXIT_CONFIG;
+use crate::config::library::shipped_library;
+use crate::config::render::Colour;
+use crate::config::{Disk, Files, Report};
+use crate::model::Problem;
+use crate::profile::{Profile, Vocabulary, profile_id};
+use clap::{Args, Subcommand};
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The vocabulary is built in, and is no profile although it lies beside them.
+const VOCABULARY_FILE: &str = "vocabulary.toml";
+
+/// Check, test and explain device profiles.
+#[derive(Debug, Subcommand)]
+pub(super) enum Tool {
+    /// Say everything that is wrong with profile files, each at its line, with what to do. Examples are not run.
+    Check(Paths),
+    /// Run the examples of profile files, like the tests of a program.
+    Test(Paths),
+    /// Say in plain words what a device will report, which hazards it can raise, and the standard behind each limit.
+    Explain {
+        /// One profile, <vendor>/<model>.toml.
+        file: PathBuf,
+    },
+}
+
+/// Which files.
+#[derive(Debug, Args)]
+pub(super) struct Paths {
+    /// Profile files, or folders of them.
+    #[arg(default_value = "device-profiles")]
+    paths: Vec<PathBuf>,
+}
+
+/// Exit codes: 0 all is well, 1 an example fails, 64 a file is wrong or cannot be read.
+pub(super) fn run(tool: &Tool) -> ExitCode {
+    let mut out = String::new();
+    let code = match tool {
+        Tool::Check(Paths { paths }) => check::run(&Asked::of(paths), &mut out),
+        Tool::Test(Paths { paths }) => test::run(&Asked::of(paths), &mut out),
+        Tool::Explain { file } => explain::run(&Asked::of(std::slice::from_ref(file)), &mut out),
+    };
+    // A reader that goes away (`| head`) is no failure.
+    drop(std::io::stdout().write_all(out.as_bytes()));
+    ExitCode::from(code)
+}
+
+/// The files that were asked for, read as the gateway reads them.
+struct Asked {
+    profiles: Vec<Arc<Profile>>,
+    vocabulary: Arc<Vocabulary>,
+    report: Report,
+    /// How many files there were, right and wrong.
+    count: usize,
+}
+
+impl Asked {
+    fn of(paths: &[PathBuf]) -> Self {
+        let mut report = Report::default();
+        let library = shipped_library(&mut report);
+        let vocabulary = library.map(|library| library.vocabulary).unwrap_or_default();
+        let mut files = Self { profiles: Vec::new(), vocabulary, report: Report::default(), count: 0 };
+        for path in paths {
+            if path.is_dir() {
+                match Disk.toml_below(path) {
+                    Ok(found) if found.is_empty() => {
+                        files.refuse(path, "这个文件夹里没有型号文件 / no profile in this folder")
+                    }
+                    Ok(found) => found.iter().for_each(|file| files.add(file)),
+                    Err(error) => {
+                        files.refuse(path, &format!("读不了这个文件夹 / cannot read this folder: {error}"))
+                    }
+                }
+            } else {
+                files.add(path);
+            }
+        }
+        files
+    }
+
+    fn add(&mut self, path: &Path) {
+        if path.file_name().is_some_and(|name| name == VOCABULARY_FILE) {
+            return;
+        }
+        self.count += 1;
+        let name: Arc<str> = path.display().to_string().into();
+        let text = match Disk.text(path) {
+            Ok(text) => text,
+            Err(error) => {
+                return self.refuse(path, &format!("读不了这个文件 / cannot read this file: {error}"));
+            }
+        };
+        // The id is made of the folder and the file: a bare file name is looked at from where it lies.
+        let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let parsed = profile_id(&whole.to_string_lossy())
+            .and_then(|id| Profile::parse(id, &name, &text, &self.vocabulary));
+        self.report.texts.insert(name, text.into());
+        match parsed {
+            Ok(profile) => self.profiles.push(Arc::new(profile)),
+            Err(problems) => self.report.problems.extend(problems),
+        }
+    }
+
+    fn refuse(&mut self, path: &Path, why: &str) {
+        let help = "写出型号文件或文件夹的路径 / name a profile file or a folder";
+        self.report.problems.push(Problem::error(&path.display().to_string().into(), None, why, help));
+    }
+
+    fn colour() -> Colour {
+        if std::io::stdout().is_terminal() { Colour::Yes } else { Colour::No }
+    }
+
+    /// The problems of all files.
+    fn problems(&self) -> String {
+        self.report.render(Self::colour())
+    }
+
+    fn is_wrong(&self) -> bool {
+        self.report.errors() > 0
+    }
+}

@@ -1,0 +1,122 @@
+//! `fengsui profile`: what the person who adds a device is told.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn tool(arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fengsui"));
+    let output =
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile").args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+fn shipped(id: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("device-profiles/{id}.toml")))
+        .unwrap()
+}
+
+/// A copy of a shipped profile with one thing changed, as `<vendor>/<model>.toml` of a folder.
+fn changed(folder: &Path, id: &str, from: &str, to: &str) -> PathBuf {
+    let text = shipped(id);
+    assert!(text.contains(from), "{id} has no {from:?}");
+    let path = folder.join(format!("{id}.toml"));
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text.replacen(from, to, 1)).unwrap();
+    path
+}
+
+#[test]
+fn every_shipped_example_is_run_and_counted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("device-profiles");
+    let (mut files, mut examples) = (0, 0);
+    for vendor in
+        std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
+        for file in std::fs::read_dir(vendor).unwrap().map(|entry| entry.unwrap().path()) {
+            files += 1;
+            examples +=
+                std::fs::read_to_string(file).unwrap().lines().filter(|line| *line == "[[example]]").count();
+        }
+    }
+    assert!(files >= 33 && examples >= 220, "the catalogue shrank");
+    let (code, said) = tool(&["test"]);
+    assert_eq!(code, Some(0), "{said}");
+    let counted = format!("{files} profiles, {examples} passed, 0 failed, 0 broken files");
+    assert!(said.trim_end().ends_with(&counted), "{said}");
+    let (code, said) = tool(&["check", "device-profiles"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("{files} files, {files} usable, 0 errors")), "{said}");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_at_its_line_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    changed(folder.path(), "zigbee2mqtt/heiman-hs1sa-e", "class = \"battery\"", "class = \"batery\"");
+    changed(folder.path(), "xy/xy-md02", "unit = \"℃\"", "unit = \"MPa\"");
+    changed(folder.path(), "shelly/flood-gen1", "[device]", "[device");
+    std::fs::write(folder.path().join("shelly/notes.txt"), "no profile").unwrap();
+    let (code, said) = tool(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code, Some(64), "{said}");
+    for told in [
+        "class \"batery\" is unknown",
+        "did you mean \"battery\"?",
+        "heiman-hs1sa-e.toml:49:9",
+        "xy-md02.toml:",
+        "MPa",
+        "flood-gen1.toml:",
+    ] {
+        assert!(said.contains(told), "{told:?} is missing:\n{said}");
+    }
+    assert!(said.contains("3 files, 0 usable"), "{said}");
+    let (code, said) = tool(&["check", folder.path().join("nowhere").to_str().unwrap()]);
+    assert_eq!(code, Some(64));
+    assert!(said.contains("读不了这个文件"), "{said}");
+}
+
+#[test]
+fn an_example_that_comes_out_otherwise_is_named_with_what_came_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = changed(
+        folder.path(),
+        "xy/xy-md02",
+        "readings = { temperature = \"",
+        "readings = { temperature = \"1",
+    );
+    let (code, said) = tool(&["test", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("✗ xy/xy-md02") && said.contains("temperature") && said.contains("1 failed"),
+        "{said}"
+    );
+    // And an example that is taken out leaves something unseen.
+    let text = shipped("shelly/flood-gen1");
+    let first = text.find("[[example]]").unwrap();
+    let second = first + 1 + text[first + 1..].find("[[example]]").unwrap();
+    let path = folder.path().join("shelly/flood-gen1.toml");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, format!("{}{}", &text[..first], &text[second..])).unwrap();
+    let (code, said) = tool(&["test", path.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("leak"), "{said}");
+}
+
+#[test]
+fn a_device_is_explained_in_plain_words_with_the_standard_behind_each_limit() {
+    let (code, said) = tool(&["explain", "device-profiles/fengsui/water-json.toml"]);
+    assert_eq!(code, Some(0));
+    for told in [
+        "消火栓无水",
+        "< 0.02 MPa",
+        "GB 50974-2014",
+        "出处：",
+        "还没有人在实物上核对过",
+        "主题 site/+/device/+/up",
+    ] {
+        assert!(said.contains(told), "{told:?} is missing:\n{said}");
+    }
+    let (_, smoke) = tool(&["explain", "device-profiles/fengsui/smoke-json.toml"]);
+    let fire = smoke.lines().find(|line| line.contains("【感烟火警】")).unwrap();
+    assert!(fire.contains("立即") && fire.contains("红，须由人复位"), "{fire}");
+    let (_, bus) = tool(&["explain", "device-profiles/waveshare/modbus-rtu-io-8ch.toml"]);
+    assert!(bus.contains("通信：Modbus") && bus.contains("可下达的命令"), "{bus}");
+}
