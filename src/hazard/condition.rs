@@ -48,6 +48,11 @@ pub(super) fn judge(rule: &Rule, reading: &Reading, phase: Phase) -> Verdict {
     }
 }
 
+/// Whether a reading alone meets a rule that was at rest, whatever its delay: what a tool says of one frame.
+pub fn meets(rule: &Rule, reading: &Reading) -> bool {
+    judge(rule, reading, Phase::Normal) == Verdict::Met
+}
+
 fn sided(met: bool, held: bool) -> Verdict {
     match (met, held) {
         (true, _) => Verdict::Met,

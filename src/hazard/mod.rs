@@ -22,6 +22,7 @@ mod replan_properties;
 mod record;
 mod silence;
 
+pub use condition::meets;
 pub use engine::{Engine, FRESH_FOR};
 pub use order::REORDER_MAX;
 pub use record::BY_ITSELF;

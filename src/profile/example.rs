@@ -2,7 +2,7 @@
 //! examples that leave a point, a code or a sentinel unseen are reported.
 
 use super::bytes::hex;
-use super::decode::{Decoded, TopicPlan};
+use super::decode::{Decoded, Sample, TopicPlan};
 use super::device_time::parse_iso8601;
 use super::draft::{Problems, suggest};
 use super::meaning::{Kind, Scale, Sense};
@@ -133,44 +133,11 @@ fn build_example(
         parsed
     };
     let (received_at, sampled_at) = (time(&file.received_at).unwrap_or(RECEIVED_AT), time(&file.sampled_at));
-    let input = match link {
-        ProfileLink::Mqtt { .. } if file.topic < plans.len() => {
-            let text = file.input.get_ref().as_bytes();
-            let bytes = match plans.get(file.topic) {
-                Some(plan) if plan.is_binary() => hex(text),
-                _ => Ok(text.to_owned()),
-            };
-            if let Err(wrong) = &bytes {
-                problems.error(file.input.span(), wrong, "write the bytes in hexadecimal: \"A5 5A 00\"");
-            }
-            ExampleInput::Message(bytes.ok()?)
-        }
-        ProfileLink::Modbus { address_base, .. } if file.topic == 0 => {
-            let tables: BTreeSet<RegisterTable> = points
-                .iter()
-                .filter_map(
-                    |p| if let Source::Register(field) = &p.source { Some(field.table) } else { None },
-                )
-                .collect();
-            let only_table = tables.first().copied().filter(|_| tables.len() == 1);
-            match parse_dump(file.input.get_ref(), address_base.unwrap_or(0), only_table) {
-                Ok(blocks) => ExampleInput::Registers(blocks),
-                Err(wrong) => {
-                    problems.error(
-                        file.input.span(),
-                        wrong,
-                        "write input@0: 019A 00EB, or input@0+2: no_answer",
-                    );
-                    return None;
-                }
-            }
-        }
-        _ => {
-            problems.error(
-                file.name.span(),
-                "`topic` is the place in [mqtt] topics, from 0",
-                "use a smaller number",
-            );
+    let input = match read_input(file.topic, file.input.get_ref(), link, plans, points) {
+        Ok(input) => input,
+        Err(wrong) => {
+            let span = if wrong.is_topic { file.name.span() } else { file.input.span() };
+            problems.error(span, wrong.message, wrong.help);
             return None;
         }
     };
@@ -185,6 +152,52 @@ fn build_example(
         sampled_at,
         late: file.late,
     })
+}
+
+/// Why a text is no input.
+struct WrongInput {
+    is_topic: bool,
+    message: String,
+    help: &'static str,
+}
+
+/// The text of an example, or of a frame that a person tries, as what arrives.
+fn read_input(
+    topic: usize,
+    text: &str,
+    link: &ProfileLink,
+    plans: &[TopicPlan],
+    points: &[ProfilePoint],
+) -> Result<ExampleInput, WrongInput> {
+    let refuse = |message: String, help| WrongInput { is_topic: false, message, help };
+    match link {
+        ProfileLink::Mqtt { .. } if topic < plans.len() => {
+            let bytes = match plans.get(topic) {
+                Some(plan) if plan.is_binary() => hex(text.as_bytes()),
+                _ => Ok(text.as_bytes().to_owned()),
+            };
+            bytes
+                .map(ExampleInput::Message)
+                .map_err(|wrong| refuse(wrong, "write the bytes in hexadecimal: \"A5 5A 00\""))
+        }
+        ProfileLink::Modbus { address_base, .. } if topic == 0 => {
+            let tables: BTreeSet<RegisterTable> = points
+                .iter()
+                .filter_map(
+                    |p| if let Source::Register(field) = &p.source { Some(field.table) } else { None },
+                )
+                .collect();
+            let only_table = tables.first().copied().filter(|_| tables.len() == 1);
+            parse_dump(text, address_base.unwrap_or(0), only_table)
+                .map(ExampleInput::Registers)
+                .map_err(|wrong| refuse(wrong, "write input@0: 019A 00EB, or input@0+2: no_answer"))
+        }
+        _ => Err(WrongInput {
+            is_topic: true,
+            message: "`topic` is the place in [mqtt] topics, from 0".to_owned(),
+            help: "use a smaller number",
+        }),
+    }
 }
 
 /// Lines such as `input@0: 019A 00EB` (hexadecimal), `@0: 0001`, `input@4+2: no_answer`, `input@4+2: exception 2`.
@@ -258,6 +271,24 @@ impl Profile {
             Ok(()) => "消息中没有这个地址的设备".to_owned(),
         };
         decoded.unwrap_or_else(|| Decoded::refused(missing()))
+    }
+
+    /// A frame as a person writes it: the text of a message, the hexadecimal of bytes, or a register dump; as in an example.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read as such; what is wrong and what to write.
+    pub fn frame_input(&self, topic: usize, text: &str) -> Result<ExampleInput, String> {
+        read_input(topic, text, &self.link, &self.topic_plans, &self.points)
+            .map_err(|wrong| format!("{}: {}", wrong.message, wrong.help))
+    }
+
+    /// What a sample says, as an example writes it: `23.5 ℃`, `alarm`, `not_fitted`.
+    pub fn shown(&self, sample: &Sample) -> String {
+        self.points
+            .get(sample.point)
+            .map(|point| shown(point, &sample.value, sample.flaw))
+            .unwrap_or_default()
     }
 
     /// Checks every example, and that together they show every point twice, every code and every sentinel.

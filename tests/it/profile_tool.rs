@@ -120,3 +120,37 @@ fn a_device_is_explained_in_plain_words_with_the_standard_behind_each_limit() {
     let (_, bus) = tool(&["explain", "device-profiles/waveshare/modbus-rtu-io-8ch.toml"]);
     assert!(bus.contains("通信：Modbus") && bus.contains("可下达的命令"), "{bus}");
 }
+
+#[test]
+fn a_frame_is_tried_and_says_what_it_means_and_what_it_would_raise() {
+    let smoke = "device-profiles/fengsui/smoke-json.toml";
+    let (code, said) = tool(&["try", smoke, "--frame", r#"{"smoke":1,"temperature":23.5,"battery":"much"}"#]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("alarm") && said.contains("23.5 ℃") && said.contains("▲ 立即报【感烟火警】（红）"),
+        "{said}"
+    );
+    assert!(said.lines().any(|line| line.contains("battery") && line.contains("unreadable")), "{said}");
+    let (code, said) = tool(&["try", smoke, "--frame", r#"{"smoke":0,"temperature":23.5}"#]);
+    assert!(code == Some(0) && !said.contains('▲'), "{said}");
+    let (code, said) = tool(&["try", smoke, "--frame", "fire!"]);
+    assert!(code == Some(1) && said.contains("隔离区"), "{said}");
+
+    let meokon = "device-profiles/meokon/water-terminal.toml";
+    let (code, said) = tool(&["try", meokon, "--frame", "A5 5A 00 00 29 55 AA"]);
+    assert!(code == Some(1) && said.contains('!'), "{said}");
+
+    let modbus = "device-profiles/generic/rs485-pressure.toml";
+    let (code, said) = tool(&["try", modbus, "--frame", "@0: 00zz"]);
+    assert!(code == Some(64) && said.contains("write input@0"), "{said}");
+
+    let shared = "device-profiles/fengsui/smoke-concentrator-json.toml";
+    let both = r#"{"devices":[{"id":"12","smoke":1},{"id":"13","smoke":0}]}"#;
+    let (code, said) = tool(&["try", shared, "--frame", both]);
+    assert_eq!(code, Some(0), "{said}");
+    let (first, second) = said.split_once("device 13").unwrap();
+    assert!(first.contains("device 12") && first.contains("▲") && !second.contains("▲"), "{said}");
+
+    let (code, _) = tool(&["try", smoke, "--frame", r#"{"smoke":1}"#, "--at", "yesterday"]);
+    assert_eq!(code, Some(64));
+}

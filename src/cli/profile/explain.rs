@@ -74,13 +74,18 @@ fn sentence(rule: &Rule, class: &PointClass, unit: &str) -> String {
         Condition::Unusable => "读数坏了时".to_owned(),
         limit => format!("{} 时", limit.limit_text(unit)),
     };
-    let delay = if rule.on_delay == Span::ZERO {
+    let delay = delay(rule);
+    let latch = if rule.latching { "，须由人复位" } else { "" };
+    format!("{when}{delay}报【{}】（{}{latch}）依据：{}", rule.title.zh, rule.priority.zh(), rule.basis)
+}
+
+/// `立即`, or how long it has to last.
+pub(super) fn delay(rule: &Rule) -> String {
+    if rule.on_delay == Span::ZERO {
         "立即".to_owned()
     } else {
         format!("持续 {}后", duration(rule.on_delay))
-    };
-    let latch = if rule.latching { "，须由人复位" } else { "" };
-    format!("{when}{delay}报【{}】（{}{latch}）依据：{}", rule.title.zh, rule.priority.zh(), rule.basis)
+    }
 }
 
 fn duration(span: Span) -> String {

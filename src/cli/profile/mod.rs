@@ -3,8 +3,10 @@
 mod check;
 mod explain;
 mod test;
+mod try_frame;
 
 use super::check::EXIT_CONFIG;
+use crate::clock::Clock;
 use crate::config::library::shipped_library;
 use crate::config::render::Colour;
 use crate::config::{Disk, Files, Report};
@@ -26,6 +28,8 @@ pub(super) enum Tool {
     Check(Paths),
     /// Run the examples of profile files, like the tests of a program.
     Test(Paths),
+    /// Read a frame with a profile: its readings, what could not be read, and the hazards it would raise.
+    Try(try_frame::Try),
     /// Say in plain words what a device will report, which hazards it can raise, and the standard behind each limit.
     Explain {
         /// One profile, <vendor>/<model>.toml.
@@ -41,12 +45,16 @@ pub(super) struct Paths {
     paths: Vec<PathBuf>,
 }
 
-/// Exit codes: 0 all is well, 1 an example fails, 64 a file is wrong or cannot be read.
+/// Exit codes: 0 all is well, 1 an example fails or nothing of a frame can be read, 64 a file is wrong or cannot be read.
 pub(super) fn run(tool: &Tool) -> ExitCode {
     let mut out = String::new();
     let code = match tool {
         Tool::Check(Paths { paths }) => check::run(&Asked::of(paths), &mut out),
         Tool::Test(Paths { paths }) => test::run(&Asked::of(paths), &mut out),
+        Tool::Try(arguments) => {
+            let asked = Asked::of(std::slice::from_ref(&arguments.file));
+            try_frame::run(&asked, arguments, Clock::system().now(), &mut out)
+        }
         Tool::Explain { file } => explain::run(&Asked::of(std::slice::from_ref(file)), &mut out),
     };
     // A reader that goes away (`| head`) is no failure.
