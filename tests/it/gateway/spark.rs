@@ -125,7 +125,8 @@ async fn comes_in_the_middle(gateway: &Gateway, port: u16) {
 
 #[tokio::test]
 async fn an_edge_node_on_our_broker_is_asked_for_its_births_and_its_fire_comes_through_an_alias() {
-    let gateway = House::build(BROKER, &detector()).open().await;
+    let house = House::build(BROKER, &detector());
+    let gateway = house.open().await;
     comes_in_the_middle(&gateway, gateway.broker.unwrap().port()).await;
     gateway.stop().await;
 }
@@ -134,7 +135,8 @@ async fn an_edge_node_on_our_broker_is_asked_for_its_births_and_its_fire_comes_t
 async fn an_edge_node_behind_another_broker_is_asked_for_its_births_and_its_fire_comes_through_an_alias() {
     let mosquitto = Mosquitto::start().await;
     let links = format!("[[mqtt]]\nname = \"broker\"\nurl = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port);
-    let gateway = House::build(&links, &detector()).open().await;
+    let house = House::build(&links, &detector());
+    let gateway = house.open().await;
     gateway.last("link-broker/state", |last| last["value"] == "up").await;
     comes_in_the_middle(&gateway, mosquitto.port).await;
     gateway.stop().await;
@@ -218,7 +220,8 @@ async fn a_replay_knows_the_births_of_its_file_and_no_others() {
 
 #[tokio::test]
 async fn without_leave_no_edge_node_is_asked_for_anything() {
-    let gateway = House::build(&format!("{BROKER}sparkplug_rebirth = false\n"), &detector()).open().await;
+    let house = House::build(&format!("{BROKER}sparkplug_rebirth = false\n"), &detector());
+    let gateway = house.open().await;
     let mut edge = Edge::connect(gateway.broker.unwrap().port()).await;
     edge.publish(DATA, payload(7, &[(1, "", Some(true))])).await;
     gateway.stray("unreadable", ROW).await;
@@ -231,7 +234,8 @@ async fn without_leave_no_edge_node_is_asked_for_anything() {
 
 #[tokio::test]
 async fn a_sparkplug_device_that_nobody_planned_is_one_row_with_its_address() {
-    let gateway = House::build(BROKER, &detector()).open().await;
+    let house = House::build(BROKER, &detector());
+    let gateway = house.open().await;
     let edge = Edge::connect(gateway.broker.unwrap().port()).await;
     edge.is_born(1).await;
     edge.publish("spBv1.0/care/DBIRTH/floor-2/smoke-204", payload(2, &[(3, "Smoke/Alarm", Some(false))]))
@@ -270,7 +274,8 @@ async fn a_pack_of_senml_brings_its_history_late_and_its_newest_value_live() {
 
 #[tokio::test]
 async fn a_device_that_announces_itself_is_one_row_with_a_profile_to_copy() {
-    let gateway = House::build(BROKER, &detector()).open().await;
+    let house = House::build(BROKER, &detector());
+    let gateway = house.open().await;
     let mut pen = gateway.pen("pen").await;
     let entity = |own: &str| {
         format!(
