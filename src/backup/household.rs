@@ -86,7 +86,7 @@ fn is_real(site: &&SiteId) -> bool {
 /// The site's own profiles; those that cannot be listed are not there for the gateway either.
 fn profiles_of(gateway: &Gateway) -> Vec<PathBuf> {
     let Some(dir) = &gateway.profiles_dir else { return Vec::new() };
-    Disk.toml_below(dir).unwrap_or_default()
+    Disk.models_below(dir).unwrap_or_default()
 }
 
 fn host() -> String {

@@ -40,12 +40,17 @@ var exports = module.exports;
     const decoder = typeof Decoder === "function" ? Decoder : exported("Decoder");
     if (uplink === null && decode === null && decoder === null) return null;
     if (question === "") return "";
-    const { bytes, fPort, receivedAt, recvTime, variables } = parse(question);
+    const { bytes, fPort, receivedAt, recvTime, variables, onlyData } = parse(question);
     const port = fPort === null ? undefined : fPort;
     now = receivedAt;
     let answer;
     if (uplink !== null) {
       answer = uplink({ bytes, fPort: port, recvTime: new Real(recvTime ?? receivedAt), variables });
+      if (onlyData && typeof answer === "object" && answer !== null) {
+        const errors = [answer.errors ?? []].flat();
+        if (errors.length > 0) throw new Error(errors.join("; "));
+        answer = answer.data ?? answer;
+      }
     } else if (decode !== null) {
       answer = decode(port, bytes, variables);
     } else {

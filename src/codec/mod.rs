@@ -151,11 +151,20 @@ impl Codec {
     ///
     /// It threw, or a limit stopped it.
     pub fn decode(&self, uplink: &Uplink<'_>) -> Result<String, Refused> {
-        self.call(Some(uplink)).map(Option::unwrap_or_default)
+        self.call(Some((uplink, Wanted::Answer))).map(Option::unwrap_or_default)
+    }
+
+    /// What the codec says of the device, as JSON on one line: its answer, or of a TS013 answer the `data`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Codec::decode`], or the codec lists `errors`.
+    pub fn data(&self, uplink: &Uplink<'_>) -> Result<String, Refused> {
+        self.call(Some((uplink, Wanted::Data))).map(Option::unwrap_or_default)
     }
 
     /// Without an uplink: is there anything to call?
-    fn call(&self, uplink: Option<&Uplink<'_>>) -> Result<Option<String>, Refused> {
+    fn call(&self, uplink: Option<(&Uplink<'_>, Wanted)>) -> Result<Option<String>, Refused> {
         let engine = |error: rquickjs::Error| Refused::Engine(error.to_string());
         let runtime = Runtime::new().map_err(engine)?;
         runtime.set_memory_limit(MEMORY_MAX);
@@ -187,7 +196,7 @@ impl Codec {
             })?;
             let question = match uplink {
                 None => String::new(),
-                Some(uplink) => question(uplink),
+                Some((uplink, wanted)) => question(uplink, wanted),
             };
             let answer: Option<String> = caller.call((question,)).catch(&ctx).map_err(failed)?;
             match answer {
@@ -206,8 +215,18 @@ fn eval<'js, V: rquickjs::FromJs<'js>>(ctx: &Ctx<'js>, script: &str) -> Result<V
     ctx.eval_with_options(script, options).catch(ctx)
 }
 
-fn question(uplink: &Uplink<'_>) -> String {
+/// What of an answer is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// All of it.
+    Answer,
+    /// What it says of the device.
+    Data,
+}
+
+fn question(uplink: &Uplink<'_>, wanted: Wanted) -> String {
     serde_json::json!({
+        "onlyData": wanted == Wanted::Data,
         "bytes": uplink.bytes,
         "fPort": uplink.port,
         "receivedAt": uplink.received_at.as_millis(),

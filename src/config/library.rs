@@ -48,7 +48,7 @@ type Texts = BTreeMap<String, (Arc<str>, Arc<str>)>;
 
 fn shipped() -> Texts {
     Shipped::iter()
-        .filter(|path| path.ends_with(".toml"))
+        .filter(|path| path.ends_with(".toml") || path.ends_with(".js"))
         .filter_map(|path| {
             let text = String::from_utf8_lossy(&Shipped::get(&path)?.data).into();
             Some((path.to_string(), (format!("{SHIPPED_FOLDER}/{path}").into(), text)))
@@ -58,7 +58,7 @@ fn shipped() -> Texts {
 
 fn lay_over(folder: &Path, files: &dyn Files, texts: &mut Texts, report: &mut Report) {
     let name: Arc<str> = folder.display().to_string().into();
-    let paths = match files.toml_below(folder) {
+    let paths = match files.models_below(folder) {
         Ok(paths) => paths,
         Err(error) => {
             report.problems.push(Problem::error(
@@ -102,7 +102,8 @@ fn parse(texts: Texts, report: &mut Report) -> Option<Library> {
     let (catalogue, problems) =
         Catalogue::parse(files.iter().map(|(file, text)| (file.to_string(), text.to_string())));
     report.problems.extend(problems);
-    let ids = files.iter().filter_map(|(file, _)| profile_id(file).ok());
+    let models = files.iter().filter(|(file, _)| file.ends_with(".toml"));
+    let ids = models.filter_map(|(file, _)| profile_id(file).ok());
     let broken = ids.filter(|id| !catalogue.profiles.contains_key(id)).collect();
     // Without its vocabulary nothing of a plan can be checked; the catalogue has said why.
     catalogue.vocabulary.classes().next()?;

@@ -92,8 +92,8 @@ impl Report {
 pub trait Files {
     /// The text of a file.
     fn text(&self, path: &Path) -> io::Result<String>;
-    /// Every `.toml` file below a folder, sorted.
-    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Every device model below a folder, `.toml`, and every codec that one may name, `.js`; sorted.
+    fn models_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>>;
     /// Where a path leads, however it is spelt, so that two can be compared: absolute, without `.` and `..`.
     fn place(&self, path: &Path) -> PathBuf {
         plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
@@ -240,7 +240,7 @@ impl Files for Disk {
         std::fs::read_to_string(path)
     }
 
-    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fn models_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         let mut folders = vec![(folder.to_owned(), 0)];
         while let Some((folder, depth)) = folders.pop() {
@@ -248,7 +248,7 @@ impl Files for Disk {
                 let path = entry?.path();
                 if path.is_dir() && depth < OVERLAY_DEPTH_MAX {
                     folders.push((path, depth + 1));
-                } else if path.extension().is_some_and(|extension| extension == "toml") {
+                } else if is_of_a_model(&path) {
                     found.push(path);
                 }
             }
@@ -268,6 +268,11 @@ impl Files for Disk {
     }
 }
 
+/// A device model, or the vendor's codec that it names.
+fn is_of_a_model(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml" || extension == "js")
+}
+
 /// How deep the overlay folder is searched: `<vendor>/<model>.toml` needs one level; a link that points back up
 /// must not turn into an endless walk.
 const OVERLAY_DEPTH_MAX: usize = 2;
@@ -277,8 +282,8 @@ impl Files for BTreeMap<PathBuf, String> {
         self.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let is_toml = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "toml");
-        Ok(self.keys().filter(|path| path.starts_with(folder)).filter(is_toml).cloned().collect())
+    fn models_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let below = self.keys().filter(|path| path.starts_with(folder) && is_of_a_model(path));
+        Ok(below.cloned().collect())
     }
 }

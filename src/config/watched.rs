@@ -50,8 +50,8 @@ impl Files for Recorder<'_> {
         text
     }
 
-    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        let paths = self.files.toml_below(folder);
+    fn models_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        let paths = self.files.models_below(folder);
         self.seen.borrow_mut().folders.insert(folder.to_owned(), paths.as_ref().ok().cloned());
         paths
     }
@@ -82,7 +82,7 @@ impl Lookout {
             now.files.insert(path.clone(), self.content(path));
         }
         for folder in watched.folders.keys() {
-            now.folders.insert(folder.clone(), Disk.toml_below(folder).ok());
+            now.folders.insert(folder.clone(), Disk.models_below(folder).ok());
         }
         self.known.retain(|path, _| watched.files.contains_key(path));
         (now != *watched).then_some(now)

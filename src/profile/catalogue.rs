@@ -22,9 +22,10 @@ pub struct Catalogue {
 impl Catalogue {
     /// Parses the files of the folder, given as path and text; a later file of the same id replaces an earlier one,
     /// so that a site's own folder may come after the built-in one. A broken profile is a problem, and the rest
-    /// goes on. Files that are not TOML are left alone.
+    /// goes on. A codec, `.js`, is read by the profile that names it; other files are left alone.
     pub fn parse(files: impl Iterator<Item = (String, String)>) -> (Self, Vec<Problem>) {
-        let files: Vec<(String, String)> = files.filter(|(path, _)| path.ends_with(".toml")).collect();
+        let (files, others): (Vec<_>, Vec<_>) = files.partition(|(path, _)| path.ends_with(".toml"));
+        let codecs: BTreeMap<String, String> = others.into_iter().collect();
         let (vocabularies, profiles): (Vec<_>, Vec<_>) =
             files.iter().partition(|(path, _)| path.rsplit(['/', '\\']).next() == Some(VOCABULARY_FILE));
         let mut problems = Vec::new();
@@ -46,7 +47,10 @@ impl Catalogue {
             return (catalogue, problems);
         }
         for (path, text) in profiles {
-            match profile_id(path).and_then(|id| Profile::parse(id, path, text, &catalogue.vocabulary)) {
+            let folder = path.rfind(['/', '\\']).map_or("", |end| &path[..=end]);
+            let beside = |name: &str| codecs.get(&format!("{folder}{name}")).cloned();
+            let vocabulary = &catalogue.vocabulary;
+            match profile_id(path).and_then(|id| Profile::parse_beside(id, path, text, vocabulary, &beside)) {
                 Ok(profile) => {
                     catalogue.profiles.insert(profile.id.clone(), Arc::new(profile));
                 }

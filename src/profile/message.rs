@@ -7,6 +7,7 @@ use super::frame::{Frame, too_short};
 use super::json::{self, Paths, find_repaired};
 use super::meaning::{Key, Raw, Read};
 use super::schema::Profile;
+use super::script::Script;
 use crate::model::{Flaw, Timestamp};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -16,6 +17,8 @@ use std::borrow::Cow;
 pub(super) enum Where {
     /// At this path of a JSON message.
     Json(String),
+    /// At this path of what the codec made of the bytes.
+    Codec(String),
     /// At this place of the bytes.
     Bytes(ByteField),
 }
@@ -24,6 +27,7 @@ pub(super) enum Where {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Place {
     Json(usize),
+    Codec(usize),
     Bytes(ByteField),
 }
 
@@ -52,6 +56,8 @@ pub(super) struct Fields {
     pub(super) paths: Paths,
     pub(super) bytes: BytesIn,
     pub(super) frame: Frame,
+    /// What else is made of the bytes.
+    pub(super) script: Option<Script>,
     /// In the order of the points.
     pub(super) lookups: Vec<Lookup>,
     /// Where the device's time lies, and how it may be written.
@@ -72,6 +78,8 @@ pub(super) struct Lookup {
 /// A message taken apart.
 struct Message<'m> {
     found: &'m [Option<&'m RawValue>],
+    /// What the codec said, at its paths.
+    said: &'m [Option<&'m RawValue>],
     bytes: Option<Cow<'m, [u8]>>,
 }
 
@@ -84,13 +92,15 @@ enum Found<'m> {
     Value(Raw<'m>),
 }
 
+fn at_slot<'m>(found: &[Option<&'m RawValue>], slot: usize) -> Found<'m> {
+    found.get(slot).copied().flatten().map_or(Found::Nothing, |value| Found::Value(json::raw(value)))
+}
+
 impl Message<'_> {
     fn at(&self, place: &Place) -> Found<'_> {
         match place {
-            Place::Json(slot) => match self.found.get(*slot).copied().flatten() {
-                Some(value) => Found::Value(json::raw(value)),
-                None => Found::Nothing,
-            },
+            Place::Json(slot) => at_slot(self.found, *slot),
+            Place::Codec(slot) => at_slot(self.said, *slot),
             Place::Bytes(field) => {
                 let Some(bytes) = &self.bytes else { return Found::Nothing };
                 match field.read(bytes) {
@@ -116,11 +126,16 @@ impl Fields {
     }
 
     /// Takes a message apart and looks into it with `read`; the error says why nothing of it is to be believed.
-    fn open(&self, payload: &[u8], read: &mut dyn FnMut(&Message<'_>) -> Decoded) -> Result<Decoded, String> {
+    fn open(
+        &self,
+        payload: &[u8],
+        received_at: Timestamp,
+        read: &mut dyn FnMut(&Message<'_>) -> Decoded,
+    ) -> Result<Decoded, String> {
         if let BytesIn::Whole(encoding) = self.bytes {
             let bytes = encoding.decode(payload)?;
             self.frame.check(&bytes)?;
-            return Ok(read(&Message { found: &[], bytes: Some(bytes) }));
+            return self.run(&[], Some(bytes), received_at, read);
         }
         let message = std::str::from_utf8(payload).map_err(|_| "不是 UTF-8 文本".to_owned())?;
         find_repaired(&self.paths, message, &mut |_, found| {
@@ -129,8 +144,24 @@ impl Fields {
                 BytesIn::Nothing | BytesIn::Whole(_) => None,
             };
             let bytes = raw.as_ref().map_or(Ok(None), |raw| self.bytes_of(raw))?;
-            Ok(read(&Message { found, bytes }))
+            self.run(found, bytes, received_at, read)
         })?
+    }
+
+    /// Lets the codec, if there is one, say what it makes of the bytes.
+    fn run<'m>(
+        &self,
+        found: &'m [Option<&'m RawValue>],
+        bytes: Option<Cow<'m, [u8]>>,
+        received_at: Timestamp,
+        read: &mut dyn FnMut(&Message<'_>) -> Decoded,
+    ) -> Result<Decoded, String> {
+        let (Some(script), Some(uplink)) = (&self.script, &bytes) else {
+            return Ok(read(&Message { found, said: &[], bytes }));
+        };
+        let answer = script.answer(found, uplink, received_at)?;
+        let said = script.paths.find(&answer).map_err(|error| format!("解码结果不是 JSON：{error}"))?;
+        Ok(read(&Message { found, said: &said, bytes }))
     }
 
     fn taken(&self, message: &Message<'_>, received_at: Timestamp) -> Taken {
@@ -167,7 +198,7 @@ impl Profile {
         received_at: Timestamp,
     ) -> Decoded {
         fields
-            .open(payload, &mut |message| {
+            .open(payload, received_at, &mut |message| {
                 let taken = taken.unwrap_or_else(|| fields.taken(message, received_at));
                 self.read_message(message, fields, taken)
             })

@@ -12,6 +12,7 @@ use super::schema_bytes::FrameFile;
 use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_each, build_mqtt, build_topic_plans};
 use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
+use super::script::Beside;
 use super::topic::TopicPattern;
 use super::vocabulary::Vocabulary;
 use crate::model::{ClassId, LINK_POINT, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
@@ -140,9 +141,20 @@ impl Profile {
         text: &str,
         vocabulary: &Vocabulary,
     ) -> Result<Self, Vec<Problem>> {
+        Self::parse_beside(id, file, text, vocabulary, &|_| None)
+    }
+
+    /// The same for a profile that may name a codec; `beside` gives the texts of the files of its folder.
+    pub fn parse_beside(
+        id: ProfileId,
+        file: &str,
+        text: &str,
+        vocabulary: &Vocabulary,
+        beside: &Beside<'_>,
+    ) -> Result<Self, Vec<Problem>> {
         let mut problems = Problems::new(file);
         let profile = read::<ProfileFile>(text, &mut problems)
-            .and_then(|shape| build(id, &shape, vocabulary, &mut problems));
+            .and_then(|shape| build(id, &shape, vocabulary, beside, &mut problems));
         match profile {
             Some(profile) if !problems.has_errors() => Ok(profile),
             _ => Err(problems.list),
@@ -224,10 +236,11 @@ fn build(
     id: ProfileId,
     file: &ProfileFile,
     vocabulary: &Vocabulary,
+    beside: &Beside<'_>,
     problems: &mut Problems,
 ) -> Option<Profile> {
     check_device(&file.device, problems);
-    let (link, surroundings) = build_link(file, vocabulary, problems)?;
+    let (link, surroundings) = build_link(file, vocabulary, beside, problems)?;
     let mut names = HashSet::new();
     let mut points = Vec::new();
     for point in &file.point {
@@ -307,11 +320,12 @@ fn check_device(device: &DeviceFile, problems: &mut Problems) {
 fn build_link<'v>(
     file: &ProfileFile,
     vocabulary: &'v Vocabulary,
+    beside: &Beside<'_>,
     problems: &mut Problems,
 ) -> Option<(ProfileLink, Surroundings<'v>)> {
     match (&file.mqtt, &file.modbus) {
         (Some(mqtt), None) => {
-            let mqtt = build_mqtt(mqtt, problems)?;
+            let mqtt = build_mqtt(mqtt, beside, problems)?;
             let link = ProfileLink::Mqtt { topics: mqtt.all_topics() };
             Some((link, Surroundings { vocabulary, mqtt: Some(mqtt), modbus: None }))
         }

@@ -81,6 +81,7 @@ fn build_order(
 #[serde(deny_unknown_fields)]
 pub(super) struct WhenFile {
     pub(super) json: Option<Spanned<String>>,
+    codec: Option<Spanned<String>>,
     pub(super) byte: Option<Spanned<i64>>,
     #[serde(rename = "type")]
     kind: Option<Spanned<String>>,
@@ -96,6 +97,8 @@ pub(super) struct WhenFile {
 pub(super) struct MadeOf {
     pub(super) json: bool,
     pub(super) bytes: bool,
+    /// A codec makes JSON of the bytes.
+    pub(super) codec: bool,
     pub(super) order: Option<ByteOrder>,
 }
 
@@ -111,6 +114,24 @@ impl MadeOf {
             return None;
         }
         Some(Where::Json(path.to_owned()))
+    }
+
+    /// A path in what the codec says may be read here.
+    pub(super) fn check_codec(
+        self,
+        path: &str,
+        span: Range<usize>,
+        problems: &mut Problems,
+    ) -> Option<Where> {
+        if !self.codec {
+            problems.error(span, "no codec is named", "say codec = \"file.js\" in [mqtt]");
+            return None;
+        }
+        if let Err(wrong) = Paths::default().add(path) {
+            problems.error(span, wrong, "write a path such as temperature or list[0].smoke");
+            return None;
+        }
+        Some(Where::Codec(path.to_owned()))
     }
 
     /// A place in the bytes may be read here.
@@ -133,9 +154,10 @@ pub(super) fn build_when(
     problems: &mut Problems,
 ) -> Option<When<Where>> {
     let file = written.get_ref();
-    let place = match (&file.json, &file.byte) {
-        (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems)?,
-        (None, Some(byte)) => {
+    let place = match (&file.json, &file.codec, &file.byte) {
+        (Some(path), None, None) => made_of.check_path(path.get_ref(), path.span(), problems)?,
+        (None, Some(path), None) => made_of.check_codec(path.get_ref(), path.span(), problems)?,
+        (None, None, Some(byte)) => {
             let field = ByteFile {
                 span: written.span(),
                 byte,
@@ -151,7 +173,11 @@ pub(super) fn build_when(
             made_of.check_bytes(&field, problems)?
         }
         _ => {
-            problems.error(written.span(), "a condition looks at `json` or at `byte`", "say one of the two");
+            problems.error(
+                written.span(),
+                "a condition looks at `json`, `codec` or `byte`",
+                "say one of them",
+            );
             return None;
         }
     };

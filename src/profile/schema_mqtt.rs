@@ -13,6 +13,7 @@ use super::named::Names;
 use super::schema::{ProfilePoint, Source};
 use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
 use super::schema_register::BitsFile;
+use super::script::{Beside, Port, Script, ScriptOf, build_script};
 use super::sparkplug::TOPIC_FILTERS;
 use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
@@ -25,6 +26,8 @@ pub(super) struct MqttFile {
     topics: Option<Spanned<Vec<Spanned<String>>>>,
     payload: Option<Spanned<toml::Value>>,
     byte_order: Option<Spanned<String>>,
+    codec: Option<Spanned<String>>,
+    port: Option<Spanned<toml::Value>>,
     each: Option<Spanned<EachFile>>,
     availability: Option<Spanned<AvailabilityFile>>,
     #[serde(default)]
@@ -53,6 +56,7 @@ struct AvailabilityFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct TimeFile {
     json: Option<Spanned<String>>,
+    codec: Option<Spanned<String>>,
     byte: Option<Spanned<i64>>,
     #[serde(rename = "type")]
     kind: Option<Spanned<String>>,
@@ -111,6 +115,7 @@ pub(super) struct Mqtt {
     availability: Option<(TopicPattern, Availability)>,
     pub(super) ignore_topics: Vec<TopicPattern>,
     ignore_when: Vec<When<Where>>,
+    script: Option<ScriptOf>,
     is_shared: bool,
 }
 
@@ -121,7 +126,7 @@ impl Mqtt {
     }
 }
 
-pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Option<Mqtt> {
+pub(super) fn build_mqtt(file: &MqttFile, beside: &Beside<'_>, problems: &mut Problems) -> Option<Mqtt> {
     let is_shared = file.each.is_some();
     let payload = file.payload.as_ref().and_then(|written| build_payload(written, problems));
     let payload = payload.unwrap_or(Payload::Json);
@@ -149,9 +154,12 @@ pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Option<Mqt
         .byte_order
         .as_ref()
         .and_then(|written| parse_word(written, ByteOrder::parse, ByteOrder::NAMES, problems));
+    let bytes = matches!(payload, Payload::Bytes(_) | Payload::Inside { .. });
+    let script = build_script(file.codec.as_ref(), file.port.as_ref(), bytes, beside, problems);
     let made_of = MadeOf {
         json: matches!(payload, Payload::Json | Payload::Inside { .. }),
-        bytes: matches!(payload, Payload::Bytes(_) | Payload::Inside { .. }),
+        bytes,
+        codec: file.codec.is_some(),
         order,
     };
     let ignored = file.ignore_topics.iter();
@@ -166,7 +174,7 @@ pub(super) fn build_mqtt(file: &MqttFile, problems: &mut Problems) -> Option<Mqt
     if let (Payload::SparkplugB, Some(file)) = (&payload, &file.availability) {
         problems.error(file.span(), "Sparkplug tells of deaths by itself", "remove [mqtt.availability]");
     }
-    Some(Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, is_shared })
+    Some(Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, script, is_shared })
 }
 
 fn build_topic(
@@ -373,15 +381,14 @@ impl Common<'_> {
 
     fn fields(&self, kind: usize, problems: &mut Problems) -> Fields {
         let mut fields = Fields { frame: self.frame.clone(), ..Fields::default() };
-        let mut placed = |at: &Where, name: &str| match at {
-            Where::Bytes(field) => Some(Place::Bytes(*field)),
-            Where::Json(path) => match fields.paths.add(path) {
-                Ok(slot) => Some(Place::Json(slot)),
-                Err(wrong) => {
-                    problems.whole_file(format!("{name}: {wrong}"), "mend the path");
-                    None
-                }
-            },
+        let mut said = Paths::default();
+        let mut placed = |at: &Where, name: &str| {
+            let slot = match at {
+                Where::Bytes(field) => return Some(Place::Bytes(*field)),
+                Where::Json(path) => fields.paths.add(path).map(Place::Json),
+                Where::Codec(path) => said.add(path).map(Place::Codec),
+            };
+            slot.map_err(|wrong| problems.whole_file(format!("{name}: {wrong}"), "mend the path")).ok()
         };
         for (place, point) in self.points.iter().enumerate() {
             let Source::Message { at, topic, required } = &point.source else { continue };
@@ -415,6 +422,16 @@ impl Common<'_> {
                 _ => BytesIn::Nothing,
             },
         };
+        if let Some(ScriptOf { codec, port }) = &self.mqtt.script {
+            let port = port.as_ref().and_then(|port| match port {
+                Port::Fixed(port) => Some(Port::Fixed(*port)),
+                Port::At(path) => match placed(&Where::Json(path.clone()), "port") {
+                    Some(Place::Json(slot)) => Some(Port::At(slot)),
+                    _ => None,
+                },
+            });
+            fields.script = Some(Script { codec: codec.clone(), port, paths: said });
+        }
         fields
     }
 }
@@ -431,9 +448,10 @@ fn build_time(
         }
         problems.error(of.span(), "only a message of several devices has a time of its own", "remove `of`");
     }
-    let at = match (&file.json, &file.byte) {
-        (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems),
-        (None, Some(byte)) => {
+    let at = match (&file.json, &file.codec, &file.byte) {
+        (Some(path), None, None) => made_of.check_path(path.get_ref(), path.span(), problems),
+        (None, Some(path), None) => made_of.check_codec(path.get_ref(), path.span(), problems),
+        (None, None, Some(byte)) => {
             let field = ByteFile {
                 span: written.span(),
                 byte,
@@ -444,7 +462,7 @@ fn build_time(
             made_of.check_bytes(&field, problems)
         }
         _ => {
-            problems.error(written.span(), "the time lies at `json` or at `byte`", "say one of the two");
+            problems.error(written.span(), "the time lies at `json`, `codec` or `byte`", "say one of them");
             None
         }
     };

@@ -37,6 +37,7 @@ pub(super) struct PointFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct FromFile {
     pub(super) json: Option<String>,
+    pub(super) codec: Option<String>,
     pub(super) senml: Option<String>,
     pub(super) metric: Option<String>,
     pub(super) topic: Option<usize>,
@@ -282,6 +283,7 @@ fn build_source(
         let names = file.senml.is_some() || file.metric.is_some();
         if names
             || file.json.is_some()
+            || file.codec.is_some()
             || file.text
             || file.topic.is_some()
             || file.byte.is_some()
@@ -300,7 +302,7 @@ fn build_source(
     if mqtt.payload.named().is_some() || file.senml.is_some() || file.metric.is_some() {
         return build_named(from, mqtt.payload.named(), problems);
     }
-    let ways = [file.json.is_some(), file.text, file.byte.is_some()];
+    let ways = [file.json.is_some(), file.codec.is_some(), file.text, file.byte.is_some()];
     let has_number_keys = file.kind.is_some()
         || file.order.is_some()
         || file.bits.is_some()
@@ -311,7 +313,7 @@ fn build_source(
     if has_register_keys || !one_way || (has_number_keys && file.byte.is_none()) {
         problems.error(
             from.span(),
-            "a message's point is found by `json` or is plain `text`, or lies at a `byte`",
+            "a message's point is found by `json` or `codec`, or is plain `text`, or lies at a `byte`",
             "say one of them; type, order, bit, bits and mask go with byte",
         );
         return None;
@@ -326,9 +328,10 @@ fn build_source(
     if file.text {
         return build_text(from, mqtt, problems);
     }
-    let at = match (&file.json, &file.byte) {
-        (Some(path), _) => mqtt.made_of.check_path(path, from.span(), problems)?,
-        (None, byte) => {
+    let at = match (&file.json, &file.codec, &file.byte) {
+        (Some(path), ..) => mqtt.made_of.check_path(path, from.span(), problems)?,
+        (None, Some(path), _) => mqtt.made_of.check_codec(path, from.span(), problems)?,
+        (None, None, byte) => {
             let field = ByteFile {
                 span: from.span(),
                 byte: byte.as_ref()?,
@@ -357,6 +360,7 @@ fn build_named(
     let (own, other) = if key == "senml" { (&file.senml, &file.metric) } else { (&file.metric, &file.senml) };
     let more = other.is_some()
         || file.json.is_some()
+        || file.codec.is_some()
         || file.text
         || file.topic.is_some()
         || file.byte.is_some()

@@ -1,5 +1,7 @@
 //! `fengsui codec`: a vendor's JavaScript on a file of cases, beside Node.
 
+mod in_profile;
+
 use serde_json::{Value, json};
 use std::io::Write;
 use std::path::Path;

@@ -45,6 +45,11 @@ pub(super) struct Paths {
     paths: Vec<PathBuf>,
 }
 
+/// Beside the profiles lie the codecs that they name.
+fn is_profile(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
 /// Exit codes: 0 all is well, 1 an example fails or nothing of a frame can be read, 64 a file is wrong or cannot be read.
 pub(super) fn run(tool: &Tool) -> ExitCode {
     let mut out = String::new();
@@ -79,11 +84,13 @@ impl Asked {
         let mut files = Self { profiles: Vec::new(), vocabulary, report: Report::default(), count: 0 };
         for path in paths {
             if path.is_dir() {
-                match Disk.toml_below(path) {
+                match Disk.models_below(path) {
                     Ok(found) if found.is_empty() => {
                         files.refuse(path, "这个文件夹里没有型号文件 / no profile in this folder")
                     }
-                    Ok(found) => found.iter().for_each(|file| files.add(file)),
+                    Ok(found) => {
+                        found.iter().filter(|file| is_profile(file)).for_each(|file| files.add(file))
+                    }
                     Err(error) => {
                         files.refuse(path, &format!("读不了这个文件夹 / cannot read this folder: {error}"))
                     }
@@ -109,8 +116,9 @@ impl Asked {
         };
         // The id is made of the folder and the file: a bare file name is looked at from where it lies.
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let beside = |codec: &str| Disk.text(&whole.with_file_name(codec)).ok();
         let parsed = profile_id(&whole.to_string_lossy())
-            .and_then(|id| Profile::parse(id, &name, &text, &self.vocabulary));
+            .and_then(|id| Profile::parse_beside(id, &name, &text, &self.vocabulary, &beside));
         self.report.texts.insert(name, text.into());
         match parsed {
             Ok(profile) => self.profiles.push(Arc::new(profile)),
