@@ -21,7 +21,7 @@ pub(super) const PROBLEMS_MAX: usize = 8;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
     /// The values, in the order of the profile's points; named values (SenML, Sparkplug B) in the order of their
-    /// times, so that one point may have several. A point that the frame does not mention has none.
+    /// times, so that one point may have several, and so those of a list of samples. A point that the frame does not mention has none.
     pub samples: Vec<Sample>,
     /// What could not be read, in Chinese, for a person.
     pub problems: Vec<String>,
@@ -93,6 +93,14 @@ impl Decoded {
         if self.problems.len() < PROBLEMS_MAX {
             self.problems.push(problem);
         }
+    }
+
+    /// Puts what was before the present, so that the newest value of a point comes last.
+    pub(super) fn add_history(&mut self, history: Self) {
+        let present = std::mem::replace(&mut self.samples, history.samples);
+        self.samples.extend(present);
+        self.understood |= history.understood;
+        history.problems.into_iter().for_each(|problem| self.complain(problem));
     }
 
     pub(super) fn push(&mut self, index: usize, point: &ProfilePoint, read: Read, taken: Taken) {

@@ -65,7 +65,15 @@ pub(super) fn judge(raw: &Raw<'_>, units: &[TimeUnit], received_at: Timestamp) -
     if received_at < EARLIEST_BELIEVABLE || *raw == Raw::Null {
         return Taken::Unknown;
     }
-    match units.iter().find_map(|unit| unit.read(raw)) {
+    judge_time(units.iter().find_map(|unit| unit.read(raw)), received_at)
+}
+
+/// The same of a time that was read; `None`: it is written in no known way.
+pub(super) fn judge_time(time: Option<Timestamp>, received_at: Timestamp) -> Taken {
+    if received_at < EARLIEST_BELIEVABLE {
+        return Taken::Unknown;
+    }
+    match time {
         Some(time) if time < EARLIEST_BELIEVABLE || time > received_at + TOLERANCE => Taken::Impossible,
         Some(time) => Taken::At { time, late: received_at.since(time) > TOLERANCE },
         None => Taken::Impossible,

@@ -41,6 +41,8 @@ pub struct Example {
     expected: BTreeMap<String, String>,
     sampled_at: Option<Timestamp>,
     late: bool,
+    /// What is told of the past, by the point's name: `21.5 ℃ @ 2026-01-15T02:20:05Z`, oldest first.
+    history: BTreeMap<String, Vec<String>>,
 }
 
 /// What an example feeds to the decoder.
@@ -77,6 +79,8 @@ pub(super) struct ExampleFile {
     sampled_at: Option<Spanned<String>>,
     #[serde(default)]
     late: bool,
+    #[serde(default)]
+    history: BTreeMap<Spanned<String>, Vec<String>>,
 }
 
 pub(super) fn build_examples(
@@ -115,7 +119,8 @@ fn build_example(
     problems: &mut Problems,
 ) -> Option<Example> {
     let link_is_read = plans.iter().any(|plan| matches!(plan, TopicPlan::Availability(_)));
-    for point in file.readings.keys().filter(|point| *point.get_ref() != LINK_POINT || !link_is_read) {
+    let named = file.readings.keys().filter(|point| *point.get_ref() != LINK_POINT || !link_is_read);
+    for point in named.chain(file.history.keys()) {
         if !points.iter().any(|known| known.name == *point.get_ref()) {
             problems.error(
                 point.span(),
@@ -151,6 +156,7 @@ fn build_example(
         expected: file.readings.iter().map(|(k, v)| (k.get_ref().clone(), v.get_ref().clone())).collect(),
         sampled_at,
         late: file.late,
+        history: file.history.iter().map(|(k, v)| (k.get_ref().clone(), v.clone())).collect(),
     })
 }
 
@@ -325,7 +331,10 @@ impl Profile {
         }
         let mut wrong = Vec::new();
         let mut seen = BTreeSet::new();
-        for sample in &decoded.samples {
+        let (past, present): (Vec<_>, Vec<_>) =
+            decoded.samples.iter().partition(|sample| sample.late && !example.history.is_empty());
+        wrong.extend(self.check_history(example, &past));
+        for sample in present {
             let Some(point) = self.points.get(sample.point) else { continue };
             seen.insert(point.name.as_str());
             let shown = shown(point, &sample.value, sample.flaw);
@@ -355,6 +364,36 @@ impl Profile {
         wrong
     }
 
+    fn check_history(&self, example: &Example, past: &[&Sample]) -> Vec<String> {
+        let mut told: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
+        for sample in past {
+            let Some(point) = self.points.get(sample.point) else { continue };
+            told.entry(&point.name).or_default().push(sample);
+        }
+        let names: BTreeSet<&str> =
+            told.keys().copied().chain(example.history.keys().map(String::as_str)).collect();
+        let mut wrong = Vec::new();
+        for name in names {
+            let Some(point) = self.points.iter().find(|point| point.name == name) else { continue };
+            let expected = example.history.get(name).map_or(&[][..], Vec::as_slice);
+            let told = told.get(name).map_or(&[][..], Vec::as_slice);
+            let is_same = |(sample, line): (&&Sample, &String)| {
+                let (value, at) = line.split_once('@').unwrap_or((line, ""));
+                let at = parse_iso8601(at.trim());
+                at == sample.sampled_at && compare(point, value.trim(), &sample.value, sample.flaw).is_ok()
+            };
+            if told.len() != expected.len() || !told.iter().zip(expected).all(is_same) {
+                let line = |sample: &&Sample| {
+                    let at = sample.sampled_at.map_or_else(String::new, |at| format!(" @ {at}"));
+                    shown(point, &sample.value, sample.flaw) + &at
+                };
+                let told: Vec<String> = told.iter().map(line).collect();
+                wrong.push(format!("the history of {name} is {told:?}, expected {expected:?}"));
+            }
+        }
+        wrong
+    }
+
     /// What no example shows of a point.
     fn unseen(&self, point: &ProfilePoint) -> Vec<String> {
         let values: BTreeSet<&str> =
@@ -377,6 +416,11 @@ impl Profile {
                     .filter(|state| !values.contains(state))
                     .map(|state| format!("no example shows {} = {state:?}", point.name)),
             );
+        }
+        if matches!(point.meaning.kind, Kind::Number { current: Some(_), .. })
+            && !values.contains(Flaw::SensorFault.name())
+        {
+            unseen.push(format!("no example shows {} with a broken loop: \"sensor_fault\"", point.name));
         }
         for sentinel in &point.meaning.sentinels {
             if let Sense::Flaw(flaw) = sentinel.means

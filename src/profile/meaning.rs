@@ -1,6 +1,7 @@
 //! FRAMES → READINGS, meaning: what one raw value (a JSON scalar, a number from registers) says about its point:
 //! scale, unit, range, codes and declared sentinels. The same code for every wire.
 
+use super::current_loop::CurrentLoop;
 use crate::model::{Code, Flaw, Number, Quality, Value};
 use std::borrow::Cow;
 use std::fmt;
@@ -49,7 +50,7 @@ pub(super) struct Meaning {
 /// By the quantity of its class.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
-    Number { scale: Scale, range: Option<(f64, f64)> },
+    Number { scale: Scale, range: Option<(f64, f64)>, current: Option<CurrentLoop> },
     Flag { codes: Vec<(Key, bool)> },
     State { codes: Vec<(Key, Code)>, otherwise: Option<Code> },
 }
@@ -145,17 +146,20 @@ impl Meaning {
             };
         }
         Some(match &self.kind {
-            Kind::Number { scale, range } => read_number(*scale, *range, raw),
+            Kind::Number { scale, range, current } => read_number(*scale, *range, *current, raw),
             Kind::Flag { codes } => read_flag(codes, raw),
             Kind::State { codes, otherwise } => read_state(codes, otherwise.as_ref(), raw),
         })
     }
 }
 
-fn read_number(scale: Scale, range: Option<(f64, f64)>, raw: &Raw<'_>) -> Read {
+fn read_number(scale: Scale, range: Option<(f64, f64)>, current: Option<CurrentLoop>, raw: &Raw<'_>) -> Read {
     let Raw::Number(number) = raw else {
         return Read::absent(Flaw::Unreadable, Some(format!("应为数字，收到 {raw}")));
     };
+    if let Some(flaw) = current.and_then(|current| current.failure(*number)) {
+        return Read::absent(flaw, None);
+    }
     let Some(value) = Number::new(scale.apply(*number)) else {
         return Read::absent(Flaw::Unreadable, Some(format!("不是有限的数字：{raw}")));
     };
@@ -239,7 +243,7 @@ mod tests {
     #[test]
     fn a_value_beyond_its_range_is_kept_and_bad() {
         let meaning = Meaning {
-            kind: Kind::Number { scale: Scale::ONE, range: Some((0.0, 100.0)) },
+            kind: Kind::Number { scale: Scale::ONE, range: Some((0.0, 100.0)), current: None },
             sentinels: vec![],
         };
         let read = meaning.read(&Raw::Number(140.0)).unwrap();

@@ -8,6 +8,7 @@ use super::json::{self, Paths, find_repaired};
 use super::meaning::{Key, Raw, Read};
 use super::schema::Profile;
 use super::script::Script;
+use super::timed::Samples;
 use crate::model::{Flaw, Timestamp};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -60,6 +61,8 @@ pub(super) struct Fields {
     pub(super) script: Option<Script>,
     /// In the order of the points.
     pub(super) lookups: Vec<Lookup>,
+    /// Where a list of samples lies, each with its time.
+    pub(super) samples: Option<(Place, Samples)>,
     /// Where the device's time lies, and how it may be written.
     pub(super) time: Option<(Place, Vec<TimeUnit>)>,
     /// Kinds of messages that have nothing to read: no complaint is made of them.
@@ -96,7 +99,16 @@ fn at_slot<'m>(found: &[Option<&'m RawValue>], slot: usize) -> Found<'m> {
     found.get(slot).copied().flatten().map_or(Found::Nothing, |value| Found::Value(json::raw(value)))
 }
 
-impl Message<'_> {
+impl<'m> Message<'m> {
+    /// A list or an object, as it is written.
+    fn whole_at(&self, place: &Place) -> Option<&'m RawValue> {
+        match place {
+            Place::Json(slot) => self.found.get(*slot).copied().flatten(),
+            Place::Codec(slot) => self.said.get(*slot).copied().flatten(),
+            Place::Bytes(_) => None,
+        }
+    }
+
     fn at(&self, place: &Place) -> Found<'_> {
         match place {
             Place::Json(slot) => at_slot(self.found, *slot),
@@ -200,12 +212,18 @@ impl Profile {
         fields
             .open(payload, received_at, &mut |message| {
                 let taken = taken.unwrap_or_else(|| fields.taken(message, received_at));
-                self.read_message(message, fields, taken)
+                self.read_message(message, fields, taken, received_at)
             })
             .unwrap_or_else(Decoded::refused)
     }
 
-    fn read_message(&self, message: &Message<'_>, fields: &Fields, taken: Taken) -> Decoded {
+    fn read_message(
+        &self,
+        message: &Message<'_>,
+        fields: &Fields,
+        taken: Taken,
+        received_at: Timestamp,
+    ) -> Decoded {
         let mut decoded = Decoded::nothing(fields.lookups.len());
         let mut beyond = None;
         for Lookup { point: index, place, when, required } in &fields.lookups {
@@ -235,6 +253,12 @@ impl Profile {
             if let Some(read) = read {
                 decoded.push(*index, point, read, taken);
             }
+        }
+        if let Some((place, samples)) = &fields.samples
+            && let Some(list) = message.whole_at(place)
+        {
+            let present = decoded.samples.iter().map(|sample| sample.point).collect();
+            decoded.add_history(samples.read(self, list, &present, taken, received_at));
         }
         if !decoded.understood && fields.ignore.iter().any(|when| message.says(when)) {
             return Decoded { understood: true, ..Decoded::nothing(0) };

@@ -10,6 +10,7 @@ mod availability;
 mod bytes;
 mod catalogue;
 mod command;
+mod current_loop;
 mod decode;
 mod device_time;
 mod draft;
@@ -30,6 +31,7 @@ mod schema_register;
 mod script;
 mod senml;
 pub mod sparkplug;
+mod timed;
 mod topic;
 mod vocabulary;
 

@@ -34,6 +34,8 @@ pub struct Profile {
     pub vendor: String,
     /// Its model number, as it stands on the box.
     pub model_number: String,
+    /// Under which other names, vendor and model, the same device is sold.
+    pub also_sold_as: Vec<String>,
     /// Where the format comes from: manual with revision and page, or public code.
     pub source: String,
     /// Who tried the profile on the hardware, and when; `None`: nobody yet.
@@ -106,7 +108,10 @@ pub struct ProfilePoint {
 pub(super) enum Source {
     /// On one topic, or on all of them.
     Message {
-        at: Where,
+        /// `None`: only in the samples.
+        at: Option<Where>,
+        /// Its path in each of several samples.
+        sample: Option<String>,
         topic: Option<usize>,
         required: bool,
     },
@@ -189,7 +194,11 @@ impl Profile {
 
     /// Whether one message may bring several values of a point, each with a time of its own.
     pub fn brings_history(&self) -> bool {
-        matches!(self.topic_plans.first(), Some(TopicPlan::SenMl(_) | TopicPlan::Sparkplug(_)))
+        self.topic_plans.iter().any(|plan| match plan {
+            TopicPlan::SenMl(_) | TopicPlan::Sparkplug(_) => true,
+            TopicPlan::Fields(fields) => fields.samples.is_some(),
+            TopicPlan::Text(_) | TopicPlan::Availability(_) => false,
+        })
     }
 
     /// The place of a point of that name in [`Profile::points`].
@@ -222,6 +231,8 @@ struct DeviceFile {
     name: TextFile,
     source: Spanned<String>,
     verified: Option<String>,
+    #[serde(default)]
+    also_sold_as: Vec<Spanned<String>>,
     silent_after_secs: Option<Spanned<u32>>,
 }
 
@@ -281,6 +292,7 @@ fn build(
         model: file.device.name.text(),
         vendor: file.device.vendor.get_ref().clone(),
         model_number: file.device.model.get_ref().clone(),
+        also_sold_as: file.device.also_sold_as.iter().map(|name| name.get_ref().clone()).collect(),
         source: file.device.source.get_ref().clone(),
         verified: file.device.verified.clone(),
         link,
@@ -307,6 +319,9 @@ fn check_device(device: &DeviceFile, problems: &mut Problems) {
         if field.get_ref().trim().is_empty() {
             problems.error(field.span(), format!("the {what} is empty"), "say it");
         }
+    }
+    for name in device.also_sold_as.iter().filter(|name| name.get_ref().trim().is_empty()) {
+        problems.error(name.span(), "another name is empty", "write vendor and model, or remove it");
     }
     if let Some(secs) = device.silent_after_secs.as_ref().filter(|secs| *secs.get_ref() == 0) {
         problems.error(

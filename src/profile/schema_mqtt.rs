@@ -15,6 +15,7 @@ use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, bu
 use super::schema_register::BitsFile;
 use super::script::{Beside, Port, Script, ScriptOf, build_script};
 use super::sparkplug::TOPIC_FILTERS;
+use super::timed::{Samples, SamplesFile, SamplesOf, build_samples};
 use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
 use serde::Deserialize;
@@ -29,6 +30,7 @@ pub(super) struct MqttFile {
     codec: Option<Spanned<String>>,
     port: Option<Spanned<toml::Value>>,
     each: Option<Spanned<EachFile>>,
+    samples: Option<Spanned<SamplesFile>>,
     availability: Option<Spanned<AvailabilityFile>>,
     #[serde(default)]
     ignore_topics: Vec<Spanned<String>>,
@@ -116,10 +118,16 @@ pub(super) struct Mqtt {
     pub(super) ignore_topics: Vec<TopicPattern>,
     ignore_when: Vec<When<Where>>,
     script: Option<ScriptOf>,
+    samples: Option<SamplesOf>,
     is_shared: bool,
 }
 
 impl Mqtt {
+    /// Whether its messages may hold several samples.
+    pub(super) fn has_samples(&self) -> bool {
+        self.samples.is_some()
+    }
+
     /// All topics, in the order of their plans.
     pub(super) fn all_topics(&self) -> Vec<TopicPattern> {
         self.topics.iter().chain(self.availability.as_ref().map(|(topic, _)| topic)).cloned().collect()
@@ -162,6 +170,10 @@ pub(super) fn build_mqtt(file: &MqttFile, beside: &Beside<'_>, problems: &mut Pr
         codec: file.codec.is_some(),
         order,
     };
+    let samples = file.samples.as_ref().and_then(|written| {
+        let units = written.get_ref().unit.as_ref().and_then(|unit| build_units(unit, problems));
+        build_samples(written, units, made_of, problems)
+    });
     let ignored = file.ignore_topics.iter();
     let ignore_topics =
         ignored.filter_map(|written| build_topic(written, TopicPattern::parse_ignored, problems)).collect();
@@ -174,7 +186,17 @@ pub(super) fn build_mqtt(file: &MqttFile, beside: &Beside<'_>, problems: &mut Pr
     if let (Payload::SparkplugB, Some(file)) = (&payload, &file.availability) {
         problems.error(file.span(), "Sparkplug tells of deaths by itself", "remove [mqtt.availability]");
     }
-    Some(Mqtt { topics, made_of, payload, availability, ignore_topics, ignore_when, script, is_shared })
+    Some(Mqtt {
+        topics,
+        made_of,
+        payload,
+        availability,
+        ignore_topics,
+        ignore_when,
+        script,
+        samples,
+        is_shared,
+    })
 }
 
 fn build_topic(
@@ -365,7 +387,7 @@ impl Common<'_> {
         };
         let texts: Vec<usize> = (0..self.points.len()).filter(of_kind).collect();
         let fields = self.fields(kind, problems);
-        match (texts.is_empty(), fields.lookups.is_empty()) {
+        match (texts.is_empty(), fields.lookups.is_empty() && fields.samples.is_none()) {
             (true, true) => problems.whole_file(
                 format!("no point reads the topic {:?}", topic.as_str()),
                 "remove the topic or add a point",
@@ -379,9 +401,28 @@ impl Common<'_> {
         if texts.is_empty() { TopicPlan::Fields(Box::new(fields)) } else { TopicPlan::Text(texts) }
     }
 
+    /// What is read of each of several samples; `None`: nothing.
+    fn samples(&self, kind: usize, problems: &mut Problems) -> Option<(&Where, Samples)> {
+        let SamplesOf { container, when } = self.mqtt.samples.as_ref()?;
+        let mut samples = Samples::new(when.clone())
+            .map_err(|wrong| problems.whole_file(format!("[mqtt.samples]: {wrong}"), "mend the path"))
+            .ok()?;
+        for (place, point) in self.points.iter().enumerate() {
+            let Source::Message { sample: Some(path), topic, .. } = &point.source else { continue };
+            if topic.is_some_and(|topic| topic != kind) {
+                continue;
+            }
+            if let Err(wrong) = samples.look(place, &point.name, path) {
+                problems.whole_file(format!("point {:?}: {wrong}", point.name), "mend the path of `sample`");
+            }
+        }
+        (!samples.is_empty()).then_some((container, samples))
+    }
+
     fn fields(&self, kind: usize, problems: &mut Problems) -> Fields {
         let mut fields = Fields { frame: self.frame.clone(), ..Fields::default() };
         let mut said = Paths::default();
+        let samples = self.samples(kind, problems);
         let mut placed = |at: &Where, name: &str| {
             let slot = match at {
                 Where::Bytes(field) => return Some(Place::Bytes(*field)),
@@ -391,11 +432,12 @@ impl Common<'_> {
             slot.map_err(|wrong| problems.whole_file(format!("{name}: {wrong}"), "mend the path")).ok()
         };
         for (place, point) in self.points.iter().enumerate() {
-            let Source::Message { at, topic, required } = &point.source else { continue };
+            let Source::Message { at, topic, required, .. } = &point.source else { continue };
             if topic.is_some_and(|topic| topic != kind) {
                 continue;
             }
             let name = format!("point {:?}", point.name);
+            let Some(at) = at else { continue };
             let when = match &point.when {
                 Some(when) => match placed(&when.place, &name) {
                     Some(place) => Some(When { place, is: when.is.clone() }),
@@ -414,6 +456,8 @@ impl Common<'_> {
         if let Some((at, units)) = self.time {
             fields.time = placed(at, "[time]").map(|place| (place, units.clone()));
         }
+        fields.samples =
+            samples.and_then(|(container, samples)| Some((placed(container, "[mqtt.samples]")?, samples)));
         fields.bytes = match &self.mqtt.payload {
             Payload::Json | Payload::Text | Payload::SenMl | Payload::SparkplugB => BytesIn::Nothing,
             Payload::Bytes(encoding) => BytesIn::Whole(*encoding),

@@ -1,5 +1,6 @@
 //! FRAMES → READINGS, the profile's points: from `[[point]]` to where a value is found and what it means.
 
+use super::current_loop::{CurrentLoopFile, build_current_loop};
 use super::draft::{Problems, TextFile, suggest, suggest_or_list};
 use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
 use super::message::{When, Where};
@@ -30,6 +31,7 @@ pub(super) struct PointFile {
     #[serde(default)]
     sentinels: Vec<SentinelFile>,
     range: Option<Spanned<[f64; 2]>>,
+    current_loop: Option<Spanned<CurrentLoopFile>>,
     single_example: Option<String>,
 }
 
@@ -38,6 +40,7 @@ pub(super) struct PointFile {
 pub(super) struct FromFile {
     pub(super) json: Option<String>,
     pub(super) codec: Option<String>,
+    pub(super) sample: Option<String>,
     pub(super) senml: Option<String>,
     pub(super) metric: Option<String>,
     pub(super) topic: Option<usize>,
@@ -148,9 +151,14 @@ fn refuse_number_keys(file: &PointFile, problems: &mut Problems) {
         file.scale.as_ref().map(Spanned::span),
         file.offset.as_ref().map(Spanned::span),
         file.range.as_ref().map(Spanned::span),
+        file.current_loop.as_ref().map(Spanned::span),
     ];
     for span in spans.into_iter().flatten() {
-        problems.error(span, "a state or flag has no unit, scale, offset or range", "remove it");
+        problems.error(
+            span,
+            "a state or flag has no unit, scale, offset, range or current loop",
+            "remove it",
+        );
     }
 }
 
@@ -255,7 +263,21 @@ fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -
         }
         None => class.range,
     };
-    Some((Kind::Number { scale: own.then(to_canonical), range }, range))
+    let Some(written) = &file.current_loop else {
+        return Some((Kind::Number { scale: own.then(to_canonical), range, current: None }, range));
+    };
+    if let Some(number) = scale.or(offset) {
+        problems.error(
+            number.span(),
+            "a current loop has its own scale",
+            "say it inside current_loop, and the values at 4 and 20 mA there",
+        );
+    }
+    let (current, scale, measuring) = build_current_loop(written, problems)?;
+    let (a, b) = (to_canonical.apply(measuring.0), to_canonical.apply(measuring.1));
+    // Narrower by the profile's own word; the class's range is for sensors that do not say theirs.
+    let range = if file.range.is_some() { range } else { Some((a.min(b), a.max(b))) };
+    Some((Kind::Number { scale: scale.then(to_canonical), range, current: Some(current) }, range))
 }
 
 fn build_point_when(
@@ -284,6 +306,7 @@ fn build_source(
         if names
             || file.json.is_some()
             || file.codec.is_some()
+            || file.sample.is_some()
             || file.text
             || file.topic.is_some()
             || file.byte.is_some()
@@ -309,7 +332,16 @@ fn build_source(
         || file.bit.is_some()
         || file.mask.is_some();
     let has_register_keys = file.table.is_some() || file.address.is_some() || file.every_secs.is_some();
-    let one_way = ways.iter().filter(|way| **way).count() == 1;
+    let ways = ways.iter().filter(|way| **way).count();
+    let one_way = ways == 1 || (ways == 0 && file.sample.is_some());
+    if let (Some(path), false) = (&file.sample, mqtt.has_samples()) {
+        problems.error(
+            from.span(),
+            format!("`sample = {path:?}` looks into samples, and there are none"),
+            "add [mqtt.samples] with the path of their list",
+        );
+        return None;
+    }
     if has_register_keys || !one_way || (has_number_keys && file.byte.is_none()) {
         problems.error(
             from.span(),
@@ -322,27 +354,31 @@ fn build_source(
         problems.error(from.span(), "`topic` is the place in `topics`, from 0", "use a smaller number");
         return None;
     }
-    if file.text && file.required {
-        problems.error(from.span(), "plain text is always there", "remove `required`");
+    if file.text && (file.required || file.sample.is_some()) {
+        problems.error(from.span(), "plain text is always there, and all there is", "remove the other keys");
     }
     if file.text {
         return build_text(from, mqtt, problems);
     }
     let at = match (&file.json, &file.codec, &file.byte) {
-        (Some(path), ..) => mqtt.made_of.check_path(path, from.span(), problems)?,
-        (None, Some(path), _) => mqtt.made_of.check_codec(path, from.span(), problems)?,
-        (None, None, byte) => {
+        (Some(path), ..) => Some(mqtt.made_of.check_path(path, from.span(), problems)?),
+        (None, Some(path), _) => Some(mqtt.made_of.check_codec(path, from.span(), problems)?),
+        (None, None, None) => None,
+        (None, None, Some(byte)) => {
             let field = ByteFile {
                 span: from.span(),
-                byte: byte.as_ref()?,
+                byte,
                 kind: file.kind.as_ref(),
                 order: file.order.as_ref(),
                 bits: BitsFile::of(from),
             };
-            mqtt.made_of.check_bytes(&field, problems)?
+            Some(mqtt.made_of.check_bytes(&field, problems)?)
         }
     };
-    Some(Source::Message { at, topic: file.topic, required: file.required })
+    if let (None, true) = (&at, file.required) {
+        problems.error(from.span(), "samples are not always there", "remove `required`");
+    }
+    Some(Source::Message { at, sample: file.sample.clone(), topic: file.topic, required: file.required })
 }
 
 /// `key` is the one that this profile's messages have; `None`: their values have no names.
@@ -361,6 +397,7 @@ fn build_named(
     let more = other.is_some()
         || file.json.is_some()
         || file.codec.is_some()
+        || file.sample.is_some()
         || file.text
         || file.topic.is_some()
         || file.byte.is_some()
