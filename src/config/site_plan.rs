@@ -313,7 +313,8 @@ impl<'a> Builder<'a> {
         if let Some(profile) = library.profiles.get(*text.get_ref()) {
             return Some(Spanned::new(text.span(), profile));
         }
-        if library.broken.iter().any(|id| id.as_str() == *text.get_ref()) {
+        let model = text.get_ref().split('@').next();
+        if library.broken.iter().any(|id| Some(id.as_str()) == model) {
             let message = format!("型号文件有错误 / the profile {:?} has errors", text.get_ref());
             self.page.error(text.span(), message, "先改正那个文件 / correct that file first");
             return None;

@@ -110,8 +110,9 @@ slug_id!(
     RuleId, &[]
 );
 slug_id!(
-    /// A device model: `vendor/model`, the path of its profile below `device-profiles/` without `.toml`.
-    ProfileId, &['/', '.']
+    /// A device model: `vendor/model`, the path of its profile below `device-profiles/` without `.toml`; a variant that the
+    /// file has is `vendor/model@variant`.
+    ProfileId, &['/', '.', '@']
 );
 
 /// One measurable thing on one device; prints as `device/point`.

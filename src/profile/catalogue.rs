@@ -2,6 +2,7 @@
 
 use super::draft::Problems;
 use super::schema::Profile;
+use super::variant::VARIANT;
 use super::vocabulary::Vocabulary;
 use crate::model::{Problem, ProfileId};
 use std::collections::BTreeMap;
@@ -50,14 +51,21 @@ impl Catalogue {
             let folder = path.rfind(['/', '\\']).map_or("", |end| &path[..=end]);
             let beside = |name: &str| codecs.get(&format!("{folder}{name}")).cloned();
             let vocabulary = &catalogue.vocabulary;
-            match profile_id(path).and_then(|id| Profile::parse_beside(id, path, text, vocabulary, &beside)) {
-                Ok(profile) => {
-                    catalogue.profiles.insert(profile.id.clone(), Arc::new(profile));
-                }
+            match profile_id(path).and_then(|id| Profile::parse_all(id, path, text, vocabulary, &beside)) {
+                Ok((model, variants)) => catalogue.replace(model, variants),
                 Err(wrong) => problems.extend(wrong),
             }
         }
         (catalogue, problems)
+    }
+
+    /// With a model go the variants of the file that it replaces.
+    fn replace(&mut self, model: Profile, variants: Vec<Profile>) {
+        let variant_of = format!("{}{VARIANT}", model.id);
+        self.profiles.retain(|id, _| !id.as_str().starts_with(&variant_of));
+        for profile in std::iter::once(model).chain(variants) {
+            self.profiles.insert(profile.id.clone(), Arc::new(profile));
+        }
     }
 }
 
@@ -70,7 +78,11 @@ pub fn profile_id(path: &str) -> Result<ProfileId, Vec<Problem>> {
     };
     let mut parts = path.trim_end_matches(".toml").rsplit(['/', '\\']);
     match (parts.next(), parts.next()) {
-        (Some(model), Some(vendor)) if !model.is_empty() && !vendor.is_empty() => {
+        (Some(model), Some(vendor))
+            if !model.is_empty()
+                && !vendor.is_empty()
+                && !(model.contains(VARIANT) || vendor.contains(VARIANT)) =>
+        {
             ProfileId::parse(&format!("{vendor}/{model}")).map_err(|error| refuse(error.to_string()))
         }
         _ => Err(refuse("the path does not say vendor and model".to_owned())),

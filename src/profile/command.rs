@@ -27,7 +27,7 @@ pub struct Command {
     pub write: RegisterWrite,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommandFile {
     name: Spanned<String>,

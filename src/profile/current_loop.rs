@@ -18,7 +18,7 @@ const LOW_MA: f64 = 4.0;
 const SPAN_MA: f64 = 16.0;
 
 /// `current_loop = { scale = 0.001, at_4_ma = 0.0, at_20_ma = 1.6 }`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CurrentLoopFile {
     scale: Option<f64>,
@@ -71,7 +71,7 @@ mod tests {
 
     fn microamps(low: f64, high: f64) -> (CurrentLoop, Scale, (f64, f64)) {
         let text = format!("l = {{ scale = 0.001, at_4_ma = {low:?}, at_20_ma = {high:?} }}");
-        #[derive(Deserialize)]
+        #[derive(Deserialize, Clone)]
         struct File {
             l: Spanned<CurrentLoopFile>,
         }

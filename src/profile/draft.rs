@@ -25,6 +25,11 @@ pub(super) struct TextFile {
 }
 
 impl TextFile {
+    /// The same, with what tells this one from others behind it.
+    pub(super) fn with(&self, more: &Self) -> Self {
+        Self { zh: format!("{}（{}）", self.zh, more.zh), en: format!("{} ({})", self.en, more.en) }
+    }
+
     pub(super) fn text(&self) -> Text {
         Text::new(&self.zh, &self.en)
     }

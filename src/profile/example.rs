@@ -63,7 +63,7 @@ pub struct ExampleFailure {
     pub message: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExampleFile {
     name: Spanned<String>,

@@ -33,6 +33,7 @@ mod senml;
 pub mod sparkplug;
 mod timed;
 mod topic;
+mod variant;
 mod vocabulary;
 
 pub use self::bytes::hex;

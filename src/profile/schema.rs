@@ -14,6 +14,7 @@ use super::schema_point::{PointFile, build_point};
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::script::Beside;
 use super::topic::TopicPattern;
+use super::variant::{VariantFile, each_variant};
 use super::vocabulary::Vocabulary;
 use crate::model::{ClassId, LINK_POINT, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
 use serde::Deserialize;
@@ -38,6 +39,8 @@ pub struct Profile {
     pub also_sold_as: Vec<String>,
     /// Where the format comes from: manual with revision and page, or public code.
     pub source: String,
+    /// Of which firmware it speaks, as the source says; `None`: it makes no difference, or nobody said.
+    pub firmware: Option<String>,
     /// Who tried the profile on the hardware, and when; `None`: nobody yet.
     pub verified: Option<String>,
     /// How the device is reached.
@@ -157,13 +160,26 @@ impl Profile {
         vocabulary: &Vocabulary,
         beside: &Beside<'_>,
     ) -> Result<Self, Vec<Problem>> {
+        Self::parse_all(id, file, text, vocabulary, beside).map(|(model, _)| model)
+    }
+
+    /// The model, and each variant that its file has, `vendor/model@name`. One that is wrong is all that is wrong with the file.
+    pub fn parse_all(
+        id: ProfileId,
+        file: &str,
+        text: &str,
+        vocabulary: &Vocabulary,
+        beside: &Beside<'_>,
+    ) -> Result<(Self, Vec<Self>), Vec<Problem>> {
         let mut problems = Problems::new(file);
-        let profile = read::<ProfileFile>(text, &mut problems)
-            .and_then(|shape| build(id, &shape, vocabulary, beside, &mut problems));
-        match profile {
-            Some(profile) if !problems.has_errors() => Ok(profile),
-            _ => Err(problems.list),
-        }
+        let Some(shape) = read::<ProfileFile>(text, &mut problems) else { return Err(problems.list) };
+        let model = build(id.clone(), &shape, vocabulary, beside, &mut problems);
+        // A variant repeats what is wrong with its model.
+        let (Some(model), false) = (model, problems.has_errors()) else { return Err(problems.list) };
+        let files = each_variant(&id, &shape, &mut problems);
+        let built = files.iter().map(|(id, file)| build(id.clone(), file, vocabulary, beside, &mut problems));
+        let variants: Vec<Self> = built.flatten().collect();
+        if problems.has_errors() { Err(problems.list) } else { Ok((model, variants)) }
     }
 
     /// The topics it speaks on; empty for Modbus. A frame's `topic_kind` is an index into these.
@@ -207,33 +223,36 @@ impl Profile {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
-struct ProfileFile {
-    device: DeviceFile,
-    mqtt: Option<MqttFile>,
-    modbus: Option<ModbusFile>,
-    frame: Option<Spanned<FrameFile>>,
-    time: Option<Spanned<TimeFile>>,
+pub(super) struct ProfileFile {
+    pub(super) device: DeviceFile,
+    pub(super) mqtt: Option<MqttFile>,
+    pub(super) modbus: Option<ModbusFile>,
+    pub(super) frame: Option<Spanned<FrameFile>>,
+    pub(super) time: Option<Spanned<TimeFile>>,
     #[serde(default)]
-    point: Vec<PointFile>,
+    pub(super) point: Vec<PointFile>,
     #[serde(default)]
-    command: Vec<Spanned<CommandFile>>,
+    pub(super) command: Vec<Spanned<CommandFile>>,
     #[serde(default)]
-    example: Vec<ExampleFile>,
+    pub(super) example: Vec<ExampleFile>,
+    #[serde(default)]
+    pub(super) variant: Vec<VariantFile>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
-struct DeviceFile {
+pub(super) struct DeviceFile {
     vendor: Spanned<String>,
     model: Spanned<String>,
-    name: TextFile,
-    source: Spanned<String>,
-    verified: Option<String>,
+    pub(super) name: TextFile,
+    pub(super) source: Spanned<String>,
+    pub(super) verified: Option<String>,
+    pub(super) firmware: Option<Spanned<String>>,
     #[serde(default)]
     also_sold_as: Vec<Spanned<String>>,
-    silent_after_secs: Option<Spanned<u32>>,
+    pub(super) silent_after_secs: Option<Spanned<u32>>,
 }
 
 /// What a point needs to know of the rest of its file.
@@ -295,6 +314,7 @@ fn build(
         also_sold_as: file.device.also_sold_as.iter().map(|name| name.get_ref().clone()).collect(),
         source: file.device.source.get_ref().clone(),
         verified: file.device.verified.clone(),
+        firmware: file.device.firmware.as_ref().map(|firmware| firmware.get_ref().clone()),
         link,
         silent_after: file
             .device

@@ -77,7 +77,7 @@ fn build_order(
 }
 
 /// `when = { byte = 2, is = 0x01 }`, `when = { json = "fPort", is = [2, 3] }`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhenFile {
     pub(super) json: Option<Spanned<String>>,
@@ -209,7 +209,7 @@ pub(super) fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems
 }
 
 /// `[frame]`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FrameFile {
     starts_with: Option<Spanned<String>>,
@@ -218,7 +218,7 @@ pub(super) struct FrameFile {
     checksum: Option<Spanned<ChecksumFile>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct LengthFile {
     byte: Spanned<i64>,
@@ -229,7 +229,7 @@ struct LengthFile {
     plus: i64,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct ChecksumFile {
     kind: Spanned<String>,

@@ -21,7 +21,7 @@ use super::vocabulary::parse_word;
 use serde::Deserialize;
 use toml::Spanned;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MqttFile {
     topics: Option<Spanned<Vec<Spanned<String>>>>,
@@ -38,14 +38,14 @@ pub(super) struct MqttFile {
     ignore_when: Vec<Spanned<WhenFile>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct EachFile {
     path: Option<Spanned<String>>,
     address: Option<Spanned<String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct AvailabilityFile {
     topic: Spanned<String>,
@@ -54,7 +54,7 @@ struct AvailabilityFile {
     offline: Spanned<toml::Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TimeFile {
     json: Option<Spanned<String>>,

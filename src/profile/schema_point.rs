@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use toml::Spanned;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PointFile {
     pub(super) name: Spanned<String>,
@@ -35,7 +35,94 @@ pub(super) struct PointFile {
     single_example: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// What a variant changes of a point.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PointChangeFile {
+    pub(super) name: Spanned<String>,
+    class: Option<Spanned<String>>,
+    label: Option<TextFile>,
+    unit: Option<Spanned<String>>,
+    from: Option<Spanned<FromFile>>,
+    when: Option<Spanned<WhenFile>>,
+    scale: Option<Spanned<f64>>,
+    offset: Option<Spanned<f64>>,
+    codes: Option<BTreeMap<String, Spanned<CodeFile>>>,
+    otherwise: Option<Spanned<String>>,
+    sentinels: Option<Vec<SentinelFile>>,
+    range: Option<Spanned<[f64; 2]>>,
+    current_loop: Option<Spanned<CurrentLoopFile>>,
+    single_example: Option<String>,
+}
+
+impl PointChangeFile {
+    /// The point as it is with this change; `None`: there was none, and this is not a whole one.
+    pub(super) fn over(&self, base: Option<&PointFile>) -> Option<PointFile> {
+        let new = self.clone();
+        let old = base.cloned().map(Self::from).unwrap_or_else(|| Self::nothing(new.name.clone()));
+        // A condition looks at the same message as the place that it goes with.
+        let old_when = if new.from.is_some() { None } else { old.when };
+        Some(PointFile {
+            name: new.name,
+            class: new.class.or(old.class)?,
+            label: new.label.or(old.label),
+            unit: new.unit.or(old.unit),
+            from: new.from.or(old.from)?,
+            when: new.when.or(old_when),
+            scale: new.scale.or(old.scale),
+            offset: new.offset.or(old.offset),
+            codes: new.codes.or(old.codes).unwrap_or_default(),
+            otherwise: new.otherwise.or(old.otherwise),
+            sentinels: new.sentinels.or(old.sentinels).unwrap_or_default(),
+            range: new.range.or(old.range),
+            current_loop: new.current_loop.or(old.current_loop),
+            single_example: new.single_example.or(old.single_example),
+        })
+    }
+
+    /// A change of nothing.
+    fn nothing(name: Spanned<String>) -> Self {
+        Self {
+            name,
+            class: None,
+            label: None,
+            unit: None,
+            from: None,
+            when: None,
+            scale: None,
+            offset: None,
+            codes: None,
+            otherwise: None,
+            sentinels: None,
+            range: None,
+            current_loop: None,
+            single_example: None,
+        }
+    }
+}
+
+impl From<PointFile> for PointChangeFile {
+    fn from(point: PointFile) -> Self {
+        Self {
+            name: point.name,
+            class: Some(point.class),
+            label: point.label,
+            unit: point.unit,
+            from: Some(point.from),
+            when: point.when,
+            scale: point.scale,
+            offset: point.offset,
+            codes: Some(point.codes),
+            otherwise: point.otherwise,
+            sentinels: Some(point.sentinels),
+            range: point.range,
+            current_loop: point.current_loop,
+            single_example: point.single_example,
+        }
+    }
+}
+
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FromFile {
     pub(super) json: Option<String>,
@@ -60,14 +147,14 @@ pub(super) struct FromFile {
     pub(super) every_secs: Option<Spanned<f64>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(untagged)]
 enum CodeFile {
     Flag(bool),
     State(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct SentinelFile {
     raw: toml::Value,

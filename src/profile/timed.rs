@@ -28,7 +28,7 @@ const EVERY_SECS_MAX: u32 = 604_800;
 const ITSELF: &str = "$";
 
 /// `[mqtt.samples]`.
-#[derive(Deserialize)]
+#[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SamplesFile {
     json: Option<Spanned<String>>,

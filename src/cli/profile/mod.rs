@@ -118,10 +118,12 @@ impl Asked {
         let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let beside = |codec: &str| Disk.text(&whole.with_file_name(codec)).ok();
         let parsed = profile_id(&whole.to_string_lossy())
-            .and_then(|id| Profile::parse_beside(id, &name, &text, &self.vocabulary, &beside));
+            .and_then(|id| Profile::parse_all(id, &name, &text, &self.vocabulary, &beside));
         self.report.texts.insert(name, text.into());
         match parsed {
-            Ok(profile) => self.profiles.push(Arc::new(profile)),
+            Ok((model, variants)) => {
+                self.profiles.extend(std::iter::once(model).chain(variants).map(Arc::new));
+            }
             Err(problems) => self.report.problems.extend(problems),
         }
     }

@@ -1,0 +1,131 @@
+//! FRAMES → READINGS, variants of a model: another firmware, another way to be reached. A variant says what is different and has
+//! the rest of its file; it becomes a profile of its own, `vendor/model@name`, and nothing behind here knows the difference.
+
+use super::draft::{Problems, TextFile, suggest};
+use super::example::ExampleFile;
+use super::schema::ProfileFile;
+use super::schema_bytes::FrameFile;
+use super::schema_mqtt::{MqttFile, TimeFile};
+use super::schema_point::{PointChangeFile, PointFile};
+use super::schema_register::ModbusFile;
+use crate::model::ProfileId;
+use serde::Deserialize;
+use std::collections::HashSet;
+use toml::Spanned;
+
+/// The most variants of one file.
+const VARIANTS_MAX: usize = 16;
+
+/// Stands between a model and its variant in what a plan writes.
+pub(super) const VARIANT: char = '@';
+
+/// `[[variant]]`.
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VariantFile {
+    name: Spanned<String>,
+    text: TextFile,
+    firmware: Option<Spanned<String>>,
+    source: Option<Spanned<String>>,
+    verified: Option<String>,
+    silent_after_secs: Option<Spanned<u32>>,
+    mqtt: Option<MqttFile>,
+    modbus: Option<ModbusFile>,
+    frame: Option<Spanned<FrameFile>>,
+    time: Option<Spanned<TimeFile>>,
+    #[serde(default)]
+    without: Vec<Spanned<String>>,
+    #[serde(default)]
+    point: Vec<PointChangeFile>,
+    #[serde(default)]
+    example: Vec<ExampleFile>,
+}
+
+/// One variant as a file of its own: its id, and the file.
+pub(super) fn each_variant(
+    id: &ProfileId,
+    base: &ProfileFile,
+    problems: &mut Problems,
+) -> Vec<(ProfileId, ProfileFile)> {
+    if base.variant.len() > VARIANTS_MAX {
+        problems.whole_file(
+            format!("the file has {} variants", base.variant.len()),
+            format!("{VARIANTS_MAX} at most; what differs in so much is several models"),
+        );
+        return Vec::new();
+    }
+    let mut names = HashSet::new();
+    let mut made = Vec::new();
+    for variant in &base.variant {
+        let name = variant.name.get_ref();
+        let of_variant = ProfileId::parse(&format!("{id}{VARIANT}{name}"));
+        match of_variant {
+            Ok(of_variant) if names.insert(name) && !name.contains([VARIANT, '/']) => {
+                made.push((of_variant, variant.over(base, problems)));
+            }
+            _ => problems.error(
+                variant.name.span(),
+                format!("{name:?} is no name of a variant, or is taken"),
+                "use lower-case letters, digits, - and _; each name once",
+            ),
+        }
+    }
+    made
+}
+
+impl VariantFile {
+    fn over(&self, base: &ProfileFile, problems: &mut Problems) -> ProfileFile {
+        let reached_otherwise = self.mqtt.is_some() || self.modbus.is_some();
+        let mut device = base.device.clone();
+        device.name = device.name.with(&self.text);
+        device.firmware = self.firmware.clone().or(device.firmware);
+        device.source = self.source.clone().unwrap_or(device.source);
+        // What was tried on another firmware or by another way says nothing of this one.
+        device.verified = self.verified.clone();
+        device.silent_after_secs = self.silent_after_secs.clone().or(device.silent_after_secs);
+        let own = |variant: bool| variant || reached_otherwise;
+        ProfileFile {
+            device,
+            mqtt: if reached_otherwise { self.mqtt.clone() } else { base.mqtt.clone() },
+            modbus: if reached_otherwise { self.modbus.clone() } else { base.modbus.clone() },
+            frame: if own(self.frame.is_some()) { self.frame.clone() } else { base.frame.clone() },
+            time: if own(self.time.is_some()) { self.time.clone() } else { base.time.clone() },
+            point: self.points(base, reached_otherwise, problems),
+            command: if reached_otherwise { Vec::new() } else { base.command.clone() },
+            example: self.example.clone(),
+            variant: Vec::new(),
+        }
+    }
+
+    /// Reached in another way, it has the points that it names; otherwise those of the file, with its changes.
+    fn points(&self, base: &ProfileFile, reached_otherwise: bool, problems: &mut Problems) -> Vec<PointFile> {
+        let known = |name: &str| base.point.iter().find(|point| point.name.get_ref() == name);
+        for name in &self.without {
+            if known(name.get_ref()).is_none() {
+                let names = base.point.iter().map(|point| point.name.get_ref().as_str());
+                problems.error(
+                    name.span(),
+                    format!("the file has no point {:?}", name.get_ref()),
+                    suggest(name.get_ref(), names),
+                );
+            }
+        }
+        let is_left_out = |point: &&PointFile| {
+            !self.without.iter().any(|name| name.get_ref() == point.name.get_ref())
+                && !self.point.iter().any(|change| change.name.get_ref() == point.name.get_ref())
+        };
+        let kept = base.point.iter().filter(|_| !reached_otherwise).filter(is_left_out).cloned();
+        let mut points: Vec<PointFile> = kept.collect();
+        for change in &self.point {
+            match change.over(known(change.name.get_ref())) {
+                Some(point) => points.push(point),
+                None => problems.error(
+                    change.name.span(),
+                    format!("the point {:?} is new here and is not whole", change.name.get_ref()),
+                    "say its class and from, or use the name of a point of the file",
+                ),
+            }
+        }
+        points
+    }
+}
