@@ -79,9 +79,7 @@ pub fn profile_id(path: &str) -> Result<ProfileId, Vec<Problem>> {
     let mut parts = path.trim_end_matches(".toml").rsplit(['/', '\\']);
     match (parts.next(), parts.next()) {
         (Some(model), Some(vendor))
-            if !model.is_empty()
-                && !vendor.is_empty()
-                && !(model.contains(VARIANT) || vendor.contains(VARIANT)) =>
+            if [model, vendor].iter().all(|part| !part.is_empty() && !part.contains(VARIANT)) =>
         {
             ProfileId::parse(&format!("{vendor}/{model}")).map_err(|error| refuse(error.to_string()))
         }
