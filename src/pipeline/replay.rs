@@ -9,6 +9,7 @@ use crate::capture::Captured;
 use crate::hazard::Engine;
 use crate::journal::{LogLine, Logged};
 use crate::model::{DeviceId, Event, Outcome, Plan, Reading, Timestamp};
+use crate::profile::Decoded;
 use std::sync::Arc;
 
 /// What came of one frame.
@@ -58,20 +59,7 @@ impl Player {
             let body = said.part.as_ref().unwrap_or(&frame.body);
             let problem = match said.what {
                 What::Known(binding, decoded) => {
-                    let at = self.heard.receive(&binding.device, frame.at).unwrap_or_else(|shared| shared);
-                    let samples = decoded.samples.iter();
-                    let readings =
-                        samples.filter_map(|sample| read::reading(&binding, sample, at, frame.retained));
-                    let readings = readings.filter(|reading| !(frame.retained && self.engine.knows(reading)));
-                    let mut readings: Vec<Reading> = readings.collect();
-                    let link =
-                        decoded.link.and_then(|online| read::link_reading(&binding.device, online, at));
-                    readings.extend(link);
-                    for reading in readings {
-                        self.handle(at, &Event::Reading(reading.clone()), &mut played.lines);
-                        played.readings.push(reading);
-                    }
-                    played.device.get_or_insert_with(|| binding.device.clone());
+                    self.told(&binding, &decoded, frame.at, frame.retained, &mut played);
                     read::refusal(body, &decoded)
                 }
                 What::Stranger(reason) | What::Unreadable(reason) => Some(reason),
@@ -82,6 +70,29 @@ impl Player {
             played.problems.extend(problem);
         }
         played
+    }
+
+    /// Plays what was read of a device's frame.
+    pub(super) fn told(
+        &mut self,
+        binding: &Binding,
+        decoded: &Decoded,
+        at: Timestamp,
+        retained: bool,
+        played: &mut Played,
+    ) {
+        let at = self.heard.receive(&binding.device, at).unwrap_or_else(|shared| shared);
+        let samples = decoded.samples.iter();
+        let readings = samples.filter_map(|sample| read::reading(binding, sample, at, retained));
+        let readings = readings.filter(|reading| !(retained && self.engine.knows(reading)));
+        let mut readings: Vec<Reading> = readings.collect();
+        let link = decoded.link.and_then(|online| read::link_reading(&binding.device, online, at));
+        readings.extend(link);
+        for reading in readings {
+            self.handle(at, &Event::Reading(reading.clone()), &mut played.lines);
+            played.readings.push(reading);
+        }
+        played.device.get_or_insert_with(|| binding.device.clone());
     }
 
     /// What memory is needed for (the births of Sparkplug) is known as far as the file tells it.

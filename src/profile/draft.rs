@@ -46,6 +46,11 @@ impl Problems {
         Self { file: file.into(), list: Vec::new() }
     }
 
+    /// None yet, of the same file.
+    pub(super) fn fresh(&self) -> Self {
+        Self { file: self.file.clone(), list: Vec::new() }
+    }
+
     pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         self.list.push(Problem::error(&self.file, Some(span), message, help));
     }

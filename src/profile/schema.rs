@@ -5,6 +5,7 @@ use super::decode::TopicPlan;
 use super::draft::{Problems, TextFile, read};
 use super::each::Each;
 use super::example::{Example, ExampleFile, build_examples};
+use super::hazard_example::{HazardExampleFile, HazardExamples, build_hazard_examples};
 use super::meaning::Meaning;
 use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
@@ -53,6 +54,8 @@ pub struct Profile {
     pub commands: Vec<Command>,
     /// The examples that prove the profile.
     pub examples: Vec<Example>,
+    /// What series of them have to raise.
+    pub hazard_examples: HazardExamples,
     /// By topic: what to look for. Empty for Modbus.
     pub(super) topic_plans: Vec<TopicPlan>,
     /// A message tells of several devices.
@@ -238,6 +241,8 @@ pub(super) struct ProfileFile {
     #[serde(default)]
     pub(super) example: Vec<ExampleFile>,
     #[serde(default)]
+    pub(super) hazard_example: Vec<HazardExampleFile>,
+    #[serde(default)]
     pub(super) variant: Vec<VariantFile>,
 }
 
@@ -306,6 +311,8 @@ fn build(
         }
     };
     let examples = build_examples(&file.example, &link, &topic_plans, each.is_some(), &points, problems);
+    let hazard_examples =
+        build_hazard_examples(&file.hazard_example, &examples, &points, vocabulary, problems.fresh());
     Some(Profile {
         id,
         model: file.device.name.text(),
@@ -324,6 +331,7 @@ fn build(
         points,
         commands,
         examples,
+        hazard_examples,
         topic_plans,
         each,
         ignored: surroundings.mqtt.map_or_else(Vec::new, |mqtt| mqtt.ignore_topics),

@@ -3,6 +3,7 @@
 
 use super::draft::{Problems, TextFile, suggest};
 use super::example::ExampleFile;
+use super::hazard_example::HazardExampleFile;
 use super::schema::ProfileFile;
 use super::schema_bytes::FrameFile;
 use super::schema_mqtt::{MqttFile, TimeFile};
@@ -39,6 +40,8 @@ pub(super) struct VariantFile {
     point: Vec<PointChangeFile>,
     #[serde(default)]
     example: Vec<ExampleFile>,
+    #[serde(default)]
+    hazard_example: Vec<HazardExampleFile>,
 }
 
 /// One variant as a file of its own: its id, and the file.
@@ -93,6 +96,7 @@ impl VariantFile {
             point: self.points(base, reached_otherwise, problems),
             command: if reached_otherwise { Vec::new() } else { base.command.clone() },
             example: self.example.clone(),
+            hazard_example: self.hazard_example.clone(),
             variant: Vec::new(),
         }
     }

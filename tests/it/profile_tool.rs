@@ -28,24 +28,27 @@ fn changed(folder: &Path, id: &str, from: &str, to: &str) -> PathBuf {
 #[test]
 fn every_shipped_example_is_run_and_counted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("device-profiles");
-    let (mut files, mut examples) = (0, 0);
+    let (mut files, mut examples, mut hazards) = (0, 0, 0);
     for vendor in
         std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
     {
         for file in std::fs::read_dir(vendor).unwrap().map(|entry| entry.unwrap().path()) {
             files += 1;
-            examples +=
-                std::fs::read_to_string(file).unwrap().lines().filter(|line| *line == "[[example]]").count();
+            let text = std::fs::read_to_string(file).unwrap();
+            examples += text.lines().filter(|line| *line == "[[example]]").count();
+            hazards += text.lines().filter(|line| *line == "[[hazard_example]]").count();
         }
     }
-    assert!(files >= 133 && examples >= 760, "the catalogue shrank");
+    assert!(files >= 134 && examples >= 834 && hazards >= 313, "the catalogue shrank");
     let (code, said) = tool(&["test"]);
     assert_eq!(code, Some(0), "{said}");
-    let counted = format!("{files} profiles, {examples} passed, 0 failed, 0 broken files");
+    let passed = examples + hazards;
+    let counted =
+        format!("{files} profiles, {passed} passed ({hazards} hazard examples), 0 failed, 0 broken files");
     assert!(said.trim_end().ends_with(&counted), "{said}");
     let (code, said) = tool(&["check", "device-profiles"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains(&format!("{files} files, {files} usable, 0 errors")), "{said}");
+    assert!(said.contains(&format!("{files} files, {files} usable, 0 errors, 0 warnings")), "{said}");
 }
 
 #[test]
@@ -94,10 +97,77 @@ fn an_example_that_comes_out_otherwise_is_named_with_what_came_out() {
     let second = first + 1 + text[first + 1..].find("[[example]]").unwrap();
     let path = folder.path().join("shelly/flood-gen1.toml");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, format!("{}{}", &text[..first], &text[second..])).unwrap();
+    let hazards = text.find("[[hazard_example]]").unwrap();
+    std::fs::write(&path, format!("{}{}", &text[..first], &text[second..hazards])).unwrap();
     let (code, said) = tool(&["test", path.to_str().unwrap()]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("leak"), "{said}");
+}
+
+#[test]
+fn a_hazard_example_that_comes_out_otherwise_is_shown_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let fire = "\"alarm: smoke fire smoke-fire raised\"";
+    // It would not be a fire, if nothing were expected of it.
+    let file =
+        changed(folder.path(), "shelly/smoke-gen1", fire, "\"alarm +5s: smoke fire smoke-fire raised\"");
+    let (code, said) = tool(&["test", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    for line in [
+        "  ✗ ▲ alarm\n",
+        "\n      + alarm: smoke fire smoke-fire raised\n",
+        "\n        at rest (2): smoke fire smoke-fire returned, latched\n",
+        "\n      - alarm +5s: smoke fire smoke-fire raised\n",
+        "1 failed",
+    ] {
+        assert!(said.contains(line), "{line:?} is missing:\n{said}");
+    }
+    let file = changed(folder.path(), "shelly/smoke-gen1", &format!("    {fire},\n"), "");
+    let (code, said) = tool(&["test", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no [[hazard_example]] raises smoke-fire on smoke: "), "{said}");
+    assert!(said.contains("the example \"alarm\" meets it"), "{said}");
+}
+
+#[test]
+fn a_device_that_can_alarm_and_shows_no_alarm_is_told_and_used_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    for id in ["shelly/smoke-gen1", "eastron/sdm120"] {
+        let text = shipped(id);
+        let file = folder.path().join(format!("{id}.toml"));
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, &text[..text.find("[[hazard_example]]").unwrap()]).unwrap();
+    }
+    let (code, said) = tool(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("2 files, 2 usable, 0 errors, 2 warnings"), "{said}");
+    for told in [
+        "smoke-gen1.toml",
+        "smoke smoke-fire",
+        "temperature heat-temperature-fire",
+        "voltage phase-voltage-low",
+    ] {
+        assert!(said.contains(told), "{told:?} is missing:\n{said}");
+    }
+    let (code, said) = tool(&["test", folder.path().to_str().unwrap()]);
+    assert!(code == Some(1) && said.contains("raises heat-temperature-fire on temperature"), "{said}");
+}
+
+#[test]
+fn a_mistake_in_a_hazard_example_is_told_at_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = changed(
+        folder.path(),
+        "shelly/smoke-gen1",
+        "smoke fire smoke-fire raised",
+        "smoke fire smok-fire raised",
+    );
+    for command in ["check", "test"] {
+        let (code, said) = tool(&[command, file.to_str().unwrap()]);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains("did you mean \"smoke-fire\"?") && said.contains("smoke-gen1.toml:"), "{said}");
+        assert!(command != "check" || said.contains("1 files, 1 usable, 1 errors"), "{said}");
+    }
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn is_profile(path: &Path) -> bool {
 pub(super) fn run(tool: &Tool) -> ExitCode {
     let mut out = String::new();
     let code = match tool {
-        Tool::Check(Paths { paths }) => check::run(&Asked::of(paths), &mut out),
+        Tool::Check(Paths { paths }) => check::run(&mut Asked::of(paths), &mut out),
         Tool::Test(Paths { paths }) => test::run(&Asked::of(paths), &mut out),
         Tool::Try(arguments) => {
             let asked = Asked::of(std::slice::from_ref(&arguments.file));
@@ -70,6 +70,8 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
 /// The files that were asked for, read as the gateway reads them.
 struct Asked {
     profiles: Vec<Arc<Profile>>,
+    /// Beside each, the file it stands in.
+    names: Vec<Arc<str>>,
     vocabulary: Arc<Vocabulary>,
     report: Report,
     /// How many files there were, right and wrong.
@@ -81,7 +83,8 @@ impl Asked {
         let mut report = Report::default();
         let library = shipped_library(&mut report);
         let vocabulary = library.map(|library| library.vocabulary).unwrap_or_default();
-        let mut files = Self { profiles: Vec::new(), vocabulary, report: Report::default(), count: 0 };
+        let mut files =
+            Self { profiles: Vec::new(), names: Vec::new(), vocabulary, report: Report::default(), count: 0 };
         for path in paths {
             if path.is_dir() {
                 match Disk.models_below(path) {
@@ -119,10 +122,15 @@ impl Asked {
         let beside = |codec: &str| Disk.text(&whole.with_file_name(codec)).ok();
         let parsed = profile_id(&whole.to_string_lossy())
             .and_then(|id| Profile::parse_all(id, &name, &text, &self.vocabulary, &beside));
-        self.report.texts.insert(name, text.into());
+        self.report.texts.insert(name.clone(), text.into());
         match parsed {
             Ok((model, variants)) => {
-                self.profiles.extend(std::iter::once(model).chain(variants).map(Arc::new));
+                for profile in std::iter::once(model).chain(variants) {
+                    // The gateway uses the profile all the same; who writes the file is told.
+                    self.report.problems.extend(profile.hazard_examples.problems.iter().cloned());
+                    self.profiles.push(Arc::new(profile));
+                    self.names.push(name.clone());
+                }
             }
             Err(problems) => self.report.problems.extend(problems),
         }
