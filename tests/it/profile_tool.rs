@@ -39,7 +39,7 @@ fn every_shipped_example_is_run_and_counted() {
             hazards += text.lines().filter(|line| *line == "[[hazard_example]]").count();
         }
     }
-    assert!(files >= 134 && examples >= 834 && hazards >= 313, "the catalogue shrank");
+    assert!(files >= 134 && examples >= 836 && hazards >= 315, "the catalogue shrank");
     let (code, said) = tool(&["test"]);
     assert_eq!(code, Some(0), "{said}");
     let passed = examples + hazards;
