@@ -87,7 +87,7 @@ fn main() {
     assert_eq!(answer, theirs, "the two decode alike, or the comparison is worth nothing");
 
     let library = shipped_library(&mut Report::default()).unwrap();
-    let profile = &library.profiles[&ProfileId::parse("milesight/gs524n-raw").unwrap()];
+    let profile = &library.profiles[&ProfileId::parse("milesight/gs524n@raw").unwrap()];
     let payload = br#"{"time":"2026-01-15T02:30:05+00:00","fPort":85,"data":"Ih5kABxA","rxInfo":[{"rssi":-48,"snr":9.5}]}"#;
     assert!(profile.decode_message(0, payload, Timestamp::from_secs(0)).understood);
 

@@ -34,7 +34,12 @@ pub(super) fn judge(rule: &Rule, reading: &Reading, phase: Phase) -> Verdict {
         (Condition::Below { limit, deadband }, Value::Number(value)) => {
             sided(value < limit, is_met(phase) && value.get() < limit.get() + deadband.get())
         }
-        (Condition::OneOf(codes), Value::Code(code)) => sided(codes.contains(code), false),
+        (Condition::OneOf(codes), Value::Code(code)) => match sided(codes.contains(code), false) {
+            Verdict::NotMet if rule.signal == SignalClass::Fire && !DENY_A_FIRE.contains(&&**code) => {
+                Verdict::Unknown
+            }
+            verdict => verdict,
+        },
         (Condition::Is(wanted), Value::Flag(flag)) => sided(wanted == flag, false),
         (
             Condition::AtLeast { .. }
@@ -47,6 +52,10 @@ pub(super) fn judge(rule: &Rule, reading: &Reading, phase: Phase) -> Verdict {
         ) => Verdict::Unknown,
     }
 }
+
+/// The states by which a detector says that it sees no fire, or less than one. Muted, in fault, taken off, under test, warming up or
+/// with a weak battery it does not say so: whoever silences a burning room's detector must not see its fire return.
+const DENY_A_FIRE: [&str; 2] = ["normal", "warning"];
 
 /// Whether a reading alone meets a rule that was at rest, whatever its delay: what a tool says of one frame.
 pub fn meets(rule: &Rule, reading: &Reading) -> bool {
@@ -204,5 +213,21 @@ mod tests {
                 assert_eq!(judge(&rule, &reading, Phase::Normal), wanted, "{condition:?} {value}");
             }
         }
+    }
+
+    #[test]
+    fn a_detector_that_is_muted_faulty_or_taken_off_does_not_say_that_the_fire_is_over() {
+        let codes = |signal| rule(signal, Condition::OneOf(["alarm".into()].into()));
+        let says = |signal, code: &str| {
+            judge(&codes(signal), &reading(Value::Code(code.into()), Quality::Good, None), Phase::Active)
+        };
+        for code in ["muted", "fault", "test", "removed", "low_battery", "warmup"] {
+            assert_eq!(says(SignalClass::Fire, code), Verdict::Unknown, "{code}");
+            assert_eq!(says(SignalClass::Fault, code), Verdict::NotMet, "{code}");
+        }
+        for code in ["normal", "warning"] {
+            assert_eq!(says(SignalClass::Fire, code), Verdict::NotMet, "{code}");
+        }
+        assert_eq!(says(SignalClass::Fire, "alarm"), Verdict::Met);
     }
 }

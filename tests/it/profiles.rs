@@ -104,6 +104,25 @@ fn every_shipped_profile_is_there_and_counted() {
 }
 
 #[test]
+fn every_class_whose_state_is_a_fire_has_a_state_that_denies_it() {
+    let mut count = 0;
+    for class in vocabulary().classes() {
+        let states: Vec<&str> = class.states.iter().map(|(code, _)| &**code).collect();
+        for rule in class.rules.iter().filter(|rule| rule.signal == SignalClass::Fire) {
+            if let Condition::OneOf(codes) = &rule.condition {
+                assert!(
+                    states.contains(&"normal") && !codes.iter().any(|code| &**code == "normal"),
+                    "{}",
+                    class.id
+                );
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 4, "{count} rules were looked at");
+}
+
+#[test]
 fn the_vocabulary_covers_what_a_fire_gateway_watches() {
     let wanted = "smoke_alarm smoke_density heat_alarm heat_temperature combustible_gas gas_alarm carbon_monoxide \
         manual_call_point residual_current cable_temperature arc phase_current phase_voltage hydrant_pressure \

@@ -24,7 +24,7 @@ pub(super) fn run(read: &mut Asked, out: &mut String) -> u8 {
         );
     }
     let (errors, warnings) = (read.report.errors(), read.report.warnings());
-    let good = read.profiles.len();
+    let good = read.usable();
     _ = writeln!(
         out,
         "{} 个文件，{good} 个可用，{errors} 个错误，{warnings} 个警告 / {} files, {good} usable, {errors} errors, {warnings} warnings",

@@ -145,6 +145,13 @@ impl Asked {
         if std::io::stdout().is_terminal() { Colour::Yes } else { Colour::No }
     }
 
+    /// How many files are right. One with variants gives several profiles, one behind the other.
+    fn usable(&self) -> usize {
+        let mut names: Vec<&Arc<str>> = self.names.iter().collect();
+        names.dedup();
+        names.len()
+    }
+
     /// The problems of all files.
     fn problems(&self) -> String {
         self.report.render(Self::colour())

@@ -32,7 +32,7 @@ pub(super) fn run(read: &Asked, out: &mut String) -> u8 {
         _ = writeln!(out, "{} {} {}", mark(good), profile.id, profile.model.zh);
         out.push_str(&lines);
     }
-    let broken = read.count - read.profiles.len();
+    let broken = read.count - read.usable();
     let Count { passed, failed, hazards } = count;
     _ = writeln!(
         out,

@@ -14,8 +14,8 @@ fn house() -> House {
     let devices = [
         at("conc-7", "fengsui/smoke-concentrator-json", "gw-1:7"),
         at("conc-12", "fengsui/smoke-concentrator-json", "gw-1:12"),
-        at("lora-raw", "milesight/gs524n-raw", "24e124785d123456"),
-        at("lora-tts", "milesight/gs524n-tts", "smoke-203"),
+        at("lora-raw", "milesight/gs524n@raw", "24e124785d123456"),
+        at("lora-tts", "milesight/gs524n@tts", "smoke-203"),
         at("hex", "meokon/water-terminal", "SHMK19060013"),
         at("binary", "meokon/water-terminal-binary", "SHRP25090120"),
         at("zigbee", "zigbee2mqtt/heiman-hs1sa-e", "0x00158d0001a2b3c4"),
