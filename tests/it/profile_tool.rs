@@ -28,13 +28,14 @@ fn changed(folder: &Path, id: &str, from: &str, to: &str) -> PathBuf {
 #[test]
 fn every_shipped_example_is_run_and_counted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("device-profiles");
-    let (mut profiles, mut examples, mut hazards) = (0, 0, 0);
+    let (mut files, mut profiles, mut examples, mut hazards) = (0, 0, 0, 0);
     for vendor in
         std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
     {
         for file in std::fs::read_dir(vendor).unwrap().map(|entry| entry.unwrap().path()) {
             let text = std::fs::read_to_string(file).unwrap();
             let count = |heads: [&str; 2]| text.lines().filter(|line| heads.contains(line)).count();
+            files += 1;
             profiles += count(["[device]", "[[variant]]"]);
             examples += count(["[[example]]", "[[variant.example]]"]);
             hazards += count(["[[hazard_example]]", "[[variant.hazard_example]]"]);
