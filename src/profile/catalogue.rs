@@ -1,6 +1,6 @@
 //! FRAMES → READINGS, the catalogue: the vocabulary and every profile, from the texts of `device-profiles/`.
 
-use super::draft::Problems;
+use super::draft::{Problems, no_id};
 use super::schema::Profile;
 use super::variant::VARIANT;
 use super::vocabulary::Vocabulary;
@@ -42,7 +42,10 @@ impl Catalogue {
             // Every profile would only complain of unknown classes.
             if problems.is_empty() {
                 let mut missing = Problems::new(VOCABULARY_FILE);
-                missing.whole_file("the vocabulary is missing", "put vocabulary.toml into device-profiles/");
+                missing.whole_file(
+                    "缺少词汇表 / the vocabulary is missing",
+                    "把 vocabulary.toml 放进 device-profiles/ / put vocabulary.toml into device-profiles/",
+                );
                 problems.extend(missing.list);
             }
             return (catalogue, problems);
@@ -73,7 +76,7 @@ impl Catalogue {
 pub fn profile_id(path: &str) -> Result<ProfileId, Vec<Problem>> {
     let refuse = |why: String| {
         let mut problems = Problems::new(path);
-        problems.whole_file(why, "name it device-profiles/<vendor>/<model>.toml, in lower case");
+        problems.whole_file(why, "文件应名为 device-profiles/<厂商>/<型号>.toml，用小写字母 / name it device-profiles/<vendor>/<model>.toml, in lower case");
         problems.list
     };
     let mut parts = path.trim_end_matches(".toml").rsplit(['/', '\\']);
@@ -81,8 +84,8 @@ pub fn profile_id(path: &str) -> Result<ProfileId, Vec<Problem>> {
         (Some(model), Some(vendor))
             if [model, vendor].iter().all(|part| !part.is_empty() && !part.contains(VARIANT)) =>
         {
-            ProfileId::parse(&format!("{vendor}/{model}")).map_err(|error| refuse(error.to_string()))
+            ProfileId::parse(&format!("{vendor}/{model}")).map_err(|error| refuse(no_id(&error).0))
         }
-        _ => Err(refuse("the path does not say vendor and model".to_owned())),
+        _ => Err(refuse("从路径看不出厂商和型号 / the path does not say vendor and model".to_owned())),
     }
 }

@@ -54,8 +54,8 @@ pub(super) fn build_commands(
         for file in files {
             problems.error(
                 file.span(),
-                "a command is a Modbus write",
-                "remove [[command]] from an MQTT profile",
+                "命令只能是 Modbus 写入 / a command is a Modbus write",
+                "MQTT 型号文件里删去 [[command]] / remove [[command]] from an MQTT profile",
             );
         }
         return Vec::new();
@@ -63,8 +63,8 @@ pub(super) fn build_commands(
     if let Some(file) = files.get(COMMANDS_MAX) {
         problems.error(
             file.span(),
-            format!("there are {} commands", files.len()),
-            format!("at most {COMMANDS_MAX}"),
+            format!("有 {0} 条命令 / there are {0} commands", files.len()),
+            format!("最多 {COMMANDS_MAX} 条 / at most {COMMANDS_MAX}"),
         );
     }
     let mut names = HashSet::new();
@@ -74,15 +74,15 @@ pub(super) fn build_commands(
         if DeviceId::parse(name.get_ref()).is_err() {
             problems.error(
                 name.span(),
-                format!("{:?} is no name", name.get_ref()),
-                "lower-case letters, digits, '-' and '_'",
+                format!("{0:?} 不能作命令名 / {0:?} is no name", name.get_ref()),
+                "只用小写字母、数字、- 和 _ / lower-case letters, digits, '-' and '_'",
             );
         }
         if !names.insert(name.get_ref().as_str()) {
             problems.error(
                 name.span(),
-                format!("the command {:?} is there twice", name.get_ref()),
-                "rename one",
+                format!("命令 {0:?} 出现了两次 / the command {0:?} is there twice", name.get_ref()),
+                "给其中一条改名 / rename one",
             );
         }
         if let Some(write) = build_write(file, *address_base, problems) {
@@ -108,8 +108,8 @@ fn build_write(
         _ => {
             problems.error(
                 file.span(),
-                "a command needs either value or values",
-                "write value = 1 (function 05, 06), or values = [1, 0] (15, 16)",
+                "命令要写 value 或 values 之一 / a command needs either value or values",
+                "写 value = 1（功能码 05、06），或 values = [1, 0]（15、16） / write value = 1 (function 05, 06), or values = [1, 0] (15, 16)",
             );
             return None;
         }
@@ -117,18 +117,30 @@ fn build_write(
     let (table, first) = (table?, first?);
     let most = if table == RegisterTable::Coil { COILS_MAX } else { REGISTERS_MAX };
     if list.is_empty() || list.len() > most {
-        problems.error(span, format!("{} values", list.len()), format!("one write takes 1 to {most}"));
+        problems.error(
+            span,
+            format!("有 {0} 个值 / {0} values", list.len()),
+            format!("一次写入 1 到 {most} 个 / one write takes 1 to {most}"),
+        );
         return None;
     }
     if usize::from(first) + list.len() > usize::from(u16::MAX) + 1 {
-        problems.error(address.span(), "the write reaches beyond address 65535", "check the address");
+        problems.error(
+            address.span(),
+            "写入越过了地址 65535 / the write reaches beyond address 65535",
+            "核对地址 / check the address",
+        );
         return None;
     }
     let single = value.is_some();
     if table == RegisterTable::Coil {
         let on: Option<Vec<bool>> = list.iter().map(|word| word.as_flag()).collect();
         let Some(on) = on else {
-            problems.error(span, "a coil is on or off", "write 1 or 0, true or false");
+            problems.error(
+                span,
+                "线圈只有开和关 / a coil is on or off",
+                "写 1 或 0，true 或 false / write 1 or 0, true or false",
+            );
             return None;
         };
         return Some(match (single, on.first()) {
@@ -138,7 +150,11 @@ fn build_write(
     }
     let words: Option<Vec<u16>> = list.iter().map(|word| word.as_word()).collect();
     let Some(words) = words else {
-        problems.error(span, "a register holds a number", "write 0 to 65535");
+        problems.error(
+            span,
+            "寄存器里是一个数 / a register holds a number",
+            "写 0 到 65535 / write 0 to 65535",
+        );
         return None;
     };
     Some(match (single, words.first()) {

@@ -53,8 +53,8 @@ pub(super) fn build_current_loop(
     if is_one || ![low, high, scale].into_iter().all(f64::is_finite) || scale == 0.0 {
         problems.error(
             written.span(),
-            "a loop has two different ends, and a scale that makes milliamperes of the wire's number",
-            "write { scale = 0.001, at_4_ma = 0.0, at_20_ma = 1.6 }: microamperes, 0 to 1.6 of the point's unit",
+            "电流环的两端须不同，scale 把线上的数变成毫安 / a loop has two different ends, and a scale that makes milliamperes of the wire's number",
+            "写 { scale = 0.001, at_4_ma = 0.0, at_20_ma = 1.6 }：线上是微安，量程为测点单位的 0 到 1.6 / write { scale = 0.001, at_4_ma = 0.0, at_20_ma = 1.6 }: microamperes, 0 to 1.6 of the point's unit",
         );
         return None;
     }

@@ -1,7 +1,8 @@
 //! FRAMES → READINGS, reading the files: what every file of this folder shares: two-language texts, the list of
 //! problems, and the guess at what a misspelt word was meant to be.
 
-use crate::model::{Problem, Text};
+use super::shape_error;
+use crate::model::{IdError, Problem, Text};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
@@ -68,16 +69,15 @@ impl Problems {
 pub(super) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
     if text.len() > FILE_BYTES_MAX {
         problems.whole_file(
-            format!("the file has {} bytes, the limit is {FILE_BYTES_MAX}", text.len()),
-            "split it, or check that it is the right file",
+            format!("文件有 {0} 字节，上限 {FILE_BYTES_MAX} / the file has {0} bytes, the limit is {FILE_BYTES_MAX}", text.len()),
+            "拆成几个文件，或检查是否放错了文件 / split it, or check that it is the right file",
         );
         return None;
     }
     match toml::from_str(text) {
         Ok(shape) => Some(shape),
         Err(error) => {
-            let message = error.message().to_owned();
-            let help = unknown_key_help(&message);
+            let (message, help) = shape_error::told(text, error.message());
             let span = error.span().unwrap_or(0..0);
             problems.error(span, message, help);
             None
@@ -85,17 +85,7 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> 
     }
 }
 
-/// serde says: unknown field `adress`, expected one of `address`, `table` …
-fn unknown_key_help(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    if !message.starts_with("unknown field") {
-        return String::new();
-    }
-    let Some(written) = quoted.next() else { return String::new() };
-    suggest(written, quoted)
-}
-
-/// `did you mean "x"?`, or nothing when no known word is near.
+/// `是否想写 "x"？ / did you mean "x"?`, or nothing when no known word is near.
 pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let is_near = |edits: usize, word: &str| {
         let letters = word.chars().count();
@@ -108,7 +98,7 @@ pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> S
         .map(|word| (edits(written, word), word))
         .filter(|(edits, word)| is_near(*edits, word))
         .min()
-        .map_or_else(String::new, |(_, word)| format!("did you mean {word:?}?"))
+        .map_or_else(String::new, |(_, word)| format!("是否想写 {word:?}？ / did you mean {word:?}?"))
 }
 
 /// A suggestion, or the whole list when it is short enough to read.
@@ -116,9 +106,23 @@ pub(super) fn suggest_or_list<'a>(written: &str, known: impl IntoIterator<Item =
     let suggestion = suggest(written, known.clone());
     if suggestion.is_empty() {
         let words: Vec<_> = known.into_iter().collect();
-        return format!("use one of: {}", words.join(", "));
+        return one_of(&words);
     }
     suggestion
+}
+
+/// The whole list.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let words = words.join(", ");
+    format!("可用：{words} / use one of: {words}")
+}
+
+/// A text that is no id, and what an id is made of.
+pub(super) fn no_id(error: &IdError) -> (String, &'static str) {
+    (
+        format!("{:?} 不能作标识 / {error}", error.text),
+        "只用小写字母、数字、- 和 _，最长 64 个字符 / use lower-case letters, digits, - and _",
+    )
 }
 
 /// Levenshtein distance, two rows at a time. Words of files are short.
@@ -161,9 +165,9 @@ mod tests {
     fn a_near_word_is_offered_and_a_far_one_is_not() {
         assert_eq!(
             suggest("residual_curent", ["flow", "residual_current"]),
-            "did you mean \"residual_current\"?"
+            "是否想写 \"residual_current\"？ / did you mean \"residual_current\"?"
         );
-        assert_eq!(suggest("alram", ["normal", "alarm"]), "did you mean \"alarm\"?");
+        assert!(suggest("alram", ["normal", "alarm"]).ends_with(" / did you mean \"alarm\"?"));
         assert_eq!(suggest("xy", ["on", "flow", "residual_current"]), "");
     }
 }

@@ -4,12 +4,12 @@
 use super::bytes::hex;
 use super::decode::{Decoded, Sample, TopicPlan};
 use super::device_time::parse_iso8601;
-use super::draft::{Problems, suggest};
+use super::draft::{Problems, suggest_or_list};
 use super::meaning::{Kind, Scale, Sense};
 use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
 use super::schema_register::parse_table;
 use crate::model::{
-    Flaw, LINK_POINT, Quality, Quantity, RegisterBlock, RegisterTable, Timestamp, Trouble, Value,
+    Flaw, LINK_POINT, Quality, Quantity, RegisterBlock, RegisterTable, Text, Timestamp, Trouble, Value,
 };
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -93,8 +93,8 @@ pub(super) fn build_examples(
 ) -> Vec<Example> {
     if !files.iter().any(|file| file.refused) || files.iter().all(|file| file.refused) {
         problems.whole_file(
-            "a profile proves itself by examples: at least one that is read and one with refused = true",
-            "add [[example]] with name, input and readings",
+            "型号文件须由示例验证：至少一个能读出的，和一个 refused = true 的 / a profile proves itself by examples: at least one that is read and one with refused = true",
+            "加 [[example]]，写 name、input 和 readings / add [[example]] with name, input and readings",
         );
     }
     for file in files.iter().filter(|file| file.address.is_some() != is_shared) {
@@ -104,8 +104,8 @@ pub(super) fn build_examples(
         }
         problems.error(
             file.name.span(),
-            "`address` says which part of a message of several devices is meant",
-            if is_shared { "add address = \"…\"" } else { "remove it" },
+            "`address` 说明指的是含几个设备的消息中的哪一个 / `address` says which part of a message of several devices is meant",
+            if is_shared { "加 address = \"…\" / add address = \"…\"" } else { "删去 / remove it" },
         );
     }
     files.iter().filter_map(|file| build_example(file, link, plans, points, problems)).collect()
@@ -124,8 +124,8 @@ fn build_example(
         if !points.iter().any(|known| known.name == *point.get_ref()) {
             problems.error(
                 point.span(),
-                format!("the profile has no point {:?}", point.get_ref()),
-                suggest(point.get_ref(), points.iter().map(|known| known.name.as_str())),
+                format!("型号文件里没有测点 {0:?} / the profile has no point {0:?}", point.get_ref()),
+                suggest_or_list(point.get_ref(), points.iter().map(|known| known.name.as_str())),
             );
         }
     }
@@ -133,7 +133,11 @@ fn build_example(
         let written = written.as_ref()?;
         let parsed = parse_iso8601(written.get_ref());
         if parsed.is_none() {
-            problems.error(written.span(), "this is no time", "write 2026-01-15T10:30:05+08:00");
+            problems.error(
+                written.span(),
+                "这不是时间 / this is no time",
+                "写成 2026-01-15T10:30:05+08:00，带时区 / write 2026-01-15T10:30:05+08:00",
+            );
         }
         parsed
     };
@@ -184,7 +188,12 @@ fn read_input(
             };
             bytes
                 .map(ExampleInput::Message)
-                .map_err(|wrong| refuse(wrong, "write the bytes in hexadecimal: \"A5 5A 00\""))
+                .map_err(|wrong| {
+                    refuse(
+                        format!("字节写错了：{wrong} / these are no bytes in hexadecimal"),
+                        "用十六进制写字节：\"A5 5A 00\" / write the bytes in hexadecimal: \"A5 5A 00\"",
+                    )
+                })
         }
         ProfileLink::Modbus { address_base, .. } if topic == 0 => {
             let tables: BTreeSet<RegisterTable> = points
@@ -196,12 +205,12 @@ fn read_input(
             let only_table = tables.first().copied().filter(|_| tables.len() == 1);
             parse_dump(text, address_base.unwrap_or(0), only_table)
                 .map(ExampleInput::Registers)
-                .map_err(|wrong| refuse(wrong, "write input@0: 019A 00EB, or input@0+2: no_answer"))
+                .map_err(|wrong| refuse(wrong, "写成 input@0: 019A 00EB，或 input@0+2: no_answer / write input@0: 019A 00EB, or input@0+2: no_answer"))
         }
         _ => Err(WrongInput {
             is_topic: true,
-            message: "`topic` is the place in [mqtt] topics, from 0".to_owned(),
-            help: "use a smaller number",
+            message: "`topic` 是在 [mqtt] topics 中的位置，从 0 数起 / `topic` is the place in [mqtt] topics, from 0".to_owned(),
+            help: "改用较小的数 / use a smaller number",
         }),
     }
 }
@@ -215,30 +224,35 @@ fn parse_dump(
     let mut blocks = Vec::new();
     for line in text.split(['\n', ';']).map(str::trim).filter(|line| !line.is_empty()) {
         let refuse = |what: &str| format!("{line:?}: {what}");
-        let (place, words) = line.split_once(':').ok_or_else(|| refuse("there is no ':'"))?;
-        let (table, place) = place.split_once('@').ok_or_else(|| refuse("there is no '@'"))?;
+        let (place, words) = line.split_once(':').ok_or_else(|| refuse("没有 ':' / there is no ':'"))?;
+        let (table, place) = place.split_once('@').ok_or_else(|| refuse("没有 '@' / there is no '@'"))?;
         let table = match table.trim() {
-            "" => only_table.ok_or_else(|| refuse("say the table before the @"))?,
-            name => parse_table(name).ok_or_else(|| refuse("the table is unknown"))?,
+            "" => only_table.ok_or_else(|| refuse("在 @ 前写明寄存器区 / say the table before the @"))?,
+            name => parse_table(name).ok_or_else(|| refuse("未知的寄存器区 / the table is unknown"))?,
         };
         let (start, asked) =
             place.split_once('+').map_or((place, None), |(start, asked)| (start, Some(asked)));
         let start = start.trim().parse::<u32>().ok().and_then(|start| start.checked_sub(address_base.into()));
         let start = start.and_then(|start| u16::try_from(start).ok());
         let start = start.ok_or_else(|| {
-            refuse("the address is wrong; it counts from address_base, as those of the points")
+            refuse("地址不对；它与测点的地址一样，从 address_base 数起 / the address is wrong; it counts from address_base, as those of the points")
         })?;
         let asked: Option<u16> = match asked {
-            Some(asked) => Some(asked.trim().parse().map_err(|_| refuse("the count is wrong"))?),
+            Some(asked) => Some(asked.trim().parse().map_err(|_| refuse("个数不对 / the count is wrong"))?),
             None => None,
         };
-        let words = parse_words(words.trim()).ok_or_else(|| refuse("the words are not hexadecimal"))?;
+        let words = parse_words(words.trim())
+            .ok_or_else(|| refuse("寄存器的值不是十六进制 / the words are not hexadecimal"))?;
         let given = words.as_ref().map_or(0, Vec::len);
         let count = asked.or_else(|| u16::try_from(given).ok()).filter(|count| *count > 0);
-        let count = count.ok_or_else(|| refuse("say how many were asked for: @0+4"))?;
+        let count = count.ok_or_else(|| refuse("写明读了几个：@0+4 / say how many were asked for: @0+4"))?;
         blocks.push(RegisterBlock { table, start, words, count });
     }
-    if blocks.is_empty() { Err("the dump is empty".to_owned()) } else { Ok(blocks) }
+    if blocks.is_empty() {
+        Err("一个寄存器也没有 / the dump is empty".to_owned())
+    } else {
+        Ok(blocks)
+    }
 }
 
 fn parse_words(text: &str) -> Option<Result<Vec<u16>, Trouble>> {
@@ -286,7 +300,7 @@ impl Profile {
     /// It cannot be read as such; what is wrong and what to write.
     pub fn frame_input(&self, topic: usize, text: &str) -> Result<ExampleInput, String> {
         read_input(topic, text, &self.link, &self.topic_plans, &self.points)
-            .map_err(|wrong| format!("{}: {}", wrong.message, wrong.help))
+            .map_err(|wrong| format!("{} ({})", wrong.message, wrong.help))
     }
 
     /// What a sample says, as an example writes it: `23.5 ℃`, `alarm`, `not_fitted`.
@@ -324,8 +338,8 @@ impl Profile {
             };
             let silent = decoded.problems.is_empty();
             return match (usable, silent) {
-                (true, _) => vec!["it should be refused, but was read".to_owned()],
-                (_, true) => vec!["it is refused without a reason".to_owned()],
+                (true, _) => vec!["本应拒绝，却读出了 / it should be refused, but was read".to_owned()],
+                (_, true) => vec!["拒绝了，却没有说明原因 / it is refused without a reason".to_owned()],
                 _ => vec![],
             };
         }
@@ -339,27 +353,36 @@ impl Profile {
             seen.insert(point.name.as_str());
             let shown = shown(point, &sample.value, sample.flaw);
             match example.expected.get(&point.name) {
-                None => wrong.push(format!("{} = {shown:?} is not expected", point.name)),
+                None => wrong.push(format!(
+                    "readings 中没有写 {0} = {shown:?} / {0} = {shown:?} is not expected",
+                    point.name
+                )),
                 Some(expected) => {
-                    if let Err(why) = compare(point, expected, &sample.value, sample.flaw) {
-                        wrong.push(format!("{} = {shown:?}, expected {expected:?}{why}", point.name));
+                    if let Err(Text { zh, en }) = compare(point, expected, &sample.value, sample.flaw) {
+                        let name = &point.name;
+                        wrong.push(format!(
+                            "读出 {name} = {shown:?}，示例写的是 {expected:?}{zh} / {name} = {shown:?}, expected {expected:?}{en}"
+                        ));
                     }
                 }
             }
             if example.sampled_at.is_some() && sample.sampled_at != example.sampled_at {
-                wrong.push(format!("{} is sampled at {:?}", point.name, sample.sampled_at));
+                wrong.push(format!(
+                    "{0} 的时间是 {1:?} / {0} is sampled at {1:?}",
+                    point.name, sample.sampled_at
+                ));
             }
             if sample.late != example.late {
-                wrong.push(format!("{} is late = {}", point.name, sample.late));
+                wrong.push(format!("{0} 是否迟报：{1} / {0} is late = {1}", point.name, sample.late));
             }
         }
         let link = decoded.link.map(link_state);
         if link != example.expected.get(LINK_POINT).map(String::as_str) {
-            wrong.push(format!("{LINK_POINT} is {link:?}"));
+            wrong.push(format!("{LINK_POINT} 是 {link:?} / {LINK_POINT} is {link:?}"));
         }
         let unseen = |name: &&String| !seen.contains(name.as_str()) && *name != LINK_POINT;
         for name in example.expected.keys().filter(unseen) {
-            wrong.push(format!("{name} has no sample ({})", decoded.problems.join("; ")));
+            wrong.push(format!("{name} 没有读数 / {name} has no sample ({})", decoded.problems.join("; ")));
         }
         wrong
     }
@@ -388,7 +411,9 @@ impl Profile {
                     shown(point, &sample.value, sample.flaw) + &at
                 };
                 let told: Vec<String> = told.iter().map(line).collect();
-                wrong.push(format!("the history of {name} is {told:?}, expected {expected:?}"));
+                wrong.push(format!(
+                    "{name} 的历史数据是 {told:?}，示例写的是 {expected:?} / the history of {name} is {told:?}, expected {expected:?}"
+                ));
             }
         }
         wrong
@@ -400,33 +425,34 @@ impl Profile {
             self.examples.iter().filter_map(|e| e.expected.get(&point.name)).map(String::as_str).collect();
         let mut unseen = Vec::new();
         if values.is_empty() {
-            unseen.push(format!("no example shows {}", point.name));
+            unseen.push(format!("没有示例用到 {0} / no example shows {0}", point.name));
         } else if values.len() < 2 && point.single_example.is_none() {
             unseen.push(format!(
-                "{} is seen with one value only; show a second, or say single_example",
+                "{0} 只出现过一个值；再写一个示例，或写明 single_example / {0} is seen with one value only; show a second, or say single_example",
                 point.name
             ));
         }
         if let Kind::State { codes, otherwise } = &point.meaning.kind {
             let states: BTreeSet<&str> =
                 codes.iter().map(|(_, code)| code).chain(otherwise).map(|code| &**code).collect();
-            unseen.extend(
-                states
-                    .into_iter()
-                    .filter(|state| !values.contains(state))
-                    .map(|state| format!("no example shows {} = {state:?}", point.name)),
-            );
+            unseen.extend(states.into_iter().filter(|state| !values.contains(state)).map(|state| {
+                format!("没有示例给出 {0} = {state:?} / no example shows {0} = {state:?}", point.name)
+            }));
         }
         if matches!(point.meaning.kind, Kind::Number { current: Some(_), .. })
             && !values.contains(Flaw::SensorFault.name())
         {
-            unseen.push(format!("no example shows {} with a broken loop: \"sensor_fault\"", point.name));
+            unseen.push(format!("没有示例给出 {0} 的电流环断线：\"sensor_fault\" / no example shows {0} with a broken loop: \"sensor_fault\"", point.name));
         }
         for sentinel in &point.meaning.sentinels {
             if let Sense::Flaw(flaw) = sentinel.means
                 && !values.contains(flaw.name())
             {
-                unseen.push(format!("no example shows {} = {:?}", point.name, flaw.name()));
+                unseen.push(format!(
+                    "没有示例给出 {0} = {1:?} / no example shows {0} = {1:?}",
+                    point.name,
+                    flaw.name()
+                ));
             }
         }
         unseen
@@ -450,14 +476,14 @@ fn shown(point: &ProfilePoint, value: &Value, flaw: Option<Flaw>) -> String {
 }
 
 /// `23.5 ℃`, `alarm`, `true`, `not_fitted`, `140 ℃ off_scale_high`.
-fn compare(point: &ProfilePoint, expected: &str, value: &Value, flaw: Option<Flaw>) -> Result<(), String> {
+fn compare(point: &ProfilePoint, expected: &str, value: &Value, flaw: Option<Flaw>) -> Result<(), Text> {
     let words: Vec<&str> = expected.split_whitespace().collect();
     let (words, expected_flaw) = match words.split_last() {
         Some((last, rest)) => match Flaw::ALL.into_iter().find(|flaw| flaw.name() == *last) {
             Some(flaw) => (rest.to_vec(), Some(flaw)),
             None => (words, None),
         },
-        None => return Err(": write the value".to_owned()),
+        None => return Err(Text::new("：写出读数", ": write the value")),
     };
     let same = match (value, words.as_slice()) {
         (Value::Absent, []) => true,
@@ -469,12 +495,16 @@ fn compare(point: &ProfilePoint, expected: &str, value: &Value, flaw: Option<Fla
         (Value::Code(code), [written]) => **code == **written,
         _ => false,
     };
-    if same && flaw == expected_flaw { Ok(()) } else { Err(String::new()) }
+    if same && flaw == expected_flaw { Ok(()) } else { Err(Text::new("", "")) }
 }
 
-fn canonical(quantity: Quantity, written: &str, unit: &str) -> Result<f64, String> {
-    let number: f64 = written.parse().map_err(|_| format!(": {written:?} is no number"))?;
-    let conversion = quantity.conversion(unit).ok_or_else(|| format!(": {unit:?} is no unit of it"))?;
+fn canonical(quantity: Quantity, written: &str, unit: &str) -> Result<f64, Text> {
+    let number: f64 = written
+        .parse()
+        .map_err(|_| Text::new(&format!("：{written:?} 不是数字"), &format!(": {written:?} is no number")))?;
+    let conversion = quantity.conversion(unit).ok_or_else(|| {
+        Text::new(&format!("：{unit:?} 不是它的单位"), &format!(": {unit:?} is no unit of it"))
+    })?;
     Ok(Scale::new(conversion.factor, conversion.offset).apply(number))
 }
 

@@ -56,7 +56,9 @@ impl Paths {
         let mut node = &mut self.root;
         for step in parse_path(path)? {
             if node.slot.is_some() {
-                return Err(format!("{path:?} goes through a value that another point reads"));
+                return Err(format!(
+                    "路径 {path:?} 穿过了另一个测点读取的值 / {path:?} goes through a value that another point reads"
+                ));
             }
             node = match step {
                 Step::Key(key) => child(&mut node.keys, key),
@@ -65,7 +67,9 @@ impl Paths {
             };
         }
         if !node.keys.is_empty() || !node.items.is_empty() || !node.largest.is_empty() {
-            return Err(format!("{path:?} is an object that another point looks into"));
+            return Err(format!(
+                "路径 {path:?} 是一个对象，另一个测点读它里面的值 / {path:?} is an object that another point looks into"
+            ));
         }
         let slot = *node.slot.get_or_insert(self.slots);
         self.slots = self.slots.max(slot + 1);
@@ -168,17 +172,20 @@ fn parse_path(path: &str) -> Result<Vec<Step>, String> {
     let mut rest = path;
     while !rest.is_empty() {
         if let Some(after) = rest.strip_prefix("[\"") {
-            let (key, after) =
-                after.split_once("\"]").ok_or_else(|| format!("{path:?}: [\" is not closed"))?;
+            let (key, after) = after
+                .split_once("\"]")
+                .ok_or_else(|| format!("路径 {path:?} 的 [\" 没有闭合 / {path:?}: [\" is not closed"))?;
             steps.push(Step::Key(key.to_owned()));
             rest = after;
         } else if let Some(after) = rest.strip_prefix('[') {
-            let (item, after) = after.split_once(']').ok_or_else(|| format!("{path:?}: [ is not closed"))?;
+            let (item, after) = after
+                .split_once(']')
+                .ok_or_else(|| format!("路径 {path:?} 的 [ 没有闭合 / {path:?}: [ is not closed"))?;
             steps.push(match item.strip_prefix(MAX) {
                 Some(by) => Step::Max(by.trim().to_owned()),
-                None => {
-                    Step::Item(item.parse().map_err(|_| format!("{path:?}: {item:?} is no array index"))?)
-                }
+                None => Step::Item(item.parse().map_err(|_| {
+                    format!("路径 {path:?} 中 {item:?} 不是数组下标 / {path:?}: {item:?} is no array index")
+                })?),
             });
             rest = after;
         } else {
@@ -186,15 +193,17 @@ fn parse_path(path: &str) -> Result<Vec<Step>, String> {
             let end = key.find(['.', '[']).unwrap_or(key.len());
             let (key, after) = key.split_at(end);
             if key.is_empty() {
-                return Err(format!("{path:?} has an empty step"));
+                return Err(format!("路径 {path:?} 中有空的一级 / {path:?} has an empty step"));
             }
             steps.push(Step::Key(key.to_owned()));
             rest = after;
         }
     }
     match steps.len() {
-        0 => Err("the path is empty".to_owned()),
-        count if count > PATH_STEPS_MAX => Err(format!("{path:?} has more than {PATH_STEPS_MAX} steps")),
+        0 => Err("路径是空的 / the path is empty".to_owned()),
+        count if count > PATH_STEPS_MAX => Err(format!(
+            "路径 {path:?} 超过 {PATH_STEPS_MAX} 级 / {path:?} has more than {PATH_STEPS_MAX} steps"
+        )),
         _ => Ok(steps),
     }
 }

@@ -30,6 +30,7 @@ mod schema_mqtt;
 mod schema_point;
 mod schema_register;
 mod script;
+mod shape_error;
 mod senml;
 pub mod sparkplug;
 mod timed;

@@ -282,16 +282,16 @@ fn build(
         if !names.insert(point.name.get_ref()) || point.name.get_ref() == LINK_POINT {
             problems.error(
                 point.name.span(),
-                format!("the name {:?} is taken", point.name.get_ref()),
-                "names are unique; \"link\" stands for the device itself",
+                format!("名称 {0:?} 已被占用 / the name {0:?} is taken", point.name.get_ref()),
+                "测点名称不能重复；\"link\" 代表设备本身 / names are unique; \"link\" stands for the device itself",
             );
         }
         points.extend(build_point(point, &surroundings, problems));
     }
     if file.point.is_empty() || file.point.len() > POINTS_MAX {
         problems.whole_file(
-            format!("the profile has {} points", file.point.len()),
-            format!("it needs 1 to {POINTS_MAX}"),
+            format!("型号文件有 {0} 个测点 / the profile has {0} points", file.point.len()),
+            format!("应为 1 到 {POINTS_MAX} 个 / it needs 1 to {POINTS_MAX}"),
         );
     }
     let commands = build_commands(&file.command, &link, problems);
@@ -339,23 +339,30 @@ fn build(
 }
 
 fn check_device(device: &DeviceFile, problems: &mut Problems) {
-    for (field, what) in [
-        (&device.vendor, "vendor"),
-        (&device.model, "model"),
-        (&device.source, "source (manual with revision and page, or public code)"),
+    for (field, wrong) in [
+        (&device.vendor, "厂商是空的 / the vendor is empty"),
+        (&device.model, "型号是空的 / the model is empty"),
+        (
+            &device.source,
+            "出处（说明书、版本、页码，或公开代码）是空的 / the source (manual with revision and page, or public code) is empty",
+        ),
     ] {
         if field.get_ref().trim().is_empty() {
-            problems.error(field.span(), format!("the {what} is empty"), "say it");
+            problems.error(field.span(), wrong, "补上 / say it");
         }
     }
     for name in device.also_sold_as.iter().filter(|name| name.get_ref().trim().is_empty()) {
-        problems.error(name.span(), "another name is empty", "write vendor and model, or remove it");
+        problems.error(
+            name.span(),
+            "also_sold_as 里有空的名称 / another name is empty",
+            "写厂商和型号，或删去 / write vendor and model, or remove it",
+        );
     }
     if let Some(secs) = device.silent_after_secs.as_ref().filter(|secs| *secs.get_ref() == 0) {
         problems.error(
             secs.span(),
-            "every silence would be too long",
-            "leave silent_after_secs out for a device that only speaks when something happens",
+            "0 秒会使任何静默都算过长 / every silence would be too long",
+            "只在有事时才发消息的设备，不写 silent_after_secs / leave silent_after_secs out for a device that only speaks when something happens",
         );
     }
 }
@@ -378,8 +385,8 @@ fn build_link<'v>(
         }
         _ => {
             problems.whole_file(
-                "a profile has either [mqtt] or [modbus]",
-                "a model that speaks both gets two profiles",
+                "型号文件要有 [mqtt] 或 [modbus] 之一 / a profile has either [mqtt] or [modbus]",
+                "两种都支持的型号写成两个型号文件 / a model that speaks both gets two profiles",
             );
             None
         }
@@ -388,9 +395,17 @@ fn build_link<'v>(
 
 fn refuse_message_tables(file: &ProfileFile, problems: &mut Problems) {
     if let Some(time) = &file.time {
-        problems.error(time.span(), "registers carry no device time", "remove [time]");
+        problems.error(
+            time.span(),
+            "寄存器不带设备时间 / registers carry no device time",
+            "删去 [time] / remove [time]",
+        );
     }
     if let Some(frame) = &file.frame {
-        problems.error(frame.span(), "registers come in no frame of their own", "remove [frame]");
+        problems.error(
+            frame.span(),
+            "寄存器没有自己的报文格式 / registers come in no frame of their own",
+            "删去 [frame] / remove [frame]",
+        );
     }
 }

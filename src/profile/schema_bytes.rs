@@ -48,8 +48,8 @@ fn build_place(written: &Spanned<i64>, problems: &mut Problems) -> Option<isize>
     if place.is_none() {
         problems.error(
             written.span(),
-            format!("byte {byte} is outside every message"),
-            "count from 0, or from the end: -1 is the last byte",
+            format!("字节位置 {byte} 超出任何报文 / byte {byte} is outside every message"),
+            "从 0 数起，或从末尾数：-1 是最后一个字节 / count from 0, or from the end: -1 is the last byte",
         );
     }
     place
@@ -68,8 +68,8 @@ fn build_order(
     if usual.is_none() && width > 1 {
         problems.error(
             span.clone(),
-            "a value of several bytes needs its order",
-            "add byte_order = \"AB\" (high byte first) or \"BA\" to [mqtt], or order = … here",
+            "多字节的值要写字节序 / a value of several bytes needs its order",
+            "在 [mqtt] 加 byte_order = \"AB\"（高字节在前）或 \"BA\"，或在这里写 order = … / add byte_order = \"AB\" (high byte first) or \"BA\" to [mqtt], or order = … here",
         );
         return None;
     }
@@ -106,11 +106,19 @@ impl MadeOf {
     /// A path may be read here.
     pub(super) fn check_path(self, path: &str, span: Range<usize>, problems: &mut Problems) -> Option<Where> {
         if !self.json {
-            problems.error(span, "this payload is no JSON", "say byte = …, or change [mqtt] payload");
+            problems.error(
+                span,
+                "这个 payload 不是 JSON / this payload is no JSON",
+                "写 byte = …，或改 [mqtt] payload / say byte = …, or change [mqtt] payload",
+            );
             return None;
         }
         if let Err(wrong) = Paths::default().add(path) {
-            problems.error(span, wrong, "write a path such as object.list[0].smoke");
+            problems.error(
+                span,
+                wrong,
+                "写路径，如 object.list[0].smoke / write a path such as object.list[0].smoke",
+            );
             return None;
         }
         Some(Where::Json(path.to_owned()))
@@ -124,11 +132,19 @@ impl MadeOf {
         problems: &mut Problems,
     ) -> Option<Where> {
         if !self.codec {
-            problems.error(span, "no codec is named", "say codec = \"file.js\" in [mqtt]");
+            problems.error(
+                span,
+                "没有指定解码脚本 / no codec is named",
+                "在 [mqtt] 写 codec = \"file.js\" / say codec = \"file.js\" in [mqtt]",
+            );
             return None;
         }
         if let Err(wrong) = Paths::default().add(path) {
-            problems.error(span, wrong, "write a path such as temperature or list[0].smoke");
+            problems.error(
+                span,
+                wrong,
+                "写路径，如 temperature 或 list[0].smoke / write a path such as temperature or list[0].smoke",
+            );
             return None;
         }
         Some(Where::Codec(path.to_owned()))
@@ -139,8 +155,8 @@ impl MadeOf {
         if !self.bytes {
             problems.error(
                 file.span.clone(),
-                "this payload has no bytes",
-                "say in [mqtt] payload = \"hex\", \"base64\" or \"binary\", or { json = \"data\", encoding = \"base64\" }",
+                "这个 payload 里没有字节 / this payload has no bytes",
+                "在 [mqtt] 写 payload = \"hex\"、\"base64\"、\"binary\"，或 { json = \"data\", encoding = \"base64\" } / say in [mqtt] payload = \"hex\", \"base64\" or \"binary\", or { json = \"data\", encoding = \"base64\" }",
             );
             return None;
         }
@@ -175,8 +191,8 @@ pub(super) fn build_when(
         _ => {
             problems.error(
                 written.span(),
-                "a condition looks at `json`, `codec` or `byte`",
-                "say one of them",
+                "条件要看 `json`、`codec` 或 `byte` / a condition looks at `json`, `codec` or `byte`",
+                "写其中一个 / say one of them",
             );
             return None;
         }
@@ -201,8 +217,8 @@ pub(super) fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems
     if keys.is_none() {
         problems.error(
             written.span(),
-            "`is` is one value, or a list of values",
-            "write a number, text or true/false, or [1, 2]",
+            "`is` 是一个值，或几个值的列表 / `is` is one value, or a list of values",
+            "写数字、文本或 true/false，或 [1, 2] / write a number, text or true/false, or [1, 2]",
         );
     }
     keys
@@ -247,8 +263,8 @@ pub(super) fn build_frame(
     if !made_of.bytes {
         problems.error(
             written.span(),
-            "this payload has no bytes to check",
-            "remove [frame], or say payload = …",
+            "这个 payload 里没有可检查的字节 / this payload has no bytes to check",
+            "删去 [frame]，或写明 payload = … / remove [frame], or say payload = …",
         );
         return Frame::default();
     }
@@ -266,7 +282,11 @@ fn build_fixed(written: Option<&Spanned<String>>, problems: &mut Problems) -> Ve
     match hex(written.get_ref().as_bytes()) {
         Ok(bytes) if (1..=LISTED_MAX).contains(&bytes.len()) => bytes,
         _ => {
-            problems.error(written.span(), "this is no row of bytes", "write hexadecimal: \"A55A\"");
+            problems.error(
+                written.span(),
+                "这不是一串字节 / this is no row of bytes",
+                "写十六进制：\"A55A\" / write hexadecimal: \"A55A\"",
+            );
             Vec::new()
         }
     }
@@ -287,7 +307,11 @@ fn build_length(
     };
     let field = build_byte_field(&field, usual, problems)?;
     if !field.kind.has_bits() {
-        problems.error(written.span(), "a length is an unsigned number", "type = \"u8\", \"u16\" …");
+        problems.error(
+            written.span(),
+            "长度是无符号数 / a length is an unsigned number",
+            "写 type = \"u8\"、\"u16\" … / type = \"u8\", \"u16\" …",
+        );
     }
     Some(Length { field, plus: file.plus })
 }

@@ -4,15 +4,14 @@ use super::availability::Availability;
 use super::bytes::{ByteOrder, Encoding};
 use super::decode::TopicPlan;
 use super::device_time::TimeUnit;
-use super::draft::{Problems, suggest_or_list};
+use super::draft::{Problems, one_of, suggest_or_list};
 use super::each::Each;
 use super::frame::Frame;
 use super::json::Paths;
 use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
 use super::named::Names;
 use super::schema::{ProfilePoint, Source};
-use super::schema_bytes::{ByteFile, FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
-use super::schema_register::BitsFile;
+use super::schema_bytes::{FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
 use super::script::{Beside, Port, Script, ScriptOf, build_script};
 use super::sparkplug::TOPIC_FILTERS;
 use super::timed::{Samples, SamplesFile, SamplesOf, build_samples};
@@ -20,6 +19,9 @@ use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
 use serde::Deserialize;
 use toml::Spanned;
+
+mod time;
+use self::time::{build_time, build_units};
 
 #[derive(Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
@@ -141,17 +143,28 @@ pub(super) fn build_mqtt(file: &MqttFile, beside: &Beside<'_>, problems: &mut Pr
     let mut topics = Vec::new();
     match &file.topics {
         Some(written) if payload == Payload::SparkplugB => {
-            problems.error(written.span(), "Sparkplug B prescribes its topics", "remove `topics`");
+            problems.error(
+                written.span(),
+                "Sparkplug B 自己规定主题 / Sparkplug B prescribes its topics",
+                "删去 `topics` / remove `topics`",
+            );
         }
         None if payload == Payload::SparkplugB => {
             topics.extend(TOPIC_FILTERS.into_iter().map(TopicPattern::without_address));
         }
         None => {
-            problems.whole_file("[mqtt] has no topics", "add topics = [\"site/{address}/up\"]");
+            problems.whole_file(
+                "[mqtt] 没有 topics / [mqtt] has no topics",
+                "加 topics = [\"site/{address}/up\"] / add topics = [\"site/{address}/up\"]",
+            );
             return None;
         }
         Some(written) if written.get_ref().is_empty() => {
-            problems.error(written.span(), "there is no topic", "add at least one");
+            problems.error(
+                written.span(),
+                "一个主题也没有 / there is no topic",
+                "至少写一个 / add at least one",
+            );
         }
         Some(written) => {
             let parse = if is_shared { TopicPattern::parse_shared } else { TopicPattern::parse };
@@ -181,10 +194,18 @@ pub(super) fn build_mqtt(file: &MqttFile, beside: &Beside<'_>, problems: &mut Pr
         file.ignore_when.iter().filter_map(|when| build_when(when, made_of, problems)).collect();
     let availability = file.availability.as_ref().and_then(|file| build_availability(file, problems));
     if let (true, Some(file)) = (is_shared, &file.availability) {
-        problems.error(file.span(), "a topic of availability is one device's", "remove [mqtt.each] or this");
+        problems.error(
+            file.span(),
+            "在线状态的主题属于单个设备 / a topic of availability is one device's",
+            "删去 [mqtt.each] 或这一表 / remove [mqtt.each] or this",
+        );
     }
     if let (Payload::SparkplugB, Some(file)) = (&payload, &file.availability) {
-        problems.error(file.span(), "Sparkplug tells of deaths by itself", "remove [mqtt.availability]");
+        problems.error(
+            file.span(),
+            "Sparkplug 自己会报告离线 / Sparkplug tells of deaths by itself",
+            "删去 [mqtt.availability] / remove [mqtt.availability]",
+        );
     }
     Some(Mqtt {
         topics,
@@ -207,7 +228,11 @@ fn build_topic(
     match parse(written.get_ref()) {
         Ok(topic) => Some(topic),
         Err(wrong) => {
-            problems.error(written.span(), wrong, "write site/{site}/device/{address}/up");
+            problems.error(
+                written.span(),
+                wrong,
+                "写成 site/{site}/device/{address}/up / write site/{site}/device/{address}/up",
+            );
             None
         }
     }
@@ -225,12 +250,16 @@ fn build_availability(
     let mut paths = Paths::default();
     let path = file.json.as_ref().map_or(AVAILABILITY_PATH, |path| path.get_ref().as_str());
     if let Err(wrong) = paths.add(path) {
-        problems.error(written.span(), wrong, "write a path such as state");
+        problems.error(written.span(), wrong, "写路径，如 state / write a path such as state");
     }
     let online = build_keys(&file.online, problems)?;
     let offline = build_keys(&file.offline, problems)?;
     if online.iter().any(|key| offline.contains(key)) {
-        problems.error(written.span(), "the same word means online and offline", "give each its own");
+        problems.error(
+            written.span(),
+            "同一个词既表示在线又表示离线 / the same word means online and offline",
+            "各用各的词 / give each its own",
+        );
     }
     Some((topic?, Availability { paths, online, offline }))
 }
@@ -247,7 +276,7 @@ pub(super) fn build_each(
     let mut add = |path: &Spanned<String>, paths: &mut Paths| match paths.add(path.get_ref()) {
         Ok(slot) => Some(slot),
         Err(wrong) => {
-            problems.error(path.span(), wrong, "write a path such as data.devices");
+            problems.error(path.span(), wrong, "写路径，如 data.devices / write a path such as data.devices");
             None
         }
     };
@@ -266,10 +295,18 @@ pub(super) fn build_each(
     let of_message = time.map(Spanned::get_ref).filter(|time| time.of.is_some());
     let slot = of_message.and_then(|time| time.json.as_ref()).and_then(|path| add(path, &mut paths));
     if let (Some(time), None) = (of_message, slot) {
-        problems.error(time.unit.span(), "the time of a whole message lies at `json`", "say json = \"ts\"");
+        problems.error(
+            time.unit.span(),
+            "整条消息的时间由 `json` 指定 / the time of a whole message lies at `json`",
+            "写 json = \"ts\" / say json = \"ts\"",
+        );
     }
     if !made_of.json {
-        problems.error(written.span(), "only JSON holds several devices", "change [mqtt] payload");
+        problems.error(
+            written.span(),
+            "只有 JSON 能含几个设备 / only JSON holds several devices",
+            "改 [mqtt] payload / change [mqtt] payload",
+        );
     }
     let units = of_message.and_then(|time| build_units(&time.unit, problems));
     Some(Each { paths, container, time: slot.zip(units), address })
@@ -281,7 +318,11 @@ fn build_payload(written: &Spanned<toml::Value>, problems: &mut Problems) -> Opt
             let payload = Payload::parse(name);
             if payload.is_none() {
                 let help = suggest_or_list(name, Payload::NAMES);
-                problems.error(written.span(), format!("the payload {name:?} is unknown"), help);
+                problems.error(
+                    written.span(),
+                    format!("未知的 payload {name:?} / the payload {name:?} is unknown"),
+                    help,
+                );
             }
             payload
         }
@@ -292,21 +333,25 @@ fn build_payload(written: &Spanned<toml::Value>, problems: &mut Problems) -> Opt
             let (Some(path), Some(encoding), 2) = (text("json"), encoding, table.len()) else {
                 problems.error(
                     written.span(),
-                    "bytes inside JSON need their path and how they are written",
-                    "write { json = \"data\", encoding = \"base64\" } or \"hex\"",
+                    "JSON 里的字节要写路径和编码 / bytes inside JSON need their path and how they are written",
+                    "写 { json = \"data\", encoding = \"base64\" } 或 \"hex\" / write { json = \"data\", encoding = \"base64\" } or \"hex\"",
                 );
                 return None;
             };
             if let Err(wrong) = Paths::default().add(path) {
-                problems.error(written.span(), wrong, "write a path such as uplink_message.frm_payload");
+                problems.error(
+                    written.span(),
+                    wrong,
+                    "写路径，如 uplink_message.frm_payload / write a path such as uplink_message.frm_payload",
+                );
             }
             Some(Payload::Inside { path: path.to_owned(), encoding })
         }
         _ => {
             problems.error(
                 written.span(),
-                "the payload is a word, or a table with json and encoding",
-                format!("use one of: {}", Payload::NAMES.join(", ")),
+                "payload 是一个词，或含 json 和 encoding 的表 / the payload is a word, or a table with json and encoding",
+                one_of(&Payload::NAMES),
             );
             None
         }
@@ -355,10 +400,18 @@ fn named_plans(
     problems: &mut Problems,
 ) -> Vec<TopicPlan> {
     if let Some(time) = time {
-        problems.error(time.span(), "its values carry their own times", "remove [time]");
+        problems.error(
+            time.span(),
+            "它的每个值都带时间 / its values carry their own times",
+            "删去 [time] / remove [time]",
+        );
     }
     if let Some(frame) = frame {
-        problems.error(frame.span(), "its messages come in no frame of their own", "remove [frame]");
+        problems.error(
+            frame.span(),
+            "它的消息没有另外的报文格式 / its messages come in no frame of their own",
+            "删去 [frame] / remove [frame]",
+        );
     }
     let mut names = Names::default();
     for (place, point) in points.iter().enumerate() {
@@ -389,12 +442,12 @@ impl Common<'_> {
         let fields = self.fields(kind, problems);
         match (texts.is_empty(), fields.lookups.is_empty() && fields.samples.is_none()) {
             (true, true) => problems.whole_file(
-                format!("no point reads the topic {:?}", topic.as_str()),
-                "remove the topic or add a point",
+                format!("没有测点读取主题 {0:?} / no point reads the topic {0:?}", topic.as_str()),
+                "删去这个主题，或加一个测点 / remove the topic or add a point",
             ),
             (false, false) => problems.whole_file(
-                format!("the topic {:?} is read both by its fields and as plain text", topic.as_str()),
-                "give the other points a `topic`",
+                format!("主题 {0:?} 既按字段读，又当纯文本读 / the topic {0:?} is read both by its fields and as plain text", topic.as_str()),
+                "给其他测点写 `topic` / give the other points a `topic`",
             ),
             _ => {}
         }
@@ -405,7 +458,9 @@ impl Common<'_> {
     fn samples(&self, kind: usize, problems: &mut Problems) -> Option<(&Where, Samples)> {
         let SamplesOf { container, when } = self.mqtt.samples.as_ref()?;
         let mut samples = Samples::new(when.clone())
-            .map_err(|wrong| problems.whole_file(format!("[mqtt.samples]: {wrong}"), "mend the path"))
+            .map_err(|wrong| {
+                problems.whole_file(format!("[mqtt.samples]: {wrong}"), "改正路径 / mend the path")
+            })
             .ok()?;
         for (place, point) in self.points.iter().enumerate() {
             let Source::Message { sample: Some(path), topic, .. } = &point.source else { continue };
@@ -413,7 +468,10 @@ impl Common<'_> {
                 continue;
             }
             if let Err(wrong) = samples.look(place, &point.name, path) {
-                problems.whole_file(format!("point {:?}: {wrong}", point.name), "mend the path of `sample`");
+                problems.whole_file(
+                    format!("point {:?}: {wrong}", point.name),
+                    "改正 `sample` 的路径 / mend the path of `sample`",
+                );
             }
         }
         (!samples.is_empty()).then_some((container, samples))
@@ -429,7 +487,8 @@ impl Common<'_> {
                 Where::Json(path) => fields.paths.add(path).map(Place::Json),
                 Where::Codec(path) => said.add(path).map(Place::Codec),
             };
-            slot.map_err(|wrong| problems.whole_file(format!("{name}: {wrong}"), "mend the path")).ok()
+            slot.map_err(|wrong| problems.whole_file(format!("{name}: {wrong}"), "改正路径 / mend the path"))
+                .ok()
         };
         for (place, point) in self.points.iter().enumerate() {
             let Source::Message { at, topic, required, .. } = &point.source else { continue };
@@ -478,62 +537,4 @@ impl Common<'_> {
         }
         fields
     }
-}
-
-fn build_time(
-    written: &Spanned<TimeFile>,
-    mqtt: &Mqtt,
-    problems: &mut Problems,
-) -> Option<(Where, Vec<TimeUnit>)> {
-    let (file, made_of) = (written.get_ref(), mqtt.made_of);
-    if let Some(of) = &file.of {
-        if of.get_ref() == "message" && mqtt.is_shared {
-            return None; // Read once for all parts.
-        }
-        problems.error(of.span(), "only a message of several devices has a time of its own", "remove `of`");
-    }
-    let at = match (&file.json, &file.codec, &file.byte) {
-        (Some(path), None, None) => made_of.check_path(path.get_ref(), path.span(), problems),
-        (None, Some(path), None) => made_of.check_codec(path.get_ref(), path.span(), problems),
-        (None, None, Some(byte)) => {
-            let field = ByteFile {
-                span: written.span(),
-                byte,
-                kind: file.kind.as_ref(),
-                order: file.order.as_ref(),
-                bits: BitsFile { span: written.span(), bit: None, bits: None, mask: None },
-            };
-            made_of.check_bytes(&field, problems)
-        }
-        _ => {
-            problems.error(written.span(), "the time lies at `json`, `codec` or `byte`", "say one of them");
-            None
-        }
-    };
-    let units = build_units(&file.unit, problems);
-    Some((at?, units?))
-}
-
-/// One unit, or several for a program that can be told to write either.
-fn build_units(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<TimeUnit>> {
-    let names: Vec<&str> = match written.get_ref() {
-        toml::Value::String(name) => vec![name],
-        toml::Value::Array(names) => names.iter().filter_map(toml::Value::as_str).collect(),
-        _ => vec![],
-    };
-    let mut units = Vec::new();
-    for name in &names {
-        match TimeUnit::parse(name) {
-            Some(unit) => units.push(unit),
-            None => problems.error(
-                written.span(),
-                format!("time unit {name:?} is unknown"),
-                suggest_or_list(name, TimeUnit::ALL.map(TimeUnit::name)),
-            ),
-        }
-    }
-    if names.is_empty() {
-        problems.error(written.span(), "the time has no unit", "write unit = \"s\", \"ms\" or \"iso8601\"");
-    }
-    (!units.is_empty()).then_some(units)
 }

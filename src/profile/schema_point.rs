@@ -1,7 +1,7 @@
 //! FRAMES → READINGS, the profile's points: from `[[point]]` to where a value is found and what it means.
 
 use super::current_loop::{CurrentLoopFile, build_current_loop};
-use super::draft::{Problems, TextFile, suggest, suggest_or_list};
+use super::draft::{Problems, TextFile, no_id, one_of, suggest, suggest_or_list};
 use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
 use super::message::{When, Where};
 use super::schema::{ProfilePoint, Source, Surroundings};
@@ -175,7 +175,8 @@ pub(super) fn build_point(
 ) -> Option<ProfilePoint> {
     // A point's name obeys the rules of every slug.
     if let Err(error) = DeviceId::parse(file.name.get_ref()) {
-        problems.error(file.name.span(), error.to_string(), "use lower-case letters, digits, - and _");
+        let (message, help) = no_id(&error);
+        problems.error(file.name.span(), message, help);
     }
     let source = build_source(&file.from, around, problems);
     let when = file.when.as_ref().and_then(|when| build_point_when(when, file, around, problems));
@@ -183,9 +184,13 @@ pub(super) fn build_point(
         let ids = around.vocabulary.classes().map(|class| class.id.as_str());
         let mut help = suggest(file.class.get_ref(), ids);
         if help.is_empty() {
-            help = "the classes are listed in device-profiles/vocabulary.toml".to_owned();
+            help = "类别列在 device-profiles/vocabulary.toml / the classes are listed in device-profiles/vocabulary.toml".to_owned();
         }
-        problems.error(file.class.span(), format!("class {:?} is unknown", file.class.get_ref()), help);
+        problems.error(
+            file.class.span(),
+            format!("未知的类别 {0:?} / class {0:?} is unknown", file.class.get_ref()),
+            help,
+        );
         return None;
     };
     let (kind, range) = build_kind(file, class, problems)?;
@@ -211,8 +216,8 @@ fn build_sentinel(file: &SentinelFile, problems: &mut Problems) -> Option<Sentin
         _ => {
             problems.error(
                 file.means.span(),
-                "a sentinel is a single value",
-                "write a number, text or true/false",
+                "哨兵值是单个值 / a sentinel is a single value",
+                "写数字、文本或 true/false / write a number, text or true/false",
             );
             return None;
         }
@@ -243,8 +248,8 @@ fn refuse_number_keys(file: &PointFile, problems: &mut Problems) {
     for span in spans.into_iter().flatten() {
         problems.error(
             span,
-            "a state or flag has no unit, scale, offset, range or current loop",
-            "remove it",
+            "状态和开关量没有单位、scale、offset、量程和电流环 / a state or flag has no unit, scale, offset, range or current loop",
+            "删去 / remove it",
         );
     }
 }
@@ -256,7 +261,10 @@ fn build_state(file: &PointFile, class: &PointClass, problems: &mut Problems) ->
         if !states.contains(&written) {
             problems.error(
                 span,
-                format!("{written:?} is not a state of class {:?}", class.id.as_str()),
+                format!(
+                    "{written:?} 不是类别 {0:?} 的状态 / {written:?} is not a state of class {0:?}",
+                    class.id.as_str()
+                ),
                 suggest_or_list(written, states.clone()),
             );
         }
@@ -266,17 +274,19 @@ fn build_state(file: &PointFile, class: &PointClass, problems: &mut Problems) ->
     for (raw, written) in &file.codes {
         match written.get_ref() {
             CodeFile::State(state) => codes.push((Key::new(raw), known(state, written.span(), problems))),
-            CodeFile::Flag(_) => {
-                problems.error(written.span(), "a state is a text", "write \"normal\", \"alarm\" …")
-            }
+            CodeFile::Flag(_) => problems.error(
+                written.span(),
+                "状态是文本 / a state is a text",
+                "写 \"normal\"、\"alarm\" … / write \"normal\", \"alarm\" …",
+            ),
         }
     }
     let otherwise = file.otherwise.as_ref().map(|state| known(state.get_ref(), state.span(), problems));
     if codes.is_empty() {
         problems.error(
             file.name.span(),
-            "a state needs `codes`",
-            "add codes = { 0 = \"normal\", 1 = \"alarm\" }",
+            "状态要写 `codes` / a state needs `codes`",
+            "加 codes = { 0 = \"normal\", 1 = \"alarm\" } / add codes = { 0 = \"normal\", 1 = \"alarm\" }",
         );
     }
     Some((Kind::State { codes, otherwise }, None))
@@ -285,15 +295,21 @@ fn build_state(file: &PointFile, class: &PointClass, problems: &mut Problems) ->
 fn build_flag(file: &PointFile, problems: &mut Problems) -> Option<KindAndRange> {
     refuse_number_keys(file, problems);
     if let Some(otherwise) = &file.otherwise {
-        problems.error(otherwise.span(), "a flag has no `otherwise`", "list its codes");
+        problems.error(
+            otherwise.span(),
+            "开关量没有 `otherwise` / a flag has no `otherwise`",
+            "逐个写出 codes / list its codes",
+        );
     }
     let mut codes = Vec::new();
     for (raw, written) in &file.codes {
         match written.get_ref() {
             CodeFile::Flag(flag) => codes.push((Key::new(raw), *flag)),
-            CodeFile::State(_) => {
-                problems.error(written.span(), "a flag is true or false", "write true or false")
-            }
+            CodeFile::State(_) => problems.error(
+                written.span(),
+                "开关量只有 true 和 false / a flag is true or false",
+                "写 true 或 false / write true or false",
+            ),
         }
     }
     Some((Kind::Flag { codes }, None))
@@ -301,25 +317,25 @@ fn build_flag(file: &PointFile, problems: &mut Problems) -> Option<KindAndRange>
 
 fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -> Option<KindAndRange> {
     if !file.codes.is_empty() || file.otherwise.is_some() {
-        problems.error(file.name.span(), "a number has no codes", "remove `codes` and `otherwise`");
+        problems.error(
+            file.name.span(),
+            "数值没有代码 / a number has no codes",
+            "删去 `codes` 和 `otherwise` / remove `codes` and `otherwise`",
+        );
     }
     let units = || class.quantity.units().collect::<Vec<_>>();
     let unit = match &file.unit {
         Some(unit) => unit.get_ref().as_str(),
         None if class.quantity.unit().is_empty() => "",
         None => {
-            problems.error(
-                file.name.span(),
-                "a number needs its unit",
-                format!("use one of: {}", units().join(", ")),
-            );
+            problems.error(file.name.span(), "数值要写单位 / a number needs its unit", one_of(&units()));
             return None;
         }
     };
     let Some(conversion) = class.quantity.conversion(unit) else {
         problems.error(
             file.unit.as_ref().map_or_else(|| file.name.span(), Spanned::span),
-            format!("{unit:?} is no unit of {}", class.quantity.name()),
+            format!("{unit:?} 不是 {0} 的单位 / {unit:?} is no unit of {0}", class.quantity.name()),
             suggest_or_list(unit, units()),
         );
         return None;
@@ -330,8 +346,8 @@ fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -
         if !number.get_ref().is_finite() || (Some(number) == scale && *number.get_ref() == 0.0) {
             problems.error(
                 number.span(),
-                "scale and offset are finite, and a scale is not 0",
-                "mend the figure",
+                "scale 和 offset 须是有限的数，scale 不能是 0 / scale and offset are finite, and a scale is not 0",
+                "改正数值 / mend the figure",
             );
         }
     }
@@ -342,8 +358,8 @@ fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -
             if low.is_nan() || high.is_nan() || low >= high {
                 problems.error(
                     written.span(),
-                    "the range is empty",
-                    "write [lowest, highest] in the point's unit",
+                    "量程是空的 / the range is empty",
+                    "按测点的单位写 [最低, 最高] / write [lowest, highest] in the point's unit",
                 );
             }
             Some((low, high))
@@ -356,8 +372,8 @@ fn build_number(file: &PointFile, class: &PointClass, problems: &mut Problems) -
     if let Some(number) = scale.or(offset) {
         problems.error(
             number.span(),
-            "a current loop has its own scale",
-            "say it inside current_loop, and the values at 4 and 20 mA there",
+            "电流环有自己的 scale / a current loop has its own scale",
+            "写进 current_loop，4 mA 和 20 mA 对应的值也写在那里 / say it inside current_loop, and the values at 4 and 20 mA there",
         );
     }
     let (current, scale, measuring) = build_current_loop(written, problems)?;
@@ -376,7 +392,11 @@ fn build_point_when(
     match &around.mqtt {
         Some(mqtt) if !file.from.get_ref().text => build_when(when, mqtt.made_of, problems),
         _ => {
-            problems.error(when.span(), "`when` goes with the fields of a message", "remove `when`");
+            problems.error(
+                when.span(),
+                "`when` 只用于消息的字段 / `when` goes with the fields of a message",
+                "删去 `when` / remove `when`",
+            );
             None
         }
     }
@@ -401,8 +421,8 @@ fn build_source(
         {
             problems.error(
                 from.span(),
-                "`json`, `byte`, `text` and `topic` belong to [mqtt]",
-                "say table and address",
+                "`json`、`byte`、`text`、`topic` 属于 [mqtt] / `json`, `byte`, `text` and `topic` belong to [mqtt]",
+                "写 table 和 address / say table and address",
             );
             return None;
         }
@@ -424,25 +444,33 @@ fn build_source(
     if let (Some(path), false) = (&file.sample, mqtt.has_samples()) {
         problems.error(
             from.span(),
-            format!("`sample = {path:?}` looks into samples, and there are none"),
-            "add [mqtt.samples] with the path of their list",
+            format!("`sample = {path:?}` 要读样本，但没有样本 / `sample = {path:?}` looks into samples, and there are none"),
+            "加 [mqtt.samples]，写出样本列表的路径 / add [mqtt.samples] with the path of their list",
         );
         return None;
     }
     if has_register_keys || !one_way || (has_number_keys && file.byte.is_none()) {
         problems.error(
             from.span(),
-            "a message's point is found by `json` or `codec`, or is plain `text`, or lies at a `byte`",
-            "say one of them; type, order, bit, bits and mask go with byte",
+            "消息中的测点由 `json` 或 `codec` 指定，或是纯文本 `text`，或在某个 `byte` 处 / a message's point is found by `json` or `codec`, or is plain `text`, or lies at a `byte`",
+            "写其中一个；type、order、bit、bits、mask 与 byte 同用 / say one of them; type, order, bit, bits and mask go with byte",
         );
         return None;
     }
     if file.topic.is_some_and(|topic| topic >= mqtt.topics.len()) {
-        problems.error(from.span(), "`topic` is the place in `topics`, from 0", "use a smaller number");
+        problems.error(
+            from.span(),
+            "`topic` 是在 `topics` 中的位置，从 0 数起 / `topic` is the place in `topics`, from 0",
+            "改用较小的数 / use a smaller number",
+        );
         return None;
     }
     if file.text && (file.required || file.sample.is_some()) {
-        problems.error(from.span(), "plain text is always there, and all there is", "remove the other keys");
+        problems.error(
+            from.span(),
+            "纯文本就是整条消息，总在，也只有它 / plain text is always there, and all there is",
+            "删去其他键 / remove the other keys",
+        );
     }
     if file.text {
         return build_text(from, mqtt, problems);
@@ -463,7 +491,11 @@ fn build_source(
         }
     };
     if let (None, true) = (&at, file.required) {
-        problems.error(from.span(), "samples are not always there", "remove `required`");
+        problems.error(
+            from.span(),
+            "样本不一定有 / samples are not always there",
+            "删去 `required` / remove `required`",
+        );
     }
     Some(Source::Message { at, sample: file.sample.clone(), topic: file.topic, required: file.required })
 }
@@ -476,8 +508,8 @@ fn build_named(
 ) -> Option<Source> {
     let file = from.get_ref();
     let Some(key) = key else {
-        let help = "say payload = \"senml\" or \"sparkplug_b\" in [mqtt], or find the point otherwise";
-        problems.error(from.span(), "these messages have no names", help);
+        let help = "在 [mqtt] 写 payload = \"senml\" 或 \"sparkplug_b\"，或换一种方式找测点 / say payload = \"senml\" or \"sparkplug_b\" in [mqtt], or find the point otherwise";
+        problems.error(from.span(), "这些消息里没有名称 / these messages have no names", help);
         return None;
     };
     let (own, other) = if key == "senml" { (&file.senml, &file.metric) } else { (&file.metric, &file.senml) };
@@ -500,8 +532,8 @@ fn build_named(
     if name.is_none() {
         problems.error(
             from.span(),
-            format!("with this `payload` a point is found by its name, `{key}`"),
-            format!("write from = {{ {key} = \"…\" }}"),
+            format!("这种 `payload` 按名称 `{key}` 找测点 / with this `payload` a point is found by its name, `{key}`"),
+            format!("写 from = {{ {key} = \"…\" }} / write from = {{ {key} = \"…\" }}"),
         );
     }
     name.map(|name| Source::Named { name })
@@ -512,7 +544,11 @@ fn build_text(from: &Spanned<FromFile>, mqtt: &Mqtt, problems: &mut Problems) ->
         Some(topic) => Some(Source::Text { topic }),
         None if mqtt.topics.len() == 1 => Some(Source::Text { topic: 0 }),
         None => {
-            problems.error(from.span(), "plain text comes on one topic", "add topic = 0, 1, …");
+            problems.error(
+                from.span(),
+                "纯文本只来自一个主题 / plain text comes on one topic",
+                "加 topic = 0、1、… / add topic = 0, 1, …",
+            );
             None
         }
     }

@@ -6,7 +6,7 @@ use super::registers::{WordOrder, WordType};
 use super::schema::{Field, ProfileLink};
 use super::schema_point::FromFile;
 use super::vocabulary::parse_word;
-use crate::model::{RegisterTable, Span};
+use crate::model::{RegisterTable, Span, Text};
 use serde::Deserialize;
 use std::ops::Range;
 use toml::Spanned;
@@ -58,7 +58,11 @@ pub(super) fn build_modbus(file: &ModbusFile, problems: &mut Problems) -> (Profi
         let most = *written.get_ref();
         // Four registers: the widest number has to fit one read.
         if !(4..=BITS_PER_READ_MAX).contains(&most) {
-            problems.error(written.span(), format!("read_max = {most}"), "use 4 to 2000");
+            problems.error(
+                written.span(),
+                format!("read_max 超出范围 / read_max = {most} is out of range"),
+                "用 4 到 2000 / use 4 to 2000",
+            );
         }
         most
     });
@@ -66,8 +70,8 @@ pub(super) fn build_modbus(file: &ModbusFile, problems: &mut Problems) -> (Profi
         if *written.get_ref() > 1 {
             problems.error(
                 written.span(),
-                "address_base is 0 or 1",
-                "the number that the manual gives to the first register; of 40001 the 4 is the table, and the number is 1",
+                "address_base 是 0 或 1 / address_base is 0 or 1",
+                "即说明书给第一个寄存器的编号；40001 中的 4 表示寄存器区，编号是 1 / the number that the manual gives to the first register; of 40001 the 4 is the table, and the number is 1",
             );
         }
         (*written.get_ref()).min(1)
@@ -83,7 +87,11 @@ fn every(written: &Spanned<f64>, problems: &mut Problems) -> Option<Span> {
     let secs = *written.get_ref();
     // 50 ms: what a 9600 baud bus needs for one small read. A day: nobody watches a fire device less often.
     if !(0.05..=86_400.0).contains(&secs) {
-        problems.error(written.span(), format!("{secs} s is no polling period"), "use 0.05 to 86400");
+        problems.error(
+            written.span(),
+            format!("{secs} s 不能作读取周期 / {secs} s is no polling period"),
+            "用 0.05 到 86400 秒 / use 0.05 to 86400",
+        );
         return None;
     }
     Some(Span::from_millis((secs * 1000.0).round() as i64))
@@ -96,7 +104,11 @@ pub(super) fn build_register(
 ) -> Option<Field> {
     let file = from.get_ref();
     let (Some(table), Some(address)) = (&file.table, &file.address) else {
-        problems.error(from.span(), "a register needs table and address", "add them");
+        problems.error(
+            from.span(),
+            "寄存器要有 table 和 address / a register needs table and address",
+            "补上 / add them",
+        );
         return None;
     };
     let table = parse_word(table, parse_table, TABLES.map(|(name, _)| name), problems);
@@ -105,7 +117,11 @@ pub(super) fn build_register(
     let is_bit_table = matches!(table, RegisterTable::Coil | RegisterTable::Discrete);
     let kind = match &file.kind {
         Some(written) if is_bit_table => {
-            problems.error(written.span(), "coils and discrete inputs are single bits", "remove `type`");
+            problems.error(
+                written.span(),
+                "线圈和离散输入是单个位 / coils and discrete inputs are single bits",
+                "删去 `type` / remove `type`",
+            );
             return None;
         }
         Some(written) => parse_word(written, WordType::parse, WordType::ALL.map(WordType::name), problems)?,
@@ -113,15 +129,19 @@ pub(super) fn build_register(
         None => {
             problems.error(
                 from.span(),
-                "a register needs its type",
-                "add type = \"u16\", \"i16\", \"f32\" …",
+                "寄存器要写数据类型 / a register needs its type",
+                "加 type = \"u16\"、\"i16\"、\"f32\" … / add type = \"u16\", \"i16\", \"f32\" …",
             );
             return None;
         }
     };
     let order = build_order(from, kind, defaults, problems)?;
     if usize::from(wire) + usize::from(kind.words()) > usize::from(u16::MAX) + 1 {
-        problems.error(address.span(), "the value reaches beyond register 65535", "check the address");
+        problems.error(
+            address.span(),
+            "这个值越过了寄存器 65535 / the value reaches beyond register 65535",
+            "核对地址 / check the address",
+        );
     }
     let width = 16 * usize::from(kind.words());
     let bits = build_bits(&BitsFile::of(from), width, kind.has_bits() && !is_bit_table, problems)?;
@@ -165,24 +185,31 @@ pub(super) fn wire_address(
         (Some(wire), None) => return Some(wire),
         (Some(wire), Some(_)) if base == Some(0) => return Some(wire),
         (wire, Some(at)) => {
-            let really = wire.map_or_else(String::new, |wire| {
-                format!("; if {wire} is really what goes on the wire: address = {wire} with address_base = 0")
-            });
+            let really = wire.map_or_else(
+                || Text::new("", ""),
+                |wire| {
+                    Text::new(
+                        &format!("；如果线上发送的确实是 {wire}：写 address = {wire} 和 address_base = 0"),
+                        &format!("; if {wire} is really what goes on the wire: address = {wire} with address_base = 0"),
+                    )
+                },
+            );
+            let number = at + 1;
             (
-                format!("{written} in a manual usually means {table} number {}", at + 1),
-                format!("address = {} with address_base = 1{really}", at + 1),
+                format!("说明书中的 {written} 通常指 {table} 区第 {number} 号 / {written} in a manual usually means {table} number {number}"),
+                format!("写 address = {number} 和 address_base = 1{} / address = {number} with address_base = 1{}", really.zh, really.en),
             )
         }
         (None, None) if written == 0 => (
-            "there is no address 0 with address_base = 1".to_owned(),
-            "the manual counts from 0: write address_base = 0 (and look at the other addresses)".to_owned(),
+            "address_base = 1 时没有地址 0 / there is no address 0 with address_base = 1".to_owned(),
+            "说明书从 0 数起：写 address_base = 0（并核对其他地址） / the manual counts from 0: write address_base = 0 (and look at the other addresses)".to_owned(),
         ),
         (None, None) => (
             format!(
-                "the address {written} is beyond the last one, {}",
+                "地址 {written} 超过最后一个地址 {0} / the address {written} is beyond the last one, {0}",
                 65_535 + u32::from(base.unwrap_or(0))
             ),
-            "check the address; hexadecimal is written 0x10".to_owned(),
+            "核对地址；十六进制写作 0x10 / check the address; hexadecimal is written 0x10".to_owned(),
         ),
     };
     problems.error(address.span(), wrong, help);
@@ -204,8 +231,8 @@ fn build_order(
     if kind.words() > 1 {
         problems.error(
             from.span(),
-            "a value of several registers needs its order",
-            "add word_order = \"ABCD\" (or CDAB, BADC, DCBA) to [modbus]",
+            "占几个寄存器的值要写字序 / a value of several registers needs its order",
+            "在 [modbus] 加 word_order = \"ABCD\"（或 CDAB、BADC、DCBA） / add word_order = \"ABCD\" (or CDAB, BADC, DCBA) to [modbus]",
         );
         return None;
     }
@@ -245,7 +272,11 @@ pub(super) fn build_bits(
                 .split_once("..")
                 .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
             let Some((first, last)) = ends else {
-                problems.error(bits.span(), "bits are written \"0..3\"", "first and last bit, both included");
+                problems.error(
+                    bits.span(),
+                    "bits 写作 \"0..3\" / bits are written \"0..3\"",
+                    "第一位和最后一位，两端都包括 / first and last bit, both included",
+                );
                 return None;
             };
             (bits.span(), first, last)
@@ -253,25 +284,37 @@ pub(super) fn build_bits(
         (None, None, Some(mask)) => {
             let bits = *mask.get_ref();
             if bits == 0 {
-                problems.error(mask.span(), "the mask picks no bit", "write mask = 0x00F0");
+                problems.error(
+                    mask.span(),
+                    "掩码没有选中任何位 / the mask picks no bit",
+                    "写 mask = 0x00F0 这样的数 / write mask = 0x00F0",
+                );
                 return None;
             }
             if !has_bits || bits.leading_zeros() < 64 - width {
-                problems.error(mask.span(), "the mask does not fit the type", "masks go with unsigned types");
+                problems.error(
+                    mask.span(),
+                    "掩码与数据类型不符 / the mask does not fit the type",
+                    "掩码只用于无符号类型 / masks go with unsigned types",
+                );
                 return None;
             }
             return Some(Some((bits.trailing_zeros(), bits >> bits.trailing_zeros())));
         }
         _ => {
-            problems.error(file.span.clone(), "only one of bit, bits and mask", "remove the others");
+            problems.error(
+                file.span.clone(),
+                "bit、bits、mask 只能写一个 / only one of bit, bits and mask",
+                "删去其余的 / remove the others",
+            );
             return None;
         }
     };
     if !has_bits || first > last || last >= width {
         problems.error(
             span,
-            "the bits do not fit the type",
-            "bits go with unsigned types; bit 0 is the lowest",
+            "所选的位与数据类型不符 / the bits do not fit the type",
+            "位只用于无符号类型；第 0 位是最低位 / bits go with unsigned types; bit 0 is the lowest",
         );
         return None;
     }

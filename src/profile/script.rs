@@ -89,8 +89,8 @@ pub(super) fn build_script(
         };
         if port.is_none() {
             let help =
-                "write port = \"fPort\", the path of the LoRaWAN port in the message, or a number up to 255";
-            problems.error(written.span(), "the port of a codec is a path or a number", help);
+                "写 port = \"fPort\"，即消息中 LoRaWAN 端口的路径，或不大于 255 的数 / write port = \"fPort\", the path of the LoRaWAN port in the message, or a number up to 255";
+            problems.error(written.span(), "解码脚本的端口是路径或数字 / the port of a codec is a path or a number", help);
         }
         port
     });
@@ -98,8 +98,8 @@ pub(super) fn build_script(
     if !has_bytes {
         problems.error(
             written.span(),
-            "a codec reads bytes, and this payload has none",
-            "say in [mqtt] payload = { json = \"data\", encoding = \"base64\" }, \"hex\", \"base64\" or \"binary\"",
+            "解码脚本读的是字节，这个 payload 没有字节 / a codec reads bytes, and this payload has none",
+            "在 [mqtt] 写 payload = { json = \"data\", encoding = \"base64\" }、\"hex\"、\"base64\" 或 \"binary\" / say in [mqtt] payload = { json = \"data\", encoding = \"base64\" }, \"hex\", \"base64\" or \"binary\"",
         );
         return None;
     }
@@ -108,11 +108,15 @@ pub(super) fn build_script(
     let is_plain = name.ends_with(".js") && !name.starts_with('.') && name.chars().all(plain);
     let Some(text) = Some(name).filter(|_| is_plain).and_then(|name| beside(name)) else {
         let help = if is_plain {
-            "put the vendor's file into the folder of this profile"
+            "把厂商的文件放进这个型号文件所在的文件夹 / put the vendor's file into the folder of this profile"
         } else {
-            "a codec is a file beside the profile, such as em300-th.js"
+            "解码脚本是型号文件旁边的一个文件，如 em300-th.js / a codec is a file beside the profile, such as em300-th.js"
         };
-        problems.error(written.span(), format!("there is no codec {name:?} here"), help);
+        problems.error(
+            written.span(),
+            format!("这里没有解码脚本 {name:?} / there is no codec {name:?} here"),
+            help,
+        );
         return None;
     };
     match Codec::new(text) {
@@ -122,7 +126,7 @@ pub(super) fn build_script(
             problems.error(
                 written.span(),
                 format!("{} / {}", text.zh, text.en),
-                "fengsui codec FILE.js --batch - tries it alone",
+                "用 fengsui codec FILE.js --batch - 单独试运行 / fengsui codec FILE.js --batch - tries it alone",
             );
             None
         }

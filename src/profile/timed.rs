@@ -190,7 +190,11 @@ pub(super) fn build_samples(
         (Some(path), None) => made_of.check_path(path.get_ref(), path.span(), problems)?,
         (None, Some(path)) => made_of.check_codec(path.get_ref(), path.span(), problems)?,
         _ => {
-            problems.error(written.span(), "the samples lie at `json` or at `codec`", "say one of the two");
+            problems.error(
+                written.span(),
+                "样本列表由 `json` 或 `codec` 指定 / the samples lie at `json` or at `codec`",
+                "写其中一个 / say one of the two",
+            );
             return None;
         }
     };
@@ -199,12 +203,16 @@ pub(super) fn build_samples(
             if file.unit.is_none() {
                 problems.error(
                     path.span(),
-                    "the time has no unit",
-                    "write unit = \"s\", \"ms\" or \"iso8601\"",
+                    "时间没有写单位 / the time has no unit",
+                    "写 unit = \"s\"、\"ms\" 或 \"iso8601\" / write unit = \"s\", \"ms\" or \"iso8601\"",
                 );
             }
             if let Err(wrong) = Paths::default().add(path.get_ref()) {
-                problems.error(path.span(), wrong, "write the path of the time inside each sample");
+                problems.error(
+                    path.span(),
+                    wrong,
+                    "写时间在每个样本内的路径 / write the path of the time inside each sample",
+                );
             }
             When::Own(path.get_ref().clone(), units?)
         }
@@ -214,14 +222,16 @@ pub(super) fn build_samples(
                 Some("last") => false,
                 _ => {
                     let span = file.newest.as_ref().map_or_else(|| secs.span(), Spanned::span);
-                    problems.error(span, "which sample is the newest?", "add newest = \"first\" or \"last\"");
+                    problems.error(span, "哪个样本最新？ / which sample is the newest?", "加 newest = \"first\"（第一个）或 \"last\"（最后一个） / add newest = \"first\" or \"last\"");
                     return None;
                 }
             };
             let every = *secs.get_ref();
             if !(1..=EVERY_SECS_MAX).contains(&every) {
-                let help = format!("seconds from one sample to the next, up to {EVERY_SECS_MAX}");
-                problems.error(secs.span(), "samples do not follow each other so", help);
+                let help = format!(
+                    "每两个样本相隔的秒数，最多 {EVERY_SECS_MAX} / seconds from one sample to the next, up to {EVERY_SECS_MAX}"
+                );
+                problems.error(secs.span(), "样本的间隔不合理 / samples do not follow each other so", help);
                 return None;
             }
             When::Every { span: Span::from_secs(i64::from(every)), newest_first }
@@ -229,8 +239,8 @@ pub(super) fn build_samples(
         _ => {
             problems.error(
                 written.span(),
-                "a sample has a `time`, or comes every so many seconds",
-                "say time = \"ts\" and its unit, or every_secs = 60 and newest = \"last\"",
+                "样本要么有 `time`，要么每隔若干秒一个 / a sample has a `time`, or comes every so many seconds",
+                "写 time = \"ts\" 及其单位，或 every_secs = 60 和 newest = \"last\" / say time = \"ts\" and its unit, or every_secs = 60 and newest = \"last\"",
             );
             return None;
         }

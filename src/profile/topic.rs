@@ -28,7 +28,9 @@ impl TopicPattern {
         let pattern = Self::parse_levels(text, false)?;
         match pattern.addresses() {
             1 => Ok(pattern),
-            _ => Err("{address} has to stand in it exactly once".to_owned()),
+            _ => {
+                Err("{address} 须出现一次，且只能一次 / {address} has to stand in it exactly once".to_owned())
+            }
         }
     }
 
@@ -37,7 +39,7 @@ impl TopicPattern {
         let pattern = Self::parse_levels(text, false)?;
         match pattern.addresses() {
             0 | 1 => Ok(pattern),
-            _ => Err("{address} may stand in it once".to_owned()),
+            _ => Err("{address} 最多出现一次 / {address} may stand in it once".to_owned()),
         }
     }
 
@@ -56,14 +58,14 @@ impl TopicPattern {
                 None if level == "#" && rest_allowed && written.peek().is_none() => Level::Rest,
                 None if level.contains(['{', '}', '+', '#']) => {
                     return Err(format!(
-                        "{level:?}: a placeholder is a whole level; + and # are not used here"
+                        "{level:?}：占位符要占主题的完整一级，这里不用 + 和 # / {level:?}: a placeholder is a whole level; + and # are not used here"
                     ));
                 }
                 None => Level::Exactly(level.to_owned()),
             });
         }
         if levels.len() > LEVELS_MAX {
-            return Err(format!("it has more than {LEVELS_MAX} levels"));
+            return Err(format!("主题超过 {LEVELS_MAX} 级 / it has more than {LEVELS_MAX} levels"));
         }
         Ok(Self { text: text.to_owned(), levels })
     }

@@ -1,7 +1,7 @@
 //! FRAMES → READINGS, variants of a model: another firmware, another way to be reached. A variant says what is different and has
 //! the rest of its file; it becomes a profile of its own, `vendor/model@name`, and nothing behind here knows the difference.
 
-use super::draft::{Problems, TextFile, suggest};
+use super::draft::{Problems, TextFile, suggest_or_list};
 use super::example::ExampleFile;
 use super::hazard_example::HazardExampleFile;
 use super::schema::ProfileFile;
@@ -52,8 +52,8 @@ pub(super) fn each_variant(
 ) -> Vec<(ProfileId, ProfileFile)> {
     if base.variant.len() > VARIANTS_MAX {
         problems.whole_file(
-            format!("the file has {} variants", base.variant.len()),
-            format!("{VARIANTS_MAX} at most; what differs in so much is several models"),
+            format!("文件有 {0} 个变体 / the file has {0} variants", base.variant.len()),
+            format!("最多 {VARIANTS_MAX} 个；差别这么多就是不同的型号 / {VARIANTS_MAX} at most; what differs in so much is several models"),
         );
         return Vec::new();
     }
@@ -68,8 +68,8 @@ pub(super) fn each_variant(
             }
             _ => problems.error(
                 variant.name.span(),
-                format!("{name:?} is no name of a variant, or is taken"),
-                "use lower-case letters, digits, - and _; each name once",
+                format!("{name:?} 不能作变体名，或已被占用 / {name:?} is no name of a variant, or is taken"),
+                "只用小写字母、数字、- 和 _，每个名称只用一次 / use lower-case letters, digits, - and _; each name once",
             ),
         }
     }
@@ -109,8 +109,8 @@ impl VariantFile {
                 let names = base.point.iter().map(|point| point.name.get_ref().as_str());
                 problems.error(
                     name.span(),
-                    format!("the file has no point {:?}", name.get_ref()),
-                    suggest(name.get_ref(), names),
+                    format!("文件里没有测点 {0:?} / the file has no point {0:?}", name.get_ref()),
+                    suggest_or_list(name.get_ref(), names),
                 );
             }
         }
@@ -125,8 +125,8 @@ impl VariantFile {
                 Some(point) => points.push(point),
                 None => problems.error(
                     change.name.span(),
-                    format!("the point {:?} is new here and is not whole", change.name.get_ref()),
-                    "say its class and from, or use the name of a point of the file",
+                    format!("测点 {0:?} 是这里新增的，但不完整 / the point {0:?} is new here and is not whole", change.name.get_ref()),
+                    "写出 class 和 from，或改用文件中已有测点的名称 / say its class and from, or use the name of a point of the file",
                 ),
             }
         }

@@ -1,7 +1,7 @@
 //! FRAMES → READINGS, the vocabulary: the closed list of point classes, each with its quantity, names, states,
 //! plausible range and the DEFAULT RULES that watch it, with the standard each figure comes from.
 
-use super::draft::{Problems, TextFile, read, suggest_or_list};
+use super::draft::{Problems, TextFile, no_id, read, suggest_or_list};
 use crate::model::{
     ClassId, Code, Condition, Number, Priority, Problem, Quantity, Rule, RuleId, SignalClass, Span, Text,
 };
@@ -132,8 +132,8 @@ fn build(file: &VocabularyFile, problems: &mut Problems) -> Vocabulary {
     if *file.format.get_ref() != FORMAT {
         problems.error(
             file.format.span(),
-            format!("format {} is unknown", file.format.get_ref()),
-            format!("this program reads format {FORMAT}"),
+            format!("未知的格式 {0} / format {0} is unknown", file.format.get_ref()),
+            format!("本程序只认识格式 {FORMAT} / this program reads format {FORMAT}"),
         );
     }
     let mut class_ids = HashSet::new();
@@ -143,7 +143,11 @@ fn build(file: &VocabularyFile, problems: &mut Problems) -> Vocabulary {
     let mut classes = Vec::new();
     for class in &file.class {
         if !class_ids.insert(class.id.get_ref()) {
-            problems.error(class.id.span(), format!("class {:?} is there twice", class.id.get_ref()), "");
+            problems.error(
+                class.id.span(),
+                format!("类别 {0:?} 出现了两次 / class {0:?} is there twice", class.id.get_ref()),
+                "改名或删去一个 / rename or remove one",
+            );
         }
         if let Some(mut built) = build_class(class, &mut rule_ids, problems) {
             if class.shared_rules {
@@ -156,8 +160,8 @@ fn build(file: &VocabularyFile, problems: &mut Problems) -> Vocabulary {
         if !rule.unusable {
             problems.error(
                 rule.id.span(),
-                "a rule for every class can only be `unusable = true`",
-                "put other rules below their class",
+                "对所有类别的规则只能是 `unusable = true` / a rule for every class can only be `unusable = true`",
+                "其他规则写在各自的类别下面 / put other rules below their class",
             );
         }
     }
@@ -174,7 +178,7 @@ fn build_class(
         let names: Vec<_> = Quantity::all().map(Quantity::name).collect();
         problems.error(
             file.quantity.span(),
-            format!("quantity {:?} is unknown", file.quantity.get_ref()),
+            format!("未知的物理量 {0:?} / quantity {0:?} is unknown", file.quantity.get_ref()),
             suggest_or_list(file.quantity.get_ref(), names),
         );
         return None;
@@ -182,13 +186,17 @@ fn build_class(
     let range = file.range.as_ref().map(|range| (range.get_ref()[0], range.get_ref()[1]));
     match (&file.range, range) {
         (Some(written), Some((low, high))) if low.is_nan() || high.is_nan() || low >= high => {
-            problems.error(written.span(), "the range is empty", "write [lowest, highest]");
+            problems.error(
+                written.span(),
+                "范围是空的 / the range is empty",
+                "写 [最低, 最高] / write [lowest, highest]",
+            );
         }
         (None, _) if quantity.is_numeric() => {
             problems.error(
                 file.id.span(),
-                "a numeric class needs a plausible range",
-                "add range = [lowest, highest]",
+                "数值类别要写合理范围 / a numeric class needs a plausible range",
+                "加 range = [最低, 最高] / add range = [lowest, highest]",
             );
         }
         _ => {}
@@ -213,14 +221,18 @@ fn build_states(file: &ClassFile, quantity: Quantity, problems: &mut Problems) -
     if (quantity == Quantity::State) == file.states.is_empty() {
         problems.error(
             file.id.span(),
-            "a class has states exactly when its quantity is \"state\"",
-            "add or remove `states`",
+            "只有物理量是 \"state\" 的类别有 `states`，而且必须有 / a class has states exactly when its quantity is \"state\"",
+            "加上或删去 `states` / add or remove `states`",
         );
     }
     let mut seen = HashSet::new();
     for state in &file.states {
         if !seen.insert(state.code.get_ref()) {
-            problems.error(state.code.span(), format!("state {:?} is there twice", state.code.get_ref()), "");
+            problems.error(
+                state.code.span(),
+                format!("状态 {0:?} 出现了两次 / state {0:?} is there twice", state.code.get_ref()),
+                "改名或删去一个 / rename or remove one",
+            );
         }
     }
     file.states
@@ -236,7 +248,11 @@ fn build_rule(
     problems: &mut Problems,
 ) -> Option<Rule> {
     if !rule_ids.insert(file.id.get_ref().clone()) {
-        problems.error(file.id.span(), format!("rule {:?} is there twice", file.id.get_ref()), "rename one");
+        problems.error(
+            file.id.span(),
+            format!("规则 {0:?} 出现了两次 / rule {0:?} is there twice", file.id.get_ref()),
+            "给其中一条改名 / rename one",
+        );
     }
     let id = parse_id(&file.id, RuleId::parse, problems);
     let signal =
@@ -246,8 +262,8 @@ fn build_rule(
     if file.basis.get_ref().trim().is_empty() {
         problems.error(
             file.basis.span(),
-            "the basis is empty",
-            "cite standard and clause, or write 本系统默认值, or 设备上报 where the device itself decides",
+            "依据是空的 / the basis is empty",
+            "写标准号和条款，或写本系统默认值；由设备自己判定的写设备上报 / cite standard and clause, or write 本系统默认值, or 设备上报 where the device itself decides",
         );
     }
     let (id, signal, priority, condition) = (id?, signal?, priority?, condition?);
@@ -273,16 +289,24 @@ fn check_fire(file: &RuleFile, rule: &Rule, problems: &mut Problems) {
     }
     if !rule.latching {
         let span = file.latching.as_ref().map_or_else(|| file.id.span(), Spanned::span);
-        problems.error(span, "a fire rule always latches", "remove `latching = false`");
+        problems.error(
+            span,
+            "火警规则必须锁存，由人复位 / a fire rule always latches",
+            "删去 `latching = false` / remove `latching = false`",
+        );
     }
     if let Some(deadband) = file.deadband.as_ref().filter(|deadband| *deadband.get_ref() != 0.0) {
-        problems.error(deadband.span(), "a fire rule has no deadband", "remove `deadband`");
+        problems.error(
+            deadband.span(),
+            "火警规则不能有回差 / a fire rule has no deadband",
+            "删去 `deadband` / remove `deadband`",
+        );
     }
     if rule.on_delay > FIRE_ON_DELAY_MAX {
         problems.error(
             file.id.span(),
-            format!("a fire rule waits at most {FIRE_ON_DELAY_MAX}, not {}", rule.on_delay),
-            "shorten on_delay_secs",
+            format!("火警规则最多延时 {FIRE_ON_DELAY_MAX}，这里是 {0} / a fire rule waits at most {FIRE_ON_DELAY_MAX}, not {0}", rule.on_delay),
+            "缩短 on_delay_secs / shorten on_delay_secs",
         );
     }
 }
@@ -303,13 +327,13 @@ fn build_condition(
     if chosen.into_iter().filter(|chosen| *chosen).count() != 1 {
         problems.error(
             file.id.span(),
-            "a rule needs exactly one condition",
-            "write one of at_least, below, one_of, is, silent, unusable",
+            "每条规则有且只有一个条件 / a rule needs exactly one condition",
+            "写 at_least、below、one_of、is、silent、unusable 之一 / write one of at_least, below, one_of, is, silent, unusable",
         );
         return None;
     }
     let quantity = class.map(|class| class.quantity);
-    let mut wrong = |message: &str| problems.error(file.id.span(), message, "");
+    let mut wrong = |message: &str, help: &str| problems.error(file.id.span(), message, help);
     if file.unusable {
         return Some(Condition::Unusable);
     }
@@ -318,7 +342,10 @@ fn build_condition(
     }
     if let Some(flag) = file.is {
         if quantity != Some(Quantity::Flag) {
-            wrong("`is` needs a class whose quantity is \"flag\"");
+            wrong(
+                "`is` 只用于物理量为 \"flag\" 的类别 / `is` needs a class whose quantity is \"flag\"",
+                "状态用 one_of，数值用 at_least 或 below / use one_of for states, at_least or below for numbers",
+            );
         }
         return Some(Condition::Is(flag));
     }
@@ -327,19 +354,28 @@ fn build_condition(
         return Some(Condition::OneOf(codes.iter().map(|code| code.get_ref().as_str().into()).collect()));
     }
     if !quantity.is_some_and(Quantity::is_numeric) {
-        wrong("a limit needs a numeric class");
+        wrong(
+            "限值只用于数值类别 / a limit needs a numeric class",
+            "状态用 one_of，开关量用 is / use one_of for states, is for flags",
+        );
     }
     let limit = Number::new(file.at_least.or(file.below)?);
     let deadband = Number::new(file.deadband.as_ref().map_or(0.0, |deadband| *deadband.get_ref()));
     let (Some(limit), Some(deadband)) = (limit, deadband.filter(|deadband| *deadband >= Number::ZERO)) else {
-        wrong("limits are finite, and a deadband is not negative");
+        wrong(
+            "限值须是有限的数，回差不能是负数 / limits are finite, and a deadband is not negative",
+            "改正数值 / mend the figure",
+        );
         return None;
     };
     let out_of_reach = class
         .and_then(|class| class.range)
         .is_some_and(|(low, high)| limit.get() <= low || limit.get() > high);
     if out_of_reach {
-        wrong("the limit is outside the plausible range: this rule could never be met");
+        wrong(
+            "限值在合理范围之外，这条规则永远不会成立 / the limit is outside the plausible range: this rule could never be met",
+            "改限值，或改类别的 range / change the limit, or the range of the class",
+        );
     }
     Some(match file.below {
         Some(_) => Condition::Below { limit, deadband },
@@ -354,13 +390,19 @@ fn check_codes(codes: &[Spanned<String>], class: Option<&PointClass>, problems: 
         if !states.contains(&code.get_ref().as_str()) {
             problems.error(
                 code.span(),
-                format!("state {:?} is not a state of this class", code.get_ref()),
+                format!(
+                    "{0:?} 不是这个类别的状态 / state {0:?} is not a state of this class",
+                    code.get_ref()
+                ),
                 suggest_or_list(code.get_ref(), states.clone()),
             );
         }
     }
     if codes.is_empty() {
-        problems.whole_file("a rule has an empty one_of", "name at least one state");
+        problems.whole_file(
+            "有一条规则的 one_of 是空的 / a rule has an empty one_of",
+            "至少写一个状态 / name at least one state",
+        );
     }
 }
 
@@ -371,7 +413,8 @@ pub(super) fn parse_id<T>(
 ) -> Option<T> {
     parse(written.get_ref())
         .map_err(|error| {
-            problems.error(written.span(), error.to_string(), "use lower-case letters, digits, - and _")
+            let (message, help) = no_id(&error);
+            problems.error(written.span(), message, help);
         })
         .ok()
 }
@@ -387,7 +430,7 @@ pub(super) fn parse_word<T, const N: usize>(
     if parsed.is_none() {
         problems.error(
             written.span(),
-            format!("{:?} is unknown here", written.get_ref()),
+            format!("这里不认识 {0:?} / {0:?} is unknown here", written.get_ref()),
             suggest_or_list(written.get_ref(), known),
         );
     }

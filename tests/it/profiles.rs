@@ -6,6 +6,7 @@ mod bytes;
 mod shared;
 mod commands;
 mod hazards;
+mod languages;
 mod named;
 mod noise;
 mod poll;
