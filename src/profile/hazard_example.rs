@@ -105,10 +105,10 @@ pub(super) fn build_hazard_examples(
     let mut list: Vec<HazardExample> = Vec::new();
     for file in files {
         if list.iter().any(|earlier| earlier.name == *file.name.get_ref()) {
-            problems.error(file.name.span(), "the name is taken", "names of hazard examples are unique");
+            problems.error(file.name.span(), "这个名字已有 / the name is taken", "报警示例各用各的名字 / names of hazard examples are unique");
         }
         if file.series.get_ref().is_empty() {
-            problems.error(file.series.span(), "the series is empty", "series = [\"at rest\", \"10s fire\"]");
+            problems.error(file.series.span(), "series 是空的 / the series is empty", "写 / write series = [\"at rest\", \"10s fire\"]");
         }
         let before = problems.list.len();
         let series: Vec<Step> = known.series(file, &mut problems);
@@ -141,14 +141,14 @@ impl Known<'_> {
                 let names = self.examples.iter().map(|example| example.name.as_str());
                 problems.error(
                     written.span(),
-                    format!("no [[example]] of this file is called {name:?}"),
+                    format!("本文件没有叫 {name:?} 的示例 / no [[example]] of this file is called {name:?}"),
                     suggest_or_list(name, names),
                 );
                 continue;
             }
             let wait = wait.unwrap_or(Span::ZERO);
             if wait > WAIT_MAX {
-                problems.error(written.span(), "the wait is too long", format!("at most {WAIT_MAX}"));
+                problems.error(written.span(), "等待太久 / the wait is too long", format!("最多 {WAIT_MAX} / at most {WAIT_MAX}"));
             }
             let seen = series.iter().filter(|step| example.is_some() && step.example == example).count();
             let label = if seen == 0 { name.to_owned() } else { format!("{name} ({})", seen + 1) };
@@ -166,8 +166,8 @@ impl Known<'_> {
             .map_or_else(Vec::new, |(_, what)| what.trim_end_matches(LATCHED).split_whitespace().collect());
         let (Some((when, what)), [point, signal, rule, change]) = (parts, words.as_slice()) else {
             refuse(
-                "this says no change of a hazard".to_owned(),
-                "write: frame: point signal rule change, as \"fire +5s: smoke fire smoke-fire raised\""
+                "这一行没有说出隐患的变化 / this says no change of a hazard".to_owned(),
+                "写成“示例: 测点 信号 规则 变化” / write: frame: point signal rule change, as \"fire +5s: smoke fire smoke-fire raised\""
                     .to_owned(),
             );
             return None;
@@ -176,43 +176,43 @@ impl Known<'_> {
             Some(place) => place,
             None => {
                 let labels: Vec<&str> = labels(series).map(|(_, label)| label).collect();
-                refuse(format!("no frame of the series is {when:?}"), suggest_or_list(when, labels));
+                refuse(format!("series 里没有 {when:?} / no frame of the series is {when:?}"), suggest_or_list(when, labels));
                 return None;
             }
         };
         let mut names: Vec<&str> = self.points.iter().map(|point| point.name.as_str()).collect();
         names.push(LINK_POINT);
         let Some(rules) = self.rules(point) else {
-            refuse(format!("the profile has no point {point:?}"), suggest_or_list(point, names));
+            refuse(format!("型号文件没有测点 {point:?} / the profile has no point {point:?}"), suggest_or_list(point, names));
             return None;
         };
         let ids = || rules.iter().map(|rule| rule.id.as_str());
         let Some(known) = rules.iter().find(|known| known.id.as_str() == *rule) else {
             refuse(
-                format!("no default rule {rule:?} watches {point}"),
+                format!("{point} 没有默认规则 {rule:?} / no default rule {rule:?} watches {point}"),
                 suggest_or_list(rule, ids().collect::<Vec<_>>()),
             );
             return None;
         };
         let Some(parsed) = CHANGES.into_iter().find(|known| known.name() == *change) else {
             refuse(
-                format!("{change:?} is no change that a series brings about"),
+                format!("{change:?} 不是一串报文会带来的变化 / {change:?} is no change that a series brings about"),
                 suggest_or_list(change, CHANGES.map(Change::name)),
             );
             return None;
         };
         if *signal != known.signal.name() {
             let help = suggest_or_list(signal, [known.signal.name()]);
-            refuse(format!("{rule} is {}, not {signal:?}", known.signal), help);
+            refuse(format!("{rule} 是 {}，不是 {signal:?} / {rule} is {}, not {signal:?}", known.signal, known.signal), help);
             return None;
         }
         let latched = parsed == Change::Returned && known.latching;
         if latched != what.ends_with(LATCHED) {
-            let help = if latched { "write: returned, latched" } else { "remove: , latched" };
+            let help = if latched { "写 / write: returned, latched" } else { "删去 / remove: , latched" };
             refuse(
                 match latched {
-                    true => format!("{rule} latches: it returns, and stands until a person resets it"),
-                    false => "only a latching rule that returned is latched".to_owned(),
+                    true => format!("{rule} 会锁存：恢复后仍须人工复位 / {rule} latches: it returns, and stands until a person resets it"),
+                    false => "只有锁存规则恢复时才写 latched / only a latching rule that returned is latched".to_owned(),
                 },
                 help.to_owned(),
             );
@@ -288,7 +288,7 @@ impl HazardExample {
         let after = if after.is_empty() { after } else { format!(" +{after}") };
         let latched = if told.latched { LATCHED } else { "" };
         let Told { point, signal, rule, change, .. } = told;
-        format!("{label}{after}: {point} {signal} {rule} {}{latched}", change.name())
+        [&format!("{label}{after}:"), point, signal.name(), rule.as_str(), &format!("{}{latched}", change.name())].join(" ")
     }
 
     /// What is expected beside what came, line by line: `- ` is missing, `+ ` is too much; `None`: they are the same. The
