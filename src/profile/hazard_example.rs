@@ -105,10 +105,18 @@ pub(super) fn build_hazard_examples(
     let mut list: Vec<HazardExample> = Vec::new();
     for file in files {
         if list.iter().any(|earlier| earlier.name == *file.name.get_ref()) {
-            problems.error(file.name.span(), "这个名字已有 / the name is taken", "报警示例各用各的名字 / names of hazard examples are unique");
+            problems.error(
+                file.name.span(),
+                "这个名字已有 / the name is taken",
+                "报警示例各用各的名字 / names of hazard examples are unique",
+            );
         }
         if file.series.get_ref().is_empty() {
-            problems.error(file.series.span(), "series 是空的 / the series is empty", "写 / write series = [\"at rest\", \"10s fire\"]");
+            problems.error(
+                file.series.span(),
+                "series 是空的 / the series is empty",
+                "写 / write series = [\"at rest\", \"10s fire\"]",
+            );
         }
         let before = problems.list.len();
         let series: Vec<Step> = known.series(file, &mut problems);
@@ -148,7 +156,11 @@ impl Known<'_> {
             }
             let wait = wait.unwrap_or(Span::ZERO);
             if wait > WAIT_MAX {
-                problems.error(written.span(), "等待太久 / the wait is too long", format!("最多 {WAIT_MAX} / at most {WAIT_MAX}"));
+                problems.error(
+                    written.span(),
+                    "等待太久 / the wait is too long",
+                    format!("最多 {WAIT_MAX} / at most {WAIT_MAX}"),
+                );
             }
             let seen = series.iter().filter(|step| example.is_some() && step.example == example).count();
             let label = if seen == 0 { name.to_owned() } else { format!("{name} ({})", seen + 1) };
@@ -176,14 +188,20 @@ impl Known<'_> {
             Some(place) => place,
             None => {
                 let labels: Vec<&str> = labels(series).map(|(_, label)| label).collect();
-                refuse(format!("series 里没有 {when:?} / no frame of the series is {when:?}"), suggest_or_list(when, labels));
+                refuse(
+                    format!("series 里没有 {when:?} / no frame of the series is {when:?}"),
+                    suggest_or_list(when, labels),
+                );
                 return None;
             }
         };
         let mut names: Vec<&str> = self.points.iter().map(|point| point.name.as_str()).collect();
         names.push(LINK_POINT);
         let Some(rules) = self.rules(point) else {
-            refuse(format!("型号文件没有测点 {point:?} / the profile has no point {point:?}"), suggest_or_list(point, names));
+            refuse(
+                format!("型号文件没有测点 {point:?} / the profile has no point {point:?}"),
+                suggest_or_list(point, names),
+            );
             return None;
         };
         let ids = || rules.iter().map(|rule| rule.id.as_str());
@@ -196,14 +214,22 @@ impl Known<'_> {
         };
         let Some(parsed) = CHANGES.into_iter().find(|known| known.name() == *change) else {
             refuse(
-                format!("{change:?} 不是一串报文会带来的变化 / {change:?} is no change that a series brings about"),
+                format!(
+                    "{change:?} 不是一串报文会带来的变化 / {change:?} is no change that a series brings about"
+                ),
                 suggest_or_list(change, CHANGES.map(Change::name)),
             );
             return None;
         };
         if *signal != known.signal.name() {
             let help = suggest_or_list(signal, [known.signal.name()]);
-            refuse(format!("{rule} 是 {}，不是 {signal:?} / {rule} is {}, not {signal:?}", known.signal, known.signal), help);
+            refuse(
+                format!(
+                    "{rule} 是 {}，不是 {signal:?} / {rule} is {}, not {signal:?}",
+                    known.signal, known.signal
+                ),
+                help,
+            );
             return None;
         }
         let latched = parsed == Change::Returned && known.latching;
@@ -211,8 +237,11 @@ impl Known<'_> {
             let help = if latched { "写 / write: returned, latched" } else { "删去 / remove: , latched" };
             refuse(
                 match latched {
-                    true => format!("{rule} 会锁存：恢复后仍须人工复位 / {rule} latches: it returns, and stands until a person resets it"),
-                    false => "只有锁存规则恢复时才写 latched / only a latching rule that returned is latched".to_owned(),
+                    true => format!(
+                        "{rule} 会锁存：恢复后仍须人工复位 / {rule} latches: it returns, and stands until a person resets it"
+                    ),
+                    false => "只有锁存规则恢复时才写 latched / only a latching rule that returned is latched"
+                        .to_owned(),
                 },
                 help.to_owned(),
             );
@@ -288,7 +317,14 @@ impl HazardExample {
         let after = if after.is_empty() { after } else { format!(" +{after}") };
         let latched = if told.latched { LATCHED } else { "" };
         let Told { point, signal, rule, change, .. } = told;
-        [&format!("{label}{after}:"), point, signal.name(), rule.as_str(), &format!("{}{latched}", change.name())].join(" ")
+        [
+            &format!("{label}{after}:"),
+            point,
+            signal.name(),
+            rule.as_str(),
+            &format!("{}{latched}", change.name()),
+        ]
+        .join(" ")
     }
 
     /// What is expected beside what came, line by line: `- ` is missing, `+ ` is too much; `None`: they are the same. The
