@@ -1,6 +1,7 @@
 //! `fengsui profile`: for the person who adds a device. Reads profile files, opens nothing else, changes nothing.
 
 mod check;
+mod doc;
 mod explain;
 mod test;
 mod try_frame;
@@ -35,6 +36,8 @@ pub(super) enum Tool {
         /// One profile, <vendor>/<model>.toml.
         file: PathBuf,
     },
+    /// Write the tables of models and classes in a folder's README.md anew; without a README.md, print them.
+    Doc(doc::Doc),
 }
 
 /// Which files.
@@ -61,6 +64,9 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
             try_frame::run(&asked, arguments, Clock::system().now(), &mut out)
         }
         Tool::Explain { file } => explain::run(&Asked::of(std::slice::from_ref(file)), &mut out),
+        Tool::Doc(arguments) => {
+            doc::run(&Asked::of(std::slice::from_ref(&arguments.folder)), arguments, &mut out)
+        }
     };
     // A reader that goes away (`| head`) is no failure.
     drop(std::io::stdout().write_all(out.as_bytes()));

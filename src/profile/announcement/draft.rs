@@ -2,9 +2,10 @@
 //! announcement promises, and a list of what is left for a person.
 
 use super::super::json::Paths;
+use super::super::writing::{Step, quoted, slug, written};
 use super::read::{AnnouncedDevice, Availability, Entity};
 use super::{ENTITIES_MAX, one_line};
-use crate::model::{DeviceId, Quantity};
+use crate::model::Quantity;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -54,12 +55,6 @@ struct Point<'e> {
     topic: usize,
     /// Where in the JSON; `None`: the message is the value.
     path: Option<Vec<Step>>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Step {
-    Key(String),
-    Item(usize),
 }
 
 impl Proposal {
@@ -473,26 +468,6 @@ fn value_path(template: &str) -> Option<Option<Vec<Step>>> {
     Paths::default().add(&path).is_ok().then_some(Some(steps))
 }
 
-/// A path as a profile writes it.
-fn written(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Item(item) => write!(text, "[{item}]").expect("writing to a string cannot fail"),
-            Step::Key(key) if key.contains(['.', '[', ']', '"', ' ']) => {
-                write!(text, "[\"{key}\"]").expect("writing to a string cannot fail");
-            }
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-        }
-    }
-    text
-}
-
 /// Puts a value into a message at its path; the path was checked against all others of the message.
 fn put(message: &mut Value, path: &[Step], raw: Value) {
     let Some((step, rest)) = path.split_first() else {
@@ -500,6 +475,8 @@ fn put(message: &mut Value, path: &[Step], raw: Value) {
         return;
     };
     match step {
+        // No template asks for it.
+        Step::Max(_) => {}
         Step::Key(key) => {
             if !message.is_object() {
                 *message = Value::Object(Map::new());
@@ -527,35 +504,4 @@ fn or<'t>(text: &'t str, otherwise: &'t str) -> &'t str {
 /// A stranger's text inside a sentence.
 fn shown(text: &str) -> String {
     format!("{:?}", one_line(text))
-}
-
-/// A slug of the letters and digits of a text.
-fn slug(text: &str, otherwise: &str) -> String {
-    let mut slug = String::new();
-    for c in text.chars() {
-        match c {
-            c if c.is_ascii_alphanumeric() => slug.push(c.to_ascii_lowercase()),
-            _ if !slug.is_empty() && !slug.ends_with('-') => slug.push('-'),
-            _ => {}
-        }
-    }
-    slug.truncate(40);
-    let slug = slug.trim_end_matches('-');
-    if DeviceId::parse(slug).is_ok() { slug.to_owned() } else { otherwise.to_owned() }
-}
-
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                write!(quoted, "\\U{:08X}", u32::from(c)).expect("writing to a string cannot fail")
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

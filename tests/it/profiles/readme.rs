@@ -1,65 +1,19 @@
 //! The two tables of `device-profiles/README.md` are those of the files.
 
 use super::{CATALOGUE, folder, parse, pointed, vocabulary};
-use fengsui::model::{Condition, Quantity, Rule};
-use fengsui::profile::{PointClass, Profile, ProfileLink};
+use fengsui::profile::with_tables;
 
-fn catalogue_row(profile: &Profile) -> String {
-    let link = match &profile.link {
-        ProfileLink::Mqtt { topics } => format!("MQTT `{}`", topics[0]),
-        ProfileLink::Modbus { .. } => "Modbus".to_owned(),
-    };
-    let points: Vec<&str> = profile.points.iter().map(|point| point.name.as_str()).collect();
-    let verified = profile.verified.as_deref().unwrap_or("—");
-    format!("| `{}` | {} | {link} | {} | {verified} |\n", profile.id, profile.model.zh, points.join(", "))
-}
-
-fn class_row(class: &PointClass) -> String {
-    let what = match class.quantity {
-        Quantity::State => {
-            class.states.iter().map(|(code, _)| format!("`{code}`")).collect::<Vec<_>>().join(" ")
-        }
-        Quantity::Flag => "true / false".to_owned(),
-        quantity => quantity.units().collect::<Vec<_>>().join(", "),
-    };
-    let rules: Vec<String> = class
-        .rules
-        .iter()
-        .filter(|rule| rule.condition != Condition::Unusable)
-        .map(|rule| format!("{} {}", rule.title.zh, limit(rule, class)).trim().to_owned())
-        .collect();
-    format!("| `{}` | {} | {what} | {} |\n", class.id, class.name.zh, rules.join(" · "))
-}
-
-fn limit(rule: &Rule, class: &PointClass) -> String {
-    match rule.condition {
-        Condition::Silent { .. } => "（型号规定的时间）".to_owned(),
-        _ => rule.condition.limit_text(class.quantity.unit()),
-    }
-}
-
-/// The text with what stands between the marker and `<!-- end -->` replaced.
-fn replaced(text: &str, marker: &str, table: &str) -> String {
-    let start = text.find(marker).unwrap() + marker.len();
-    let end = start + text[start..].find("<!-- end -->").unwrap();
-    format!("{}\n{table}{}", &text[..start], &text[end..])
-}
-
+/// `fengsui profile doc` writes them; this says that it was done.
 #[test]
 fn the_tables_of_the_readme_are_current() {
     let path = folder().join("README.md");
-    let written = std::fs::read_to_string(&path).unwrap();
-    let profiles: String = CATALOGUE.profiles.values().map(|profile| catalogue_row(profile)).collect();
-    let classes: String = vocabulary().classes().map(class_row).collect();
-    let head = "| profile · 文件 | 型号 | link | points | tried on hardware |\n|---|---|---|---|---|\n";
-    let fresh = replaced(&written, "<!-- catalogue -->", &format!("{head}{profiles}"));
-    let head = "| class · 类别 | 名称 | units or states | default rules · 默认规则 |\n|---|---|---|---|\n";
-    let fresh = replaced(&fresh, "<!-- classes -->", &format!("{head}{classes}"));
+    let current = std::fs::read_to_string(&path).unwrap();
+    let profiles = CATALOGUE.profiles.values().map(|profile| &**profile);
+    let fresh = with_tables(&current, profiles, vocabulary()).unwrap();
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &fresh).unwrap();
     }
-    let current = std::fs::read_to_string(&path).unwrap();
-    assert!(current == fresh, "run: UPDATE=1 cargo test --test it readme");
+    assert!(current == fresh, "run: cargo run -- profile doc");
 }
 
 /// What a block needs to be a profile of its own.
