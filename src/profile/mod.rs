@@ -14,6 +14,7 @@ mod current_loop;
 mod decode;
 mod device_time;
 mod draft;
+pub mod drafting;
 mod each;
 mod example;
 mod frame;

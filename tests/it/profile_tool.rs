@@ -1,12 +1,25 @@
 //! `fengsui profile`: what the person who adds a device is told.
 
+mod doc;
+mod live;
+mod new;
+
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn tool(arguments: &[&str]) -> (Option<i32>, String) {
+    tool_with("", arguments)
+}
+
+/// With that on its standard input.
+fn tool_with(input: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fengsui"));
-    let output =
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile").args(arguments).output().unwrap();
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("profile").args(arguments);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // It may end without reading any of it.
+    child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+    let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
 

@@ -1,8 +1,12 @@
-//! `fengsui profile`: for the person who adds a device. Reads profile files, opens nothing else, changes nothing.
+//! `fengsui profile`: for the person who adds a device. Only `new` and `doc` write a file, only `new --probe` and `try --live` speak
+//! to anybody, and those only read.
 
 mod check;
 mod doc;
 mod explain;
+mod live;
+mod new;
+mod place;
 mod test;
 mod try_frame;
 
@@ -36,6 +40,8 @@ pub(super) enum Tool {
         /// One profile, <vendor>/<model>.toml.
         file: PathBuf,
     },
+    /// Draft a profile: from a capture, from a payload, from the registers of a device, or by questions and answers.
+    New(new::New),
     /// Write the tables of models and classes in a folder's README.md anew; without a README.md, print them.
     Doc(doc::Doc),
 }
@@ -61,9 +67,13 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
         Tool::Test(Paths { paths }) => test::run(&Asked::of(paths), &mut out),
         Tool::Try(arguments) => {
             let asked = Asked::of(std::slice::from_ref(&arguments.file));
+            if let Some(place) = &arguments.live.live {
+                return ExitCode::from(live::run(&asked, &arguments.live, place));
+            }
             try_frame::run(&asked, arguments, Clock::system().now(), &mut out)
         }
         Tool::Explain { file } => explain::run(&Asked::of(std::slice::from_ref(file)), &mut out),
+        Tool::New(arguments) => new::run(arguments, &mut out),
         Tool::Doc(arguments) => {
             doc::run(&Asked::of(std::slice::from_ref(&arguments.folder)), arguments, &mut out)
         }

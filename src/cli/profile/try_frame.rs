@@ -1,4 +1,5 @@
-//! `fengsui profile try`: one frame through a profile: what is read, what could not be, and which hazards it would raise.
+//! `fengsui profile try`: one frame through a profile: what is read, what could not be, and which hazards it would raise. With
+//! `--live` the frames are those that arrive now (`live.rs`).
 
 use super::{Asked, EXIT_CONFIG};
 use crate::hazard::meets;
@@ -16,14 +17,16 @@ pub(in crate::cli) struct Try {
     /// One profile, <vendor>/<model>.toml.
     pub(super) file: PathBuf,
     /// What arrives: a message as it is, bytes in hexadecimal, registers as input@0: 019A 00EB. May be given several times.
-    #[arg(long, value_name = "FRAME", required = true)]
+    #[arg(long, value_name = "FRAME", required_unless_present = "live", conflicts_with = "live")]
     frame: Vec<String>,
     /// On which of the profile's topics, from 0.
     #[arg(long, default_value_t = 0)]
     topic: usize,
     /// When it arrives, in ISO 8601 with its zone; now by default.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", conflicts_with = "live")]
     at: Option<String>,
+    #[command(flatten)]
+    pub(super) live: super::live::Live,
 }
 
 pub(super) fn run(asked: &Asked, arguments: &Try, now: Timestamp, out: &mut String) -> u8 {
@@ -46,17 +49,30 @@ pub(super) fn run(asked: &Asked, arguments: &Try, now: Timestamp, out: &mut Stri
                 return EXIT_CONFIG;
             }
         };
-        for (address, decoded) in decode(profile, arguments.topic, &input, at) {
-            if let Some(address) = address {
-                _ = writeln!(out, "设备 device {address}");
-            }
-            show(asked, profile, &decoded, at, out);
-            if !decoded.understood {
-                code = EXIT_REFUSED;
-            }
+        if !tell(asked, profile, (arguments.topic, &input), at, out) {
+            code = EXIT_REFUSED;
         }
     }
     code
+}
+
+/// What an input on that topic comes to; whether all of it could be read.
+pub(super) fn tell(
+    asked: &Asked,
+    profile: &Profile,
+    (topic, input): (usize, &ExampleInput),
+    at: Timestamp,
+    out: &mut String,
+) -> bool {
+    let mut understood = true;
+    for (address, decoded) in decode(profile, topic, input, at) {
+        if let Some(address) = address {
+            _ = writeln!(out, "设备 device {address}");
+        }
+        show(asked, profile, &decoded, at, out);
+        understood &= decoded.understood;
+    }
+    understood
 }
 
 /// By device, where a message tells of several.

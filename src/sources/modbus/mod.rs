@@ -18,6 +18,7 @@ mod failures;
 mod gaps;
 mod mbap;
 mod orders;
+mod probe;
 mod request;
 mod rtu;
 mod schedule;
@@ -28,6 +29,7 @@ mod unit;
 mod wire;
 
 pub use dial_in::{Buses, DialInPort, Network, REGISTRATION_BYTES_MAX, REGISTRATION_WAIT, Slot, listen};
+pub use probe::Probe;
 pub use request::Request;
 pub use serial::{Device, Parity, SerialSettings};
 pub use wire::{DialIn, Framing, Wire};

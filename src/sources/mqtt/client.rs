@@ -165,6 +165,7 @@ impl Client {
             keep_alive: u16::try_from(settings.keep_alive.as_secs()).unwrap_or(u16::MAX),
             login: settings.user.as_ref().map(|(name, _)| name.clone()).zip(material.password),
             will: settings.will_topic.clone().map(|topic| (topic, OFFLINE)),
+            keep_session: settings.keep_session,
             receive_maximum: settings.inflight_window,
         };
         let opened = self.beside(Connection::open(settings, material.tls, connect)).await?;

@@ -260,10 +260,10 @@ impl Encoder<Outgoing> for Codec {
 fn to_v4(packet: Outgoing) -> v4::Packet {
     match packet {
         Outgoing::Connect(from) => {
-            let Connect { client_id, keep_alive, login, will, receive_maximum: _ } = *from;
+            let Connect { client_id, keep_alive, login, will, keep_session, receive_maximum: _ } = *from;
             let mut connect = v4::Connect::new(client_id);
             connect.keep_alive = keep_alive;
-            connect.clean_session = false;
+            connect.clean_session = !keep_session;
             connect.login = login.map(|(user, password)| v4::Login::new(user, password));
             connect.last_will =
                 will.map(|(topic, text)| v4::LastWill::new(topic, text, rumqttc::QoS::AtLeastOnce, true));
@@ -294,9 +294,9 @@ fn to_v4(packet: Outgoing) -> v4::Packet {
 fn to_v5(packet: Outgoing) -> v5::Packet {
     match packet {
         Outgoing::Connect(from) => {
-            let Connect { client_id, keep_alive, login, will, receive_maximum } = *from;
+            let Connect { client_id, keep_alive, login, will, keep_session, receive_maximum } = *from;
             let properties = v5::ConnectProperties {
-                session_expiry_interval: Some(SESSION_NEVER_ENDS),
+                session_expiry_interval: Some(if keep_session { SESSION_NEVER_ENDS } else { 0 }),
                 receive_maximum: Some(receive_maximum.max(1)),
                 // A broker leaves out what is larger, and the link lives; without it we would have to hang up.
                 max_packet_size: u32::try_from(WIRE_BYTES_MAX).ok(),
@@ -308,8 +308,12 @@ fn to_v5(packet: Outgoing) -> v5::Packet {
                 authentication_method: None,
                 authentication_data: None,
             };
-            let connect =
-                v5::Connect { keep_alive, client_id, clean_start: false, properties: Some(properties) };
+            let connect = v5::Connect {
+                keep_alive,
+                client_id,
+                clean_start: !keep_session,
+                properties: Some(properties),
+            };
             let will =
                 will.map(|(topic, text)| v5::LastWill::new(topic, text, QoS5::AtLeastOnce, true, None));
             v5::Packet::Connect(connect, will, login.map(|(user, password)| v5::Login::new(user, password)))

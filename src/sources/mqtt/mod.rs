@@ -116,6 +116,8 @@ pub struct MqttSettings {
     pub will_topic: Option<String>,
     /// How many unacknowledged messages the broker may send. MQTT 5 tells it so; with MQTT 3.1.1 it has its own setting.
     pub inflight_window: u16,
+    /// The broker keeps the session while we are away. Always for a gateway; not for a tool that looks on for a while.
+    pub keep_session: bool,
     /// How often the files of secrets are looked at.
     pub secrets_every: Duration,
     /// Questions of the gateway that are published here; `None`: it never asks.
@@ -156,6 +158,7 @@ impl MqttSettings {
             packet_bytes_max: PACKET_BYTES_MAX,
             will_topic: None,
             inflight_window: INFLIGHT_WINDOW,
+            keep_session: true,
             secrets_every: SECRETS_EVERY,
             asks: None,
         }

@@ -121,13 +121,15 @@ pub(super) enum Outgoing {
     Disconnect,
 }
 
-/// The beginning of a connection. The session is kept in both versions.
+/// The beginning of a connection.
 #[derive(Debug)]
 pub(super) struct Connect {
     pub(super) client_id: String,
     pub(super) keep_alive: u16,
     pub(super) login: Option<(String, String)>,
     pub(super) will: Option<(String, &'static str)>,
+    /// The broker keeps the session, in both versions.
+    pub(super) keep_session: bool,
     /// MQTT 5: unacknowledged messages that may be on their way to us.
     pub(super) receive_maximum: u16,
 }
