@@ -4,6 +4,8 @@
 //! An example's own time is moved along with its frame, so that a series is as fresh as it says it is. Registers are
 //! read again and again while time passes, as on a bus: what the last frame said holds until the next.
 
+mod draft;
+
 use super::read::{link_reading, reading};
 use super::{Binding, Played, Player};
 use crate::hazard::meets;

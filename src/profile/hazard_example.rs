@@ -310,6 +310,24 @@ fn wait_text(span: Span) -> String {
 }
 
 impl HazardExample {
+    /// As a block of the file that has these examples.
+    pub fn text(&self, examples: &[Example]) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let steps = self.series.iter().map(|step| {
+            let name = step.example.and_then(|place| examples.get(place)).map_or("", |example| &example.name);
+            quoted(format!("{} {name}", wait_text(step.wait)).trim())
+        });
+        let steps: Vec<String> = steps.collect();
+        let lines: Vec<String> =
+            self.expected.iter().map(|told| format!("    {},\n", quoted(&self.line(told)))).collect();
+        format!(
+            "[[hazard_example]]\nname = {}\nseries = [{}]\nexpect = [\n{}]\n",
+            quoted(&self.name),
+            steps.join(", "),
+            lines.concat()
+        )
+    }
+
     /// A change as `expect` has it.
     pub fn line(&self, told: &Told) -> String {
         let label = self.series.get(told.step).map_or("", |step| step.label.as_str());

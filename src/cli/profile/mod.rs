@@ -32,7 +32,13 @@ pub(super) enum Tool {
     /// Say everything that is wrong with profile files, each at its line, with what to do. Examples are not run.
     Check(Paths),
     /// Run the examples of profile files, like the tests of a program.
-    Test(Paths),
+    Test {
+        #[command(flatten)]
+        files: Paths,
+        /// Print the hazard examples that are missing, to read and to put into the file.
+        #[arg(long)]
+        draft: bool,
+    },
     /// Read a frame with a profile: its readings, what could not be read, and the hazards it would raise.
     Try(try_frame::Try),
     /// Say in plain words what a device will report, which hazards it can raise, and the standard behind each limit.
@@ -64,7 +70,7 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
     let mut out = String::new();
     let code = match tool {
         Tool::Check(Paths { paths }) => check::run(&mut Asked::of(paths), &mut out),
-        Tool::Test(Paths { paths }) => test::run(&Asked::of(paths), &mut out),
+        Tool::Test { files: Paths { paths }, draft } => test::run(&Asked::of(paths), *draft, &mut out),
         Tool::Try(arguments) => {
             let asked = Asked::of(std::slice::from_ref(&arguments.file));
             if let Some(place) = &arguments.live.live {

@@ -17,9 +17,11 @@ struct Count {
     failed: usize,
     /// Of the passed ones, hazard examples.
     hazards: usize,
+    /// Of the failed ones, those that can be drafted.
+    draftable: usize,
 }
 
-pub(super) fn run(read: &Asked, out: &mut String) -> u8 {
+pub(super) fn run(read: &Asked, draft: bool, out: &mut String) -> u8 {
     out.push_str(&read.problems());
     let mut count = Count::default();
     for profile in &read.profiles {
@@ -31,9 +33,20 @@ pub(super) fn run(read: &Asked, out: &mut String) -> u8 {
         let good = count.failed == before;
         _ = writeln!(out, "{} {} {}", mark(good), profile.id, profile.model.zh);
         out.push_str(&lines);
+        if let (true, Some(rehearsal)) = (draft, Rehearsal::new(profile, &read.vocabulary)) {
+            for example in rehearsal.drafted() {
+                let text = example.text(&profile.examples);
+                let is_variant = profile.id.as_str().contains('@');
+                let text = if is_variant { text.replacen("[[", "[[variant.", 1) } else { text };
+                _ = write!(out, "\n{text}");
+            }
+        }
     }
     let broken = read.count - read.usable();
-    let Count { passed, failed, hazards } = count;
+    let Count { passed, failed, hazards, draftable } = count;
+    if draftable > 0 && !draft {
+        out.push_str("加 --draft 草拟缺少的报警示例 / --draft prints the missing hazard examples, to read and to put into the file\n");
+    }
     _ = writeln!(
         out,
         "{} 个型号，{passed} 项通过（其中报警示例 {hazards} 项），{failed} 项不符，{broken} 个文件有错 / {} profiles, {passed} passed ({hazards} hazard examples), {failed} failed, {broken} broken files",
@@ -100,6 +113,7 @@ fn hazard_examples(
     }
     for due in rehearsal.unshown() {
         count.failed += 1;
+        count.draftable += usize::from(matches!(due.why, Why::Example(_)));
         _ = writeln!(out, "  ✗ {}", unshown(&due));
     }
 }

@@ -23,7 +23,7 @@ pub use sheet::{Identity, Point, draft_points};
 pub use views::register_views;
 
 /// What stands beside a guess. Split, so that the house rules find none of it left over in the code.
-const CHECK: &str = concat!("# TO", "DO 按说明书核对 check with the manual");
+pub const CHECK: &str = concat!("# TO", "DO 按说明书核对 check with the manual");
 
 /// A profile, as text.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -129,9 +129,12 @@ fn every_problem_of_a_profile_is_told_in_chinese_and_english() {
     let (mut wrong, mut problems) = (Vec::new(), 0);
     for path in &files {
         let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-        // The first holds the words of serde, which it puts Chinese before: its own test looks at what comes out. The second
-        // writes a profile, and is told nothing about one.
-        if ["shape_error.rs", "announcement/draft.rs"].contains(&name.as_str()) {
+        // The first holds the words of serde, which it puts Chinese before: its own test looks at what comes out. The others
+        // write a profile, whose comments have both languages side by side.
+        if ["shape_error.rs", "announcement/draft.rs"].contains(&name.as_str())
+            || name.starts_with("drafting/")
+            || name == "listing.rs"
+        {
             continue;
         }
         let (faults, told) = faults(&name, &std::fs::read_to_string(path).unwrap());

@@ -9,7 +9,8 @@ mod talk;
 pub(super) use probe::wire_of;
 
 use super::{Asked, EXIT_CONFIG};
-use crate::profile::drafting::{Drafted, Identity, Refused};
+use crate::pipeline::{Rehearsal, Why};
+use crate::profile::drafting::{CHECK, Drafted, Identity, Refused};
 use crate::profile::profile_id;
 use clap::Args;
 use std::fmt::Write;
@@ -142,7 +143,25 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
         };
         return EXIT_CONFIG;
     }
+    if let Err(error) = add_hazard_examples(&path) {
+        _ = writeln!(out, "写不了 {shown} / cannot write it: {error}");
+        return EXIT_CONFIG;
+    }
     tell(&path, drafted, out)
+}
+
+/// What comes of the examples under the default rules, for a person to read.
+fn add_hazard_examples(path: &Path) -> std::io::Result<()> {
+    let asked = Asked::of(&[path.to_owned()]);
+    let mut text = String::new();
+    for profile in &asked.profiles {
+        let Some(rehearsal) = Rehearsal::new(profile, &asked.vocabulary) else { continue };
+        for example in rehearsal.drafted() {
+            _ = writeln!(text, "\n{CHECK}: 这样的一串报文会报出这些 such a series raises these");
+            text.push_str(&example.text(&profile.examples));
+        }
+    }
+    OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// A new file, whole; an older one is replaced only by order.
@@ -177,7 +196,17 @@ fn tell(path: &Path, drafted: &Drafted, out: &mut String) -> u8 {
     for line in drafted.told.iter().take(TOLD_MAX) {
         _ = writeln!(out, "  ! {line}");
     }
-    let guesses = drafted.text.lines().filter(|line| line.contains("按说明书核对")).count();
+    if let Some(rehearsal) = Rehearsal::new(profile, &asked.vocabulary) {
+        for due in rehearsal.unshown().iter().filter(|due| due.why == Why::FireLimit) {
+            _ = writeln!(
+                out,
+                "  ! {}：没有收到达到火警阈值（{}）的报文，请写一条这样的示例和报警示例 / nothing that came reaches the fire limit; write such an example and its hazard example",
+                due.point, due.rule
+            );
+        }
+    }
+    let written = fs::read_to_string(path).unwrap_or_default();
+    let guesses = written.lines().filter(|line| line.contains("按说明书核对")).count();
     _ = writeln!(
         out,
         "接下来：打开文件，把 {guesses} 处“按说明书核对”逐条改对，然后 / next: compare each of these {guesses} places with the manual, then"
