@@ -34,6 +34,12 @@ const fn row(groups: &'static [Words], coded: &'static str, number: &'static str
 const AMOUNT: Words =
     &["density", "concentration", "level", "value", "percent", "ppm", "lel", "nongdu", "浓度", "值"];
 
+/// A field with such a word is a state, and never taken for an amount: a gas alarm of 2 is no gas of 2 %.
+const STATE: Words = &["alarm", "state", "status", "baojing", "zhuangtai", "报警", "告警", "状态"];
+
+/// Classes of detectors: a small number without a word for an amount is a state there.
+const DETECTORS: [&str; 5] = ["smoke_alarm", "heat_alarm", "manual_call_point", "arc", "panel_alarm"];
+
 /// What a field says that is an alarm, whatever it is called.
 const ALARM_WORDS: Words = &["alarm", "fire", "fire alarm", "fire_alarm", "alert", "报警", "火警", "告警"];
 
@@ -180,8 +186,8 @@ pub(super) enum Shape {
     Numbers {
         /// In order.
         values: Vec<f64>,
-        /// Small whole numbers, one of them 0 or 1.
-        codes: bool,
+        /// All are small whole numbers.
+        small: bool,
     },
     /// Neither: numbers in quotes, or only null.
     Other,
@@ -198,7 +204,7 @@ impl Shape {
         let mut numbers: Vec<f64> = values.iter().filter_map(|value| value.as_f64()).collect();
         numbers.sort_by(f64::total_cmp);
         let small = |number: &f64| number.fract() == 0.0 && (0.0..=CODE_MAX).contains(number);
-        let codes = numbers.iter().all(small) && numbers.iter().any(|number| *number <= 1.0);
+        let small = numbers.iter().all(small);
         let quoted = |value: &&&Value| {
             value.as_str().is_some_and(|text| text.parse::<f64>().is_ok() && text.len() > 2)
         };
@@ -206,20 +212,25 @@ impl Shape {
         if values.is_empty() || !values.iter().all(single) {
             Self::Other
         } else if numbers.len() == values.len() {
-            Self::Numbers { values: numbers, codes }
+            Self::Numbers { values: numbers, small }
         } else if values.iter().filter(quoted).count() * 2 > values.len() {
             Self::Other
-        } else if (numbers.is_empty() || codes) && values.len() <= WORDS_MAX {
+        } else if small && values.len() <= WORDS_MAX {
             Self::Coded
         } else if numbers.len() * 2 > values.len() {
-            Self::Numbers { values: numbers, codes: false }
+            Self::Numbers { values: numbers, small: false }
         } else {
             Self::Other
         }
     }
 
-    fn may_be_codes(&self) -> bool {
-        matches!(self, Self::Coded | Self::Numbers { codes: true, .. })
+    /// `surely`: the name says that it is a state. Otherwise one of the numbers has to be 0 or 1.
+    fn may_be_codes(&self, surely: bool) -> bool {
+        match self {
+            Self::Coded => true,
+            Self::Numbers { values, small } => *small && (surely || values.iter().any(|value| *value <= 1.0)),
+            Self::Other => false,
+        }
     }
 }
 
@@ -312,11 +323,14 @@ pub(super) fn guess<'k>(
         let amount = AMOUNT.iter().any(|word| name.has(word));
         let measured = matches!(number, "battery" | "ambient_temperature" | "heat_temperature") && !few;
         let prefers_number = measured || (amount && !number.is_empty());
-        let is_number = matches!(shape, Shape::Numbers { .. });
-        if !coded.is_empty() && shape.may_be_codes() && !(is_number && prefers_number) {
+        let is_state = STATE.iter().any(|word| name.has(word));
+        let surely = is_state || DETECTORS.contains(&coded);
+        let is_number = matches!(shape, Shape::Numbers { .. }) && !is_state;
+        if !coded.is_empty() && shape.may_be_codes(surely) && !(is_number && prefers_number) {
             return Some(Guess { class: coded.to_owned(), unit: None, scale: None, doubt: None });
         }
         if !number.is_empty()
+            && (!is_state || coded.is_empty())
             && let Shape::Numbers { values, .. } = shape
             && let Some(guess) = number_of(number, &name, values, vocabulary)
         {

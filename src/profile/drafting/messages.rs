@@ -168,8 +168,12 @@ pub fn draft_messages(
             continue;
         }
         let (point, seen, codes) = point(seen, guess, class, patterns.len() > 1, &plain);
-        // A state of which no value says anything is a guess too many.
-        if pick.is_none() && !codes.codes.is_empty() && codes.codes.len() == codes.unseen.len() {
+        // Words of which none says anything are a guess too many. A number without meaning is unreadable, and told.
+        if pick.is_none()
+            && seen.values.iter().any(Value::is_string)
+            && !codes.codes.is_empty()
+            && codes.codes.len() == codes.unseen.len()
+        {
             left.push(format!(
                 "像 {} 但值没有含义 like it, but its values mean nothing: {} = {}",
                 point.class,
@@ -388,7 +392,9 @@ fn point<'f>(
         doubts.push("不知道是哪种报警，先按火警 an alarm of an unknown kind, taken for fire".to_owned());
     }
     doubts.extend(guess.doubt);
-    let name = seen.keys().next().unwrap_or(class.id.as_str()).to_owned();
+    // `temperature.value` is no value but a temperature.
+    let says = |key: &&str| !["value", "val", "v", "data", "raw"].contains(&key.to_lowercase().as_str());
+    let name = seen.keys().find(says).unwrap_or(class.id.as_str()).to_owned();
     let point = Point {
         name,
         class: class.id.to_string(),

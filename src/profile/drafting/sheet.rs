@@ -44,7 +44,7 @@ pub struct Point {
     pub topic: Option<usize>,
     /// Wire value → state, or `true`/`false` of a flag.
     pub codes: Vec<(String, String)>,
-    /// What is a guess here, a comment each.
+    /// What is a guess here.
     pub doubts: Vec<String>,
 }
 
@@ -274,8 +274,8 @@ impl Point {
 
     fn text(&self, once: bool) -> String {
         let mut text = String::from("\n[[point]]\n");
-        for doubt in &self.doubts {
-            _ = writeln!(text, "{CHECK}: {}", one_line(doubt));
+        if !self.doubts.is_empty() {
+            _ = writeln!(text, "{CHECK}: {}", one_line(&self.doubts.join("； ")));
         }
         _ = writeln!(text, "name = {}\nclass = {}", quoted(&self.name), quoted(&self.class));
         if let Some(unit) = self.unit.as_ref().filter(|unit| !unit.is_empty()) {

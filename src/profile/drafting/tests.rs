@@ -60,6 +60,11 @@ fn fields_are_known_by_their_names_in_english_chinese_and_pinyin_and_by_their_va
         (r#"{"fangchai":0}"#, ("fangchai", "tamper")),
         (r#"{"sos":0}"#, ("sos", "manual_call_point")),
         (r#"{"baojing":0}"#, ("baojing", "panel_alarm")),
+        // A state is never taken for an amount: a gas alarm of 2 is no gas of 2 %.
+        (r#"{"gasAlarm":2}"#, ("gasalarm", "gas_alarm")),
+        (r#"{"smoke":2}"#, ("smoke", "smoke_alarm")),
+        (r#"{"Temp":{"value":24.5}}"#, ("temp", "ambient_temperature")),
+        (r#"{"type":"smoke sensor","event":"alarm"}"#, ("event", "smoke_alarm")),
     ] {
         let drafted =
             draft(&[("site/a/device/d-01/up", payload)]).unwrap_or_else(|why| panic!("{payload}: {why:?}"));
