@@ -92,9 +92,21 @@ pub(super) fn inputs(
     };
     let newest = messages.iter().filter_map(own).max();
     let at = |message: &Message<'_>| time.map(|_| own(message).or(newest).unwrap_or(RECEIVED_AT));
+    // A code that comes once, behind a thousand messages of rest, is what the examples are for.
+    let mut shown: BTreeSet<(usize, String)> = BTreeSet::new();
     for message in messages.iter().filter(|message| message.text.len() <= EXAMPLE_BYTES_MAX) {
+        let mut news = false;
+        for (place, (point, seen, codes)) in made.iter().enumerate() {
+            let value =
+                reads(point, seen, message.topic).then(|| lookup(&message.value, &seen.path)).flatten();
+            if let Some(key) =
+                value.map(codes::key).filter(|key| codes.codes.iter().any(|(code, _)| code == key))
+            {
+                news |= shown.insert((place, key));
+            }
+        }
         let count = counts.entry(message.topic).or_default();
-        if *count < INPUTS_MAX && taken.insert((message.topic, message.text)) {
+        if (news || *count < INPUTS_MAX) && taken.insert((message.topic, message.text)) {
             *count += 1;
             inputs.push(Input {
                 topic: message.topic,
@@ -104,10 +116,15 @@ pub(super) fn inputs(
             });
         }
     }
-    for (point, seen, codes) in made {
-        for (value, means) in &codes.unseen {
+    for (place, (point, seen, codes)) in made.iter().enumerate() {
+        for (key, means) in codes.codes.iter().filter(|(key, _)| !shown.contains(&(place, key.clone()))) {
+            let values = seen.values.iter().chain(codes.unseen.iter().map(|(value, _)| value));
+            let Some(value) = values.filter(|value| !value.is_null()).find(|value| codes::key(value) == *key)
+            else {
+                continue;
+            };
             let like = messages.iter().filter(|message| {
-                seen.topics.contains(&message.topic) && message.text.len() <= EXAMPLE_BYTES_MAX
+                reads(point, seen, message.topic) && message.text.len() <= EXAMPLE_BYTES_MAX
             });
             let made_up = like.filter_map(|message| {
                 let mut tree = message.value.clone();
@@ -122,4 +139,9 @@ pub(super) fn inputs(
         }
     }
     inputs
+}
+
+/// Whether a point reads the messages of a topic.
+fn reads(point: &Point, seen: &Seen, topic: usize) -> bool {
+    seen.topics.contains(&topic) && point.topic.is_none_or(|bound| bound == topic)
 }

@@ -197,6 +197,11 @@ pub fn draft_messages(
         ));
     }
     left.truncate(LEFT_MAX);
+    if samples.len() > SAMPLES_MAX {
+        left.push(format!(
+            "只看了前 {SAMPLES_MAX} 条报文 only the first {SAMPLES_MAX} messages were looked at"
+        ));
+    }
     sheet.topics = patterns.iter().map(|pattern| pattern.as_str().to_owned()).collect();
     if let Some((seen, unit)) = time {
         sheet.link = format!("[time]\njson = {}\nunit = \"{unit}\"", quoted(&seen.text));

@@ -110,6 +110,26 @@ fn a_fire_that_never_came_is_in_the_codes_all_the_same_as_a_guess_with_a_made_up
 }
 
 #[test]
+fn one_alarm_behind_a_thousand_messages_of_rest_is_an_example() {
+    let rest = (0..1000).map(|n| format!(r#"{{"smoke":0,"temperature":{}.5}}"#, n % 40));
+    let mut messages: Vec<String> = rest.collect();
+    messages.push(r#"{"smoke":1,"temperature":61.5}"#.to_owned());
+    let samples: Vec<(&str, &str)> = messages.iter().map(|message| ("d/sd-7/up", message.as_str())).collect();
+    let drafted = draft(&samples).unwrap();
+    assert_eq!(whole(&drafted).points[0].class.as_str(), "smoke_alarm");
+    assert!(drafted.text.contains("61.5") && !drafted.text.contains("拟造"), "{}", drafted.text);
+
+    // The only alarm is too long for an example: one is made up.
+    let long = format!(r#"{{"smoke":1,"temperature":61.5,"junk":"{}"}}"#, "x".repeat(20_000));
+    messages.pop();
+    messages.push(long);
+    let samples: Vec<(&str, &str)> = messages.iter().map(|message| ("d/sd-7/up", message.as_str())).collect();
+    let drafted = draft(&samples).unwrap();
+    assert_eq!(whole(&drafted).points[0].class.as_str(), "smoke_alarm");
+    assert!(drafted.text.contains("拟造 made up: smoke = alarm"), "{}", drafted.text);
+}
+
+#[test]
 fn the_examples_are_messages_as_they_came_and_the_last_one_is_refused() {
     let messages = [
         r#"{"ts":1790000000000,"smoke":0,"temperature":23.5,"note":"x"}"#,
