@@ -9,7 +9,7 @@ use super::guess::{Context, Guess, Shape, guess};
 use super::inputs::{find_time, inputs};
 use super::paths::{Found, Seen};
 use super::sheet::{Identity, Point, Sheet};
-use super::topics::{Heard, Patterns, patterns};
+use super::topics::{Patterns, find_patterns};
 use super::{Drafted, Refused};
 use crate::model::Timestamp;
 use serde_json::Value;
@@ -17,15 +17,10 @@ use std::collections::BTreeSet;
 
 /// Messages that are looked at: an hour of a device that speaks every second.
 const SAMPLES_MAX: usize = 4096;
-/// Topics that are looked at.
-const HEARD_MAX: usize = 512;
 /// Points of one draft: what a person can still compare with a manual.
 const POINTS_MAX: usize = 64;
 /// Comments at the foot.
 const LEFT_MAX: usize = 100;
-/// Texts of a message that may be the device's name, and the shortest of them.
-const NAMES_MAX: usize = 64;
-const NAME_BYTES_MIN: usize = 2;
 
 /// A message that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,7 +225,7 @@ fn refused_with(found: &Found, why: String) -> Refused {
     Refused { why, seen: found.seen.iter().map(line).chain(found.left.iter().cloned()).collect() }
 }
 
-type Readable<'s> = (&'s str, &'s str, Value, Option<Timestamp>);
+pub(super) type Readable<'s> = (&'s str, &'s str, Value, Option<Timestamp>);
 
 /// What is text, as JSON or as a plain value; and how many were neither.
 fn read(samples: &[Sampled]) -> (Vec<Readable<'_>>, usize) {
@@ -266,47 +261,6 @@ fn is_word(text: &str) -> bool {
     let text = text.trim();
     let count = text.chars().count();
     (1..=WORD_CHARS_MAX).contains(&count) && !text.starts_with(['{', '[', '"']) && !text.contains('\n')
-}
-
-fn find_patterns(readable: &[Readable<'_>]) -> Patterns {
-    let mut heard: Vec<Heard> = Vec::new();
-    for (topic, _, value, _) in readable {
-        let place = heard.iter().position(|one| one.topic == *topic).unwrap_or_else(|| {
-            heard.push(Heard { topic: (*topic).to_owned(), names: BTreeSet::new(), fields: BTreeSet::new() });
-            heard.len() - 1
-        });
-        if let Some(one) = heard.get_mut(place) {
-            names(value, &mut one.names);
-            if let Value::Object(fields) = value {
-                one.fields.extend(fields.keys().cloned());
-            }
-        }
-        if heard.len() >= HEARD_MAX {
-            break;
-        }
-    }
-    // A pattern that a person gave is no topic to guess at.
-    let (given, heard): (Vec<Heard>, Vec<Heard>) =
-        heard.into_iter().partition(|one| TopicPattern::parse(&one.topic).is_ok());
-    let mut found = patterns(&heard);
-    let given = given.iter().filter_map(|one| TopicPattern::parse(&one.topic).ok());
-    found.patterns.splice(0..0, given);
-    found
-}
-
-/// The texts and whole numbers in a message that may be a device's name.
-fn names(value: &Value, into: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(fields) => fields.values().for_each(|value| names(value, into)),
-        Value::Array(items) => items.iter().for_each(|value| names(value, into)),
-        Value::String(_) | Value::Number(_) if into.len() < NAMES_MAX => {
-            let name = codes::key(value).to_lowercase();
-            if name.len() >= NAME_BYTES_MIN {
-                into.insert(name);
-            }
-        }
-        _ => {}
-    }
 }
 
 /// The maker and the model, where the messages say them and nobody else did.

@@ -15,6 +15,7 @@ mod registers;
 mod sheet;
 mod topics;
 mod views;
+mod words;
 
 pub use guess::classes_of_word;
 pub use messages::{MessagePick, Sampled, draft_messages};
@@ -51,5 +52,7 @@ impl Refused {
     }
 }
 
+#[cfg(test)]
+mod register_tests;
 #[cfg(test)]
 mod tests;

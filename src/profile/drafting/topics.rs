@@ -1,11 +1,18 @@
 //! FRAMES → READINGS, drafting: which topics are one, and which of their levels stands for the device.
 
 use super::super::topic::TopicPattern;
-use super::guess;
+use super::messages::Readable;
+use super::{codes, guess};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds of topics of one model. Tasmota and Shelly have about ten.
 const TOPICS_MAX: usize = 16;
+/// Topics that are looked at.
+const HEARD_MAX: usize = 512;
+/// Texts of a message that may be the device's name, and the shortest of them.
+const NAMES_MAX: usize = 64;
+const NAME_BYTES_MIN: usize = 2;
 /// As many levels as a pattern may have.
 const LEVELS_MAX: usize = 32;
 
@@ -64,11 +71,11 @@ const COMMON_LEVELS: [&str; 28] = [
 ];
 
 /// A topic and what stands in its messages that may be the device's own name.
-pub(super) struct Heard {
-    pub(super) topic: String,
-    pub(super) names: BTreeSet<String>,
+struct Heard {
+    topic: String,
+    names: BTreeSet<String>,
     /// The fields of its messages; equal on topics that differ only in a place; empty for plain values.
-    pub(super) fields: BTreeSet<String>,
+    fields: BTreeSet<String>,
 }
 
 /// The patterns, and whether the place of `{address}` is only a guess.
@@ -79,7 +86,49 @@ pub(super) struct Patterns {
     pub(super) left: Vec<String>,
 }
 
-pub(super) fn patterns(heard: &[Heard]) -> Patterns {
+/// The patterns of the topics; one that a person gave stands as it is.
+pub(super) fn find_patterns(readable: &[Readable<'_>]) -> Patterns {
+    let mut heard: Vec<Heard> = Vec::new();
+    for (topic, _, value, _) in readable {
+        let place = heard.iter().position(|one| one.topic == *topic).unwrap_or_else(|| {
+            heard.push(Heard { topic: (*topic).to_owned(), names: BTreeSet::new(), fields: BTreeSet::new() });
+            heard.len() - 1
+        });
+        if let Some(one) = heard.get_mut(place) {
+            names(value, &mut one.names);
+            if let Value::Object(fields) = value {
+                one.fields.extend(fields.keys().cloned());
+            }
+        }
+        if heard.len() >= HEARD_MAX {
+            break;
+        }
+    }
+    // A pattern that a person gave is no topic to guess at.
+    let (given, heard): (Vec<Heard>, Vec<Heard>) =
+        heard.into_iter().partition(|one| TopicPattern::parse(&one.topic).is_ok());
+    let mut found = patterns(&heard);
+    let given = given.iter().filter_map(|one| TopicPattern::parse(&one.topic).ok());
+    found.patterns.splice(0..0, given);
+    found
+}
+
+/// The texts and whole numbers in a message that may be a device's name.
+fn names(value: &Value, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => fields.values().for_each(|value| names(value, into)),
+        Value::Array(items) => items.iter().for_each(|value| names(value, into)),
+        Value::String(_) | Value::Number(_) if into.len() < NAMES_MAX => {
+            let name = codes::key(value).to_lowercase();
+            if name.len() >= NAME_BYTES_MIN {
+                into.insert(name);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn patterns(heard: &[Heard]) -> Patterns {
     let mut found = Patterns { patterns: Vec::new(), guessed: false, left: Vec::new() };
     let mut by_length: BTreeMap<usize, Vec<&Heard>> = BTreeMap::new();
     for one in heard {
