@@ -1,12 +1,12 @@
-//! FRAMES → READINGS, beside the flow: the two tables that a folder of profiles is read by: which models there are, and which
-//! classes a point may have.
+//! FRAMES → READINGS, beside the flow: the tables that a folder of profiles is read by: which models there are, which classes a
+//! point may have, and which models tell of which category of hazard.
 
 use super::schema::{Profile, ProfileLink};
 use super::vocabulary::{PointClass, Vocabulary};
-use crate::model::{Condition, Quantity, Rule};
+use crate::model::{Condition, Quantity, Rule, Text};
 
 /// Behind these markers a page has its tables; each ends at [`END`].
-pub const MARKERS: [&str; 2] = ["<!-- catalogue -->", "<!-- classes -->"];
+pub const MARKERS: [&str; 3] = ["<!-- catalogue -->", "<!-- classes -->", "<!-- hazard categories -->"];
 
 /// Where a table of a page ends.
 pub const END: &str = "<!-- end -->";
@@ -23,7 +23,31 @@ pub fn class_table(vocabulary: &Vocabulary) -> String {
     std::iter::once(head.to_owned()).chain(vocabulary.classes().map(class_row)).collect()
 }
 
-/// A page with both of its tables written anew.
+/// The hazard categories: which classes and which models tell of each, or that no sensor does, and what is left to a person.
+fn hazard_category_table(profiles: &[&Profile], vocabulary: &Vocabulary) -> String {
+    let head = "| 隐患类别 · hazard category | classes | profiles · 型号文件 | 传感器说不了的 · beyond sensors |\n|---|---|---|---|\n";
+    let rows = vocabulary.hazard_categories().map(|category| {
+        let serves =
+            |profile: &&&Profile| profile.points.iter().any(|point| category.classes.contains(&point.class));
+        let models: Vec<String> =
+            profiles.iter().filter(serves).map(|profile| format!("`{}`", profile.id)).collect();
+        let classes: Vec<String> = category.classes.iter().map(|class| format!("`{class}`")).collect();
+        let models = match models.len() {
+            0 => "没有传感器能说明 · no sensor does".to_owned(),
+            count => format!("{count}: {}", models.join(" ")),
+        };
+        let Text { zh, en } = &category.beyond_sensors;
+        format!(
+            "| {} · {} | {} | {models} | {zh} · {en} |\n",
+            category.name.zh,
+            category.name.en,
+            classes.join(" ")
+        )
+    });
+    std::iter::once(head.to_owned()).chain(rows).collect()
+}
+
+/// A page with its tables written anew.
 ///
 /// # Errors
 ///
@@ -33,7 +57,12 @@ pub fn with_tables<'p>(
     profiles: impl IntoIterator<Item = &'p Profile>,
     vocabulary: &Vocabulary,
 ) -> Result<String, &'static str> {
-    let tables = [catalogue_table(profiles), class_table(vocabulary)];
+    let profiles: Vec<&Profile> = profiles.into_iter().collect();
+    let tables = [
+        catalogue_table(profiles.iter().copied()),
+        class_table(vocabulary),
+        hazard_category_table(&profiles, vocabulary),
+    ];
     let mut fresh = page.to_owned();
     for (marker, table) in MARKERS.into_iter().zip(tables) {
         fresh = replaced(&fresh, marker, &table).ok_or(marker)?;

@@ -56,4 +56,4 @@ pub use registers::{WordOrder, WordType};
 pub use schema::{Profile, ProfileLink, ProfilePoint};
 pub use script::Beside;
 pub use topic::TopicPattern;
-pub use vocabulary::{PointClass, Vocabulary};
+pub use vocabulary::{HazardCategory, PointClass, Vocabulary};

@@ -20,6 +20,20 @@ const FIRE_ON_DELAY_MAX: Span = Span::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Vocabulary {
     classes: Vec<PointClass>,
+    hazard_categories: Vec<HazardCategory>,
+}
+
+/// 隐患类别: a kind of hazard that the policy documents tell townships to look for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HazardCategory {
+    /// What it is called there.
+    pub name: Text,
+    /// The classes whose points tell of it; empty: no sensor does.
+    pub classes: Vec<ClassId>,
+    /// What of it no sensor tells, and who must look.
+    pub beyond_sensors: Text,
+    /// Which document names it.
+    pub source: String,
 }
 
 /// A kind of point: residual current, smoke alarm state, hydrant pressure …
@@ -59,6 +73,11 @@ impl Vocabulary {
         self.classes.iter().find(|class| class.id.as_str() == id)
     }
 
+    /// The hazard categories in the order of the documents.
+    pub fn hazard_categories(&self) -> impl Iterator<Item = &HazardCategory> {
+        self.hazard_categories.iter()
+    }
+
     /// All classes in the order of the file.
     pub fn classes(&self) -> impl Iterator<Item = &PointClass> {
         self.classes.iter()
@@ -73,6 +92,17 @@ struct VocabularyFile {
     /// Rules for every class that does not say `shared_rules = false`.
     #[serde(default)]
     rule: Vec<RuleFile>,
+    #[serde(default)]
+    hazard_category: Vec<HazardCategoryFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HazardCategoryFile {
+    name: TextFile,
+    classes: Vec<Spanned<String>>,
+    beyond_sensors: TextFile,
+    source: Spanned<String>,
 }
 
 #[derive(Deserialize)]
@@ -165,7 +195,37 @@ fn build(file: &VocabularyFile, problems: &mut Problems) -> Vocabulary {
             );
         }
     }
-    Vocabulary { classes }
+    let hazard_categories =
+        file.hazard_category.iter().map(|one| build_hazard_category(one, &classes, problems)).collect();
+    Vocabulary { classes, hazard_categories }
+}
+
+fn build_hazard_category(
+    file: &HazardCategoryFile,
+    classes: &[PointClass],
+    problems: &mut Problems,
+) -> HazardCategory {
+    if file.source.get_ref().trim().is_empty() {
+        problems.error(file.source.span(), "没有出处 / the source is empty", "写明文件 / name the document");
+    }
+    let known = || classes.iter().map(|class| class.id.as_str());
+    let mut of_category = Vec::new();
+    for id in &file.classes {
+        match classes.iter().find(|class| class.id.as_str() == id.get_ref()) {
+            Some(class) => of_category.push(class.id.clone()),
+            None => problems.error(
+                id.span(),
+                format!("未知的类别 / class {:?} is unknown", id.get_ref()),
+                suggest_or_list(id.get_ref(), known()),
+            ),
+        }
+    }
+    HazardCategory {
+        name: file.name.text(),
+        classes: of_category,
+        beyond_sensors: file.beyond_sensors.text(),
+        source: file.source.get_ref().clone(),
+    }
 }
 
 fn build_class(

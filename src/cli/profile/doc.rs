@@ -40,7 +40,7 @@ pub(super) fn run(asked: &Asked, arguments: &Doc, out: &mut String) -> u8 {
             let both = MARKERS.join(" … ");
             _ = writeln!(
                 out,
-                "{shown} 里没有 {marker} 到 {END} 这一段：加上 {both} 两处，每处以 {END} 结束 / the page has no {marker} … {END}: put {both} in, each with its {END}"
+                "{shown} 里没有 {marker} 到 {END} 这一段：加上 {both}，每处以 {END} 结束 / the page has no {marker} … {END}: put {both} in, each with its {END}"
             );
             return EXIT_CONFIG;
         }

@@ -19,8 +19,7 @@ fn the_tables_of_a_folder_are_written_anew_and_a_stale_one_is_told() {
     let (code, said) = tool(&["doc", "--check"]);
     assert_eq!(code, Some(0), "{said}");
 
-    let page =
-        "# Mine\n<!-- catalogue -->\nold\n<!-- end -->\nbetween\n<!-- classes -->\n<!-- end -->\nafter\n";
+    let page = "# Mine\n<!-- catalogue -->\nold\n<!-- end -->\nbetween\n<!-- classes -->\n<!-- end -->\n<!-- hazard categories -->\n<!-- end -->\nafter\n";
     let folder = folder(page);
     let path = folder.path().to_str().unwrap();
     let readme = || std::fs::read_to_string(Path::new(path).join("README.md")).unwrap();

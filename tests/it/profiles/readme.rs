@@ -1,4 +1,4 @@
-//! The two tables of `device-profiles/README.md` are those of the files.
+//! The tables of `device-profiles/README.md` are those of the files.
 
 use super::{CATALOGUE, folder, parse, pointed, vocabulary};
 use fengsui::profile::with_tables;
@@ -35,5 +35,23 @@ fn every_dialect_of_the_readme_is_a_profile() {
         if let Err(problems) = parse(&profile) {
             panic!("{block}\n{:?}", pointed(&profile, &problems));
         }
+    }
+}
+
+#[test]
+fn every_hazard_category_names_the_models_that_tell_of_it_or_says_that_no_sensor_does() {
+    let categories: Vec<_> = vocabulary().hazard_categories().collect();
+    assert!(categories.len() >= 8, "{} categories", categories.len());
+    for category in categories {
+        assert!(
+            !category.source.is_empty() && !category.beyond_sensors.zh.is_empty(),
+            "{}",
+            category.name.zh
+        );
+        let told = |profile: &&std::sync::Arc<fengsui::profile::Profile>| {
+            profile.points.iter().any(|point| category.classes.contains(&point.class))
+        };
+        let models = CATALOGUE.profiles.values().filter(told).count();
+        assert!(category.classes.is_empty() == (models == 0), "{}: {models} models", category.name.zh);
     }
 }
