@@ -1,13 +1,14 @@
 //! FRAMES → READINGS, the other way round: `[[command]]` of a profile, what may be written to a device on a person's word.
 
-use super::draft::{Problems, TextFile};
+use super::draft::{Problems, Spanned, TextFile};
+use super::json_schema::{self, WritableTable};
 use super::schema::ProfileLink;
 use super::schema_register::{parse_table, table_name, wire_address};
 use super::vocabulary::parse_word;
 use crate::model::{DeviceId, RegisterTable, RegisterWrite, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashSet;
-use toml::Spanned;
 
 /// The most commands of one profile: more buttons than anybody finds the right one among.
 const COMMANDS_MAX: usize = 32;
@@ -15,6 +16,9 @@ const COMMANDS_MAX: usize = 32;
 /// The most coils (function 15) and registers (function 16) of one write: V1.1b3 of the application protocol, 6.11, 6.12.
 const COILS_MAX: usize = 1968;
 const REGISTERS_MAX: usize = 123;
+
+/// The tables that can be written to.
+pub(super) const WRITABLE: [RegisterTable; 2] = [RegisterTable::Coil, RegisterTable::Holding];
 
 /// Something that a device can be told to do. Nothing is allowed before a plan says so.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,18 +31,26 @@ pub struct Command {
     pub write: RegisterWrite,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CommandFile {
+    /// 命令名，平面文件用 allow_commands 许可 / its name; a plan allows it with allow_commands
+    #[schemars(regex(pattern = json_schema::SLUG))]
     name: Spanned<String>,
+    /// 它做什么：按钮和值班记录上的字 / what it does, for the button and the duty log
     text: TextFile,
+    /// 写到哪张表 / the table that is written to
+    #[schemars(with = "WritableTable")]
     table: Spanned<String>,
+    /// 说明书中的地址，起点见 address_base / the address in the manual, counted from address_base
     address: Spanned<u32>,
+    /// 写一个值（功能码 05、06） / one value (function 05, 06)
     value: Option<Spanned<WordFile>>,
+    /// 写多个值（功能码 15、16） / several values (function 15, 16)
     values: Option<Spanned<Vec<WordFile>>>,
 }
 
-#[derive(Deserialize, Clone, Copy)]
+#[derive(Deserialize, JsonSchema, Clone, Copy)]
 #[serde(untagged)]
 enum WordFile {
     Flag(bool),
@@ -98,7 +110,7 @@ fn build_write(
     problems: &mut Problems,
 ) -> Option<RegisterWrite> {
     let CommandFile { table, address, value, values, .. } = file.get_ref();
-    let writable = [RegisterTable::Coil, RegisterTable::Holding].map(table_name);
+    let writable = WRITABLE.map(table_name);
     let writes = |name: &str| parse_table(name).filter(|table| writable.contains(&table_name(*table)));
     let table = parse_word(table, writes, writable, problems);
     let first = wire_address(table, address, base, problems);

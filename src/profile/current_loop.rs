@@ -1,10 +1,10 @@
 //! FRAMES → READINGS, the 4–20 mA loop: a transmitter's current is a measurement, or the transmitter's word that it is broken.
 
-use super::draft::Problems;
+use super::draft::{Problems, Spanned};
 use super::meaning::Scale;
 use crate::model::Flaw;
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 /// What a transmitter means by its current: NAMUR NE 43 (2003). Between a limit of the measurement and the failure behind it
 /// stands a value that is off the scale; it is kept, and bad.
@@ -18,11 +18,14 @@ const LOW_MA: f64 = 4.0;
 const SPAN_MA: f64 = 16.0;
 
 /// `current_loop = { scale = 0.001, at_4_ma = 0.0, at_20_ma = 1.6 }`.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CurrentLoopFile {
+    /// 原始值乘以它得 mA，默认 1 / the raw value times this is mA; 1 by default
     scale: Option<f64>,
+    /// 4 mA 时的值，用测点的单位 / the value at 4 mA, in the point's unit
     at_4_ma: f64,
+    /// 20 mA 时的值，用测点的单位 / the value at 20 mA, in the point's unit
     at_20_ma: f64,
 }
 

@@ -3,6 +3,7 @@
 
 use super::shape_error;
 use crate::model::{IdError, Problem, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::ops::Range;
@@ -18,10 +19,12 @@ const SUGGESTION_LETTERS_PER_EDIT: usize = 3;
 const SUGGESTION_EDITS_ALWAYS: usize = 2;
 
 /// `{ zh = "…", en = "…" }`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TextFile {
+    /// 中文 / in Chinese
     zh: String,
+    /// 英文 / in English
     en: String,
 }
 
@@ -33,6 +36,22 @@ impl TextFile {
 
     pub(super) fn text(&self) -> Text {
         Text::new(&self.zh, &self.en)
+    }
+}
+
+/// A value and where it stands in the file, so that a problem can point at it. Our own, because `toml::Spanned` has no JSON
+/// Schema: to an editor it is the value alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Spanned<T>(toml::Spanned<T>);
+
+impl<T> Spanned<T> {
+    pub(super) fn span(&self) -> Range<usize> {
+        self.0.span()
+    }
+
+    pub(super) fn get_ref(&self) -> &T {
+        self.0.get_ref()
     }
 }
 

@@ -4,16 +4,16 @@
 use super::bytes::hex;
 use super::decode::{Decoded, Sample, TopicPlan};
 use super::device_time::parse_iso8601;
-use super::draft::{Problems, suggest_or_list};
+use super::draft::{Problems, Spanned, suggest_or_list};
 use super::meaning::{Kind, Scale, Sense};
 use super::schema::{Profile, ProfileLink, ProfilePoint, Source};
 use super::schema_register::parse_table;
 use crate::model::{
     Flaw, LINK_POINT, Quality, Quantity, RegisterBlock, RegisterTable, Text, Timestamp, Trouble, Value,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use toml::Spanned;
 
 /// When an example is received unless it says otherwise.
 const RECEIVED_AT: Timestamp = Timestamp::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
@@ -63,22 +63,32 @@ pub struct ExampleFailure {
     pub message: String,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExampleFile {
+    /// 它说明什么 / what it shows
     name: Spanned<String>,
+    /// topics 中的第几个，从 0 数 / which of the topics, from 0
     #[serde(default)]
     topic: usize,
+    /// 消息含多个设备时：指哪一个 / of a message of several devices: which one is meant
     address: Option<Spanned<String>>,
+    /// 收到的内容：消息，十六进制字节，或 "@0: 0001 0002" 形式的寄存器 / what arrives: a message, bytes in hexadecimal, or registers, "@0: 0001 0002"
     input: Spanned<String>,
+    /// 每个测点应得的读数，如 "23.4 ℃" / what each point has to say, such as "23.4 ℃"
     #[serde(default)]
     readings: BTreeMap<Spanned<String>, Spanned<String>>,
+    /// true：必须读不出来 / true: nothing may be understood
     #[serde(default)]
     refused: bool,
+    /// 收到的时刻（ISO 8601，带时区），默认 2026-01-01T00:00:00Z / when it arrives (ISO 8601 with its zone); 2026-01-01T00:00:00Z by default
     received_at: Option<Spanned<String>>,
+    /// 应得的采样时刻 / the time that the readings must have
     sampled_at: Option<Spanned<String>>,
+    /// true：读数应为迟报 / true: the readings must be late
     #[serde(default)]
     late: bool,
+    /// 每个测点应得的历史，由旧到新，如 "21.5 ℃ @ 2026-01-15T02:20:05Z" / the past of each point, oldest first, such as "21.5 ℃ @ 2026-01-15T02:20:05Z"
     #[serde(default)]
     history: BTreeMap<Spanned<String>, Vec<String>>,
 }

@@ -4,13 +4,13 @@
 //! A mistake in one costs the gateway nothing: the profile is used all the same, and `fengsui profile` tells of it. A
 //! rule that a later vocabulary renames must not leave a detector unwatched.
 
-use super::draft::{Problems, suggest_or_list};
+use super::draft::{Problems, Spanned, suggest_or_list};
 use super::example::Example;
 use super::schema::ProfilePoint;
 use super::vocabulary::Vocabulary;
 use crate::model::{Change, LINK_POINT, Problem, Rule, RuleId, SignalClass, Span};
+use schemars::JsonSchema;
 use serde::Deserialize;
-use toml::Spanned;
 
 /// The class of the point `link`.
 const LINK_CLASS: &str = "link_state";
@@ -78,11 +78,14 @@ pub struct HazardExamples {
     pub problems: Vec<Problem>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HazardExampleFile {
+    /// 它说明什么 / what it shows
     name: Spanned<String>,
+    /// 依次到来的示例，前面可写等待时间，如 "10s fire" / the examples as they come; "10s fire" waits before one
     series: Spanned<Vec<Spanned<String>>>,
+    /// 应当发生什么，如 "fire +5s: smoke fire smoke-fire raised" / what has to come of it
     #[serde(default)]
     expect: Vec<Spanned<String>>,
 }

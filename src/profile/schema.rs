@@ -2,7 +2,7 @@
 
 use super::command::{Command, CommandFile, build_commands};
 use super::decode::TopicPlan;
-use super::draft::{Problems, TextFile, read};
+use super::draft::{Problems, Spanned, TextFile, read};
 use super::each::Each;
 use super::example::{Example, ExampleFile, build_examples};
 use super::hazard_example::{HazardExampleFile, HazardExamples, build_hazard_examples};
@@ -10,17 +10,19 @@ use super::meaning::Meaning;
 use super::message::{When, Where};
 use super::registers::{WordOrder, WordType};
 use super::schema_bytes::FrameFile;
-use super::schema_mqtt::{Mqtt, MqttFile, TimeFile, build_each, build_mqtt, build_topic_plans};
-use super::schema_point::{PointFile, build_point};
+use super::schema_mqtt::{Mqtt, build_each, build_mqtt, build_topic_plans};
+use super::schema_point::build_point;
 use super::schema_register::{ModbusDefaults, ModbusFile, build_modbus};
 use super::script::Beside;
+use super::shape_mqtt::{MqttFile, TimeFile};
+use super::shape_point::PointFile;
 use super::topic::TopicPattern;
 use super::variant::{VariantFile, each_variant};
 use super::vocabulary::Vocabulary;
 use crate::model::{ClassId, LINK_POINT, Problem, ProfileId, Quantity, RegisterTable, Span, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashSet;
-use toml::Spanned;
 
 /// The most points of one profile. The richest shipped profile has fewer than 32; a device with more is several.
 const POINTS_MAX: usize = 256;
@@ -226,37 +228,70 @@ impl Profile {
     }
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    title = "型号文件 / device profile",
+    extend("required" = ["device", "point", "example"]),
+    extend("if" = { "not": { "required": ["modbus"] } }, "then" = { "required": ["mqtt"] }),
+    extend("dependencies" = {
+        "modbus": { "properties": { "mqtt": false, "frame": false, "time": false } },
+        "command": ["modbus"]
+    })
+)]
 pub(super) struct ProfileFile {
+    /// 型号是什么 / which model it is
     pub(super) device: DeviceFile,
+    /// 通过 MQTT 报告：主题和消息 / it publishes: topics and messages
     pub(super) mqtt: Option<MqttFile>,
+    /// 通过 Modbus 轮询 / it is polled over Modbus
     pub(super) modbus: Option<ModbusFile>,
+    /// 字节消息的校验 / what a message of bytes must be before anything in it is believed
     pub(super) frame: Option<Spanned<FrameFile>>,
+    /// 设备自己的时间 / the device's own time
     pub(super) time: Option<Spanned<TimeFile>>,
+    /// 测点 / what it reports
     #[serde(default)]
+    #[schemars(length(min = 1))]
     pub(super) point: Vec<PointFile>,
+    /// 可下达的命令（仅 Modbus） / what it can be told to do (Modbus only)
     #[serde(default)]
     pub(super) command: Vec<Spanned<CommandFile>>,
+    /// 示例：至少一条能读，一条 refused = true / examples: at least one that is read and one with refused = true
     #[serde(default)]
+    #[schemars(length(min = 2))]
     pub(super) example: Vec<ExampleFile>,
+    /// 变型：其他固件、其他接入方式 / other firmware, other ways to be reached
+    /// 报警示例：一串示例应当报出什么 / what a series of the examples has to raise
     #[serde(default)]
     pub(super) hazard_example: Vec<HazardExampleFile>,
     #[serde(default)]
     pub(super) variant: Vec<VariantFile>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DeviceFile {
+    /// 厂商 / who makes it
+    #[schemars(length(min = 1))]
     vendor: Spanned<String>,
+    /// 型号，与铭牌一致 / its model number, as on the box
+    #[schemars(length(min = 1))]
     model: Spanned<String>,
+    /// 名称 / what it is called
     pub(super) name: TextFile,
+    /// 出处：说明书、版本、页码，或公开代码 / manual with revision and page, or public code
+    #[schemars(length(min = 1))]
     pub(super) source: Spanned<String>,
+    /// 谁、何时在实物上核对过；没有就不写 / who tried it on the hardware, and when; leave out if nobody has
     pub(super) verified: Option<String>,
+    /// 适用的固件 / of which firmware it speaks
     pub(super) firmware: Option<Spanned<String>>,
+    /// 同一设备的其他品牌型号 / the same device under other names
     #[serde(default)]
     also_sold_as: Vec<Spanned<String>>,
+    /// 正常情况下最长的沉默，秒；有事才报的设备不写 / the longest normal silence, in seconds; leave out: it speaks only when something happens
+    #[schemars(range(min = 1))]
     pub(super) silent_after_secs: Option<Spanned<u32>>,
 }
 

@@ -1,19 +1,20 @@
 //! FRAMES → READINGS, the profile's bytes: from `from = { byte, … }`, `when` and `[frame]` to places, conditions, checks.
 
 use super::bytes::{ByteField, ByteOrder, ByteType, hex};
-use super::draft::Problems;
+use super::draft::{Problems, Spanned};
 use super::frame::{Checksum, ChecksumKind, Frame, Length};
 use super::json::Paths;
+use super::json_schema::{self, OneOrMore, Scalar};
 use super::meaning::Key;
 use super::message::{When, Where};
 use super::schema_register::{BitsFile, build_bits};
 use super::vocabulary::parse_word;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::ops::Range;
-use toml::Spanned;
 
 /// The farthest place in a message: real ones have hundreds of bytes, MEOKON's longest 1239.
-const BYTE_MAX: i64 = 65_535;
+pub(super) const BYTE_MAX: i64 = 65_535;
 
 /// The most bytes of a fixed start or end, and of the values that `is` lists.
 const LISTED_MAX: usize = 64;
@@ -77,18 +78,34 @@ fn build_order(
 }
 
 /// `when = { byte = 2, is = 0x01 }`, `when = { json = "fPort", is = [2, 3] }`.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WhenFile {
+    /// JSON 中的路径 / a path in the JSON
     pub(super) json: Option<Spanned<String>>,
+    /// 解码脚本输出中的路径 / a path in what the codec says
     codec: Option<Spanned<String>>,
+    /// 第几个字节，从 0 数，负数从末尾数 / which byte, from 0; below 0 from the end
+    #[schemars(range(min = -BYTE_MAX, max = BYTE_MAX))]
     pub(super) byte: Option<Spanned<i64>>,
+    /// 字节处的数值类型，默认 u8 / the type of the number at `byte`; u8 by default
     #[serde(rename = "type")]
+    #[schemars(with = "Option<ByteType>")]
     kind: Option<Spanned<String>>,
+    /// 字节顺序，默认为 [mqtt] byte_order / the order of its bytes; by default that of [mqtt] byte_order
+    #[schemars(with = "Option<ByteOrder>")]
     order: Option<Spanned<String>>,
+    /// 其中几位，"0..3" 含两端 / bits of it, "0..3" with both ends
+    #[schemars(regex(pattern = json_schema::BITS))]
     bits: Option<Spanned<String>>,
+    /// 其中一位，0 为最低位 / one bit of it; 0 is the lowest
+    #[schemars(range(max = 63))]
     bit: Option<Spanned<u32>>,
+    /// 其中掩码选出的位 / the bits that a mask picks
+    #[schemars(range(min = 1))]
     mask: Option<Spanned<u64>>,
+    /// 等于这个值，或其中之一 / it is this value, or one of these
+    #[schemars(with = "OneOrMore<Scalar>")]
     is: Spanned<toml::Value>,
 }
 
@@ -225,32 +242,51 @@ pub(super) fn build_keys(written: &Spanned<toml::Value>, problems: &mut Problems
 }
 
 /// `[frame]`.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FrameFile {
+    /// 开头的字节，十六进制 / its first bytes, in hexadecimal
     starts_with: Option<Spanned<String>>,
+    /// 结尾的字节，十六进制 / its last bytes, in hexadecimal
     ends_with: Option<Spanned<String>>,
+    /// 长度字段 / where it says how long it is
     length: Option<Spanned<LengthFile>>,
+    /// 校验和 / its checksum
     checksum: Option<Spanned<ChecksumFile>>,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 struct LengthFile {
+    /// 第几个字节，从 0 数，负数从末尾数 / which byte, from 0; below 0 from the end
+    #[schemars(range(min = -BYTE_MAX, max = BYTE_MAX))]
     byte: Spanned<i64>,
+    /// 数值类型，默认 u8 / the type of the number; u8 by default
     #[serde(rename = "type")]
+    #[schemars(with = "Option<ByteType>")]
     kind: Option<Spanned<String>>,
+    /// 字节顺序，默认为 [mqtt] byte_order / the order of its bytes; by default that of [mqtt] byte_order
+    #[schemars(with = "Option<ByteOrder>")]
     order: Option<Spanned<String>>,
+    /// 整条消息比它多几个字节 / the whole message has so many bytes more
     #[serde(default)]
     plus: i64,
 }
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 struct ChecksumFile {
+    /// 算法 / how it is made
+    #[schemars(with = "ChecksumKind")]
     kind: Spanned<String>,
+    /// 它的位置，从 0 数，负数从末尾数 / where it is, from 0; below 0 from the end
+    #[schemars(range(min = -BYTE_MAX, max = BYTE_MAX))]
     byte: Spanned<i64>,
+    /// 从哪个字节算起，默认 0 / the first byte that it covers; 0 by default
+    #[schemars(range(min = -BYTE_MAX, max = BYTE_MAX))]
     first: Option<Spanned<i64>>,
+    /// 字节顺序，默认为 [mqtt] byte_order / the order of its bytes; by default that of [mqtt] byte_order
+    #[schemars(with = "Option<ByteOrder>")]
     order: Option<Spanned<String>>,
 }
 

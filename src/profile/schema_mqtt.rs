@@ -4,70 +4,23 @@ use super::availability::Availability;
 use super::bytes::{ByteOrder, Encoding};
 use super::decode::TopicPlan;
 use super::device_time::TimeUnit;
-use super::draft::{Problems, one_of, suggest_or_list};
+use super::draft::{Problems, Spanned, one_of, suggest_or_list};
 use super::each::Each;
 use super::frame::Frame;
 use super::json::Paths;
 use super::message::{BytesIn, Fields, Lookup, Place, When, Where};
 use super::named::Names;
 use super::schema::{ProfilePoint, Source};
-use super::schema_bytes::{FrameFile, MadeOf, WhenFile, build_frame, build_keys, build_when};
+use super::schema_bytes::{FrameFile, MadeOf, build_frame, build_keys, build_when};
 use super::script::{Beside, Port, Script, ScriptOf, build_script};
+use super::shape_mqtt::{AvailabilityFile, MqttFile, TimeFile};
 use super::sparkplug::TOPIC_FILTERS;
-use super::timed::{Samples, SamplesFile, SamplesOf, build_samples};
+use super::timed::{Samples, SamplesOf, build_samples};
 use super::topic::TopicPattern;
 use super::vocabulary::parse_word;
-use serde::Deserialize;
-use toml::Spanned;
 
 mod time;
 use self::time::{build_time, build_units};
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MqttFile {
-    topics: Option<Spanned<Vec<Spanned<String>>>>,
-    payload: Option<Spanned<toml::Value>>,
-    byte_order: Option<Spanned<String>>,
-    codec: Option<Spanned<String>>,
-    port: Option<Spanned<toml::Value>>,
-    each: Option<Spanned<EachFile>>,
-    samples: Option<Spanned<SamplesFile>>,
-    availability: Option<Spanned<AvailabilityFile>>,
-    #[serde(default)]
-    ignore_topics: Vec<Spanned<String>>,
-    #[serde(default)]
-    ignore_when: Vec<Spanned<WhenFile>>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct EachFile {
-    path: Option<Spanned<String>>,
-    address: Option<Spanned<String>>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct AvailabilityFile {
-    topic: Spanned<String>,
-    json: Option<Spanned<String>>,
-    online: Spanned<toml::Value>,
-    offline: Spanned<toml::Value>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TimeFile {
-    json: Option<Spanned<String>>,
-    codec: Option<Spanned<String>>,
-    byte: Option<Spanned<i64>>,
-    #[serde(rename = "type")]
-    kind: Option<Spanned<String>>,
-    order: Option<Spanned<String>>,
-    unit: Spanned<toml::Value>,
-    of: Option<Spanned<String>>,
-}
 
 /// `[mqtt] payload`: how a message is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,7 +40,8 @@ pub(super) enum Payload {
 }
 
 impl Payload {
-    const NAMES: [&'static str; 7] = ["json", "text", "hex", "base64", "binary", "senml", "sparkplug_b"];
+    pub(super) const NAMES: [&'static str; 7] =
+        ["json", "text", "hex", "base64", "binary", "senml", "sparkplug_b"];
 
     fn parse(name: &str) -> Option<Self> {
         match name {

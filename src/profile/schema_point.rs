@@ -1,168 +1,19 @@
 //! FRAMES → READINGS, the profile's points: from `[[point]]` to where a value is found and what it means.
 
-use super::current_loop::{CurrentLoopFile, build_current_loop};
-use super::draft::{Problems, TextFile, no_id, one_of, suggest, suggest_or_list};
+use super::current_loop::build_current_loop;
+use super::draft::{Problems, Spanned, TextFile, no_id, one_of, suggest, suggest_or_list};
 use super::meaning::{Key, Kind, Meaning, Scale, Sense, Sentinel};
 use super::message::{When, Where};
 use super::schema::{ProfilePoint, Source, Surroundings};
 use super::schema_bytes::{ByteFile, WhenFile, build_when};
 use super::schema_mqtt::Mqtt;
 use super::schema_register::{BitsFile, build_register};
+use super::shape_point::{CodeFile, FromFile, PointFile, SentinelFile};
 use super::vocabulary::{PointClass, parse_word};
 use crate::model::{Code, DeviceId, Flaw, Quantity};
-use serde::Deserialize;
-use std::collections::BTreeMap;
-use toml::Spanned;
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PointFile {
-    pub(super) name: Spanned<String>,
-    class: Spanned<String>,
-    label: Option<TextFile>,
-    unit: Option<Spanned<String>>,
-    from: Spanned<FromFile>,
-    when: Option<Spanned<WhenFile>>,
-    scale: Option<Spanned<f64>>,
-    offset: Option<Spanned<f64>>,
-    #[serde(default)]
-    codes: BTreeMap<String, Spanned<CodeFile>>,
-    otherwise: Option<Spanned<String>>,
-    #[serde(default)]
-    sentinels: Vec<SentinelFile>,
-    range: Option<Spanned<[f64; 2]>>,
-    current_loop: Option<Spanned<CurrentLoopFile>>,
-    single_example: Option<String>,
-}
-
-/// What a variant changes of a point.
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PointChangeFile {
-    pub(super) name: Spanned<String>,
-    class: Option<Spanned<String>>,
-    label: Option<TextFile>,
-    unit: Option<Spanned<String>>,
-    from: Option<Spanned<FromFile>>,
-    when: Option<Spanned<WhenFile>>,
-    scale: Option<Spanned<f64>>,
-    offset: Option<Spanned<f64>>,
-    codes: Option<BTreeMap<String, Spanned<CodeFile>>>,
-    otherwise: Option<Spanned<String>>,
-    sentinels: Option<Vec<SentinelFile>>,
-    range: Option<Spanned<[f64; 2]>>,
-    current_loop: Option<Spanned<CurrentLoopFile>>,
-    single_example: Option<String>,
-}
-
-impl PointChangeFile {
-    /// The point as it is with this change; `None`: there was none, and this is not a whole one.
-    pub(super) fn over(&self, base: Option<&PointFile>) -> Option<PointFile> {
-        let new = self.clone();
-        let old = base.cloned().map(Self::from).unwrap_or_else(|| Self::nothing(new.name.clone()));
-        // A condition looks at the same message as the place that it goes with.
-        let old_when = if new.from.is_some() { None } else { old.when };
-        Some(PointFile {
-            name: new.name,
-            class: new.class.or(old.class)?,
-            label: new.label.or(old.label),
-            unit: new.unit.or(old.unit),
-            from: new.from.or(old.from)?,
-            when: new.when.or(old_when),
-            scale: new.scale.or(old.scale),
-            offset: new.offset.or(old.offset),
-            codes: new.codes.or(old.codes).unwrap_or_default(),
-            otherwise: new.otherwise.or(old.otherwise),
-            sentinels: new.sentinels.or(old.sentinels).unwrap_or_default(),
-            range: new.range.or(old.range),
-            current_loop: new.current_loop.or(old.current_loop),
-            single_example: new.single_example.or(old.single_example),
-        })
-    }
-
-    /// A change of nothing.
-    fn nothing(name: Spanned<String>) -> Self {
-        Self {
-            name,
-            class: None,
-            label: None,
-            unit: None,
-            from: None,
-            when: None,
-            scale: None,
-            offset: None,
-            codes: None,
-            otherwise: None,
-            sentinels: None,
-            range: None,
-            current_loop: None,
-            single_example: None,
-        }
-    }
-}
-
-impl From<PointFile> for PointChangeFile {
-    fn from(point: PointFile) -> Self {
-        Self {
-            name: point.name,
-            class: Some(point.class),
-            label: point.label,
-            unit: point.unit,
-            from: Some(point.from),
-            when: point.when,
-            scale: point.scale,
-            offset: point.offset,
-            codes: Some(point.codes),
-            otherwise: point.otherwise,
-            sentinels: Some(point.sentinels),
-            range: point.range,
-            current_loop: point.current_loop,
-            single_example: point.single_example,
-        }
-    }
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FromFile {
-    pub(super) json: Option<String>,
-    pub(super) codec: Option<String>,
-    pub(super) sample: Option<String>,
-    pub(super) senml: Option<String>,
-    pub(super) metric: Option<String>,
-    pub(super) topic: Option<usize>,
-    #[serde(default)]
-    pub(super) text: bool,
-    pub(super) byte: Option<Spanned<i64>>,
-    #[serde(default)]
-    required: bool,
-    pub(super) table: Option<Spanned<String>>,
-    pub(super) address: Option<Spanned<u32>>,
-    #[serde(rename = "type")]
-    pub(super) kind: Option<Spanned<String>>,
-    pub(super) order: Option<Spanned<String>>,
-    pub(super) bits: Option<Spanned<String>>,
-    pub(super) bit: Option<Spanned<u32>>,
-    pub(super) mask: Option<Spanned<u64>>,
-    pub(super) every_secs: Option<Spanned<f64>>,
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(untagged)]
-enum CodeFile {
-    Flag(bool),
-    State(String),
-}
-
-#[derive(Deserialize, Clone)]
-#[serde(deny_unknown_fields)]
-struct SentinelFile {
-    raw: toml::Value,
-    means: Spanned<String>,
-}
 
 /// The words of `means`.
-const SENSES: [(&str, Sense); 3] = [
+pub(super) const SENSES: [(&str, Sense); 3] = [
     ("not_fitted", Sense::Flaw(Flaw::NotFitted)),
     ("sensor_fault", Sense::Flaw(Flaw::SensorFault)),
     ("unreported", Sense::Unreported),

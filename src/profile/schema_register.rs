@@ -1,25 +1,34 @@
 //! FRAMES → READINGS, the profile's registers: from `[modbus]` and `from = { table, address, … }` to words and bits.
 
-use super::draft::Problems;
+use super::draft::{Problems, Spanned};
 use super::poll::BITS_PER_READ_MAX;
 use super::registers::{WordOrder, WordType};
 use super::schema::{Field, ProfileLink};
-use super::schema_point::FromFile;
+use super::shape_point::FromFile;
 use super::vocabulary::parse_word;
 use crate::model::{RegisterTable, Span, Text};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::ops::Range;
-use toml::Spanned;
 
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ModbusFile {
+    /// 轮询周期，秒，0.05 到 86400 / how often it is polled, in seconds, 0.05 to 86400
+    #[schemars(range(min = 0.05, max = 86400))]
     poll_every_secs: Spanned<f64>,
+    /// 多寄存器值的顺序：ABCD 高位在前，CDAB 低寄存器在前 / the order of values of several registers: ABCD high first, CDAB low register first
+    #[schemars(with = "Option<WordOrder>")]
     word_order: Option<Spanned<String>>,
+    /// 一次读可以跨过多少个不需要的寄存器，默认 0 / how many unwanted registers one read may span; 0 by default
     #[serde(default)]
     hole_limit: u16,
+    /// 一次最多读多少个寄存器，设备少于 125 时写 / the most registers in one read, if the device gives fewer than 125
+    #[schemars(range(min = 4, max = BITS_PER_READ_MAX))]
     read_max: Option<Spanned<u16>>,
+    /// 说明书中第一个寄存器的编号：0（默认）或 1 / the number that the manual gives to the first register: 0 (default) or 1
     #[serde(default)]
+    #[schemars(range(max = 1))]
     address_base: Option<Spanned<u16>>,
 }
 
@@ -32,7 +41,7 @@ pub(super) struct ModbusDefaults {
     pub(super) address_base: Option<u16>,
 }
 
-const TABLES: [(&str, RegisterTable); 4] = [
+pub(super) const TABLES: [(&str, RegisterTable); 4] = [
     ("coil", RegisterTable::Coil),
     ("discrete", RegisterTable::Discrete),
     ("holding", RegisterTable::Holding),

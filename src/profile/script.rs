@@ -1,13 +1,12 @@
 //! FRAMES → READINGS, a vendor's codec: what its JavaScript makes of the bytes of a message is read by paths, as JSON is.
 
-use super::draft::Problems;
+use super::draft::{Problems, Spanned};
 use super::json::{self, Paths};
 use super::meaning::Raw;
 use crate::codec::{Codec, Uplink};
 use crate::model::Timestamp;
 use serde_json::value::RawValue;
 use std::sync::Arc;
-use toml::Spanned;
 
 /// The text of a file that lies beside the profile, by its name.
 pub type Beside<'f> = dyn Fn(&str) -> Option<String> + 'f;

@@ -3,17 +3,18 @@
 
 use super::decode::Decoded;
 use super::device_time::{Taken, TimeUnit, judge, judge_time};
-use super::draft::Problems;
+use super::draft::{Problems, Spanned};
 use super::json::{self, Paths};
+use super::json_schema::{NewestWord, OneOrMore};
 use super::message::Where;
 use super::named::{NamedValue, Names};
 use super::schema::Profile;
 use super::schema_bytes::MadeOf;
 use crate::model::{Span, Timestamp};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashSet;
-use toml::Spanned;
 
 /// The most samples that one message may bring of each point: a day of minutes.
 const SAMPLES_MAX: usize = 1440;
@@ -28,14 +29,23 @@ const EVERY_SECS_MAX: u32 = 604_800;
 const ITSELF: &str = "$";
 
 /// `[mqtt.samples]`.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SamplesFile {
+    /// 样本列表在 JSON 中的路径 / the path of their list in the JSON
     json: Option<Spanned<String>>,
+    /// 样本列表在解码脚本输出中的路径 / the path of their list in what the codec says
     codec: Option<Spanned<String>>,
+    /// 每个样本中时间的路径 / where each sample has its time
     time: Option<Spanned<String>>,
+    /// 时间单位 / the unit of that time
+    #[schemars(with = "Option<OneOrMore<TimeUnit>>")]
     pub(super) unit: Option<Spanned<toml::Value>>,
+    /// 样本没有时间时：相邻样本的间隔，秒 / where samples have no time: seconds from one to the next
+    #[schemars(range(min = 1, max = EVERY_SECS_MAX))]
     every_secs: Option<Spanned<u32>>,
+    /// 与 every_secs 一起：最新的样本在最前还是最后 / with every_secs: is the newest sample the first or the last
+    #[schemars(with = "Option<NewestWord>")]
     newest: Option<Spanned<String>>,
 }
 

@@ -1,18 +1,19 @@
 //! FRAMES → READINGS, variants of a model: another firmware, another way to be reached. A variant says what is different and has
 //! the rest of its file; it becomes a profile of its own, `vendor/model@name`, and nothing behind here knows the difference.
 
-use super::draft::{Problems, TextFile, suggest_or_list};
+use super::draft::{Problems, Spanned, TextFile, suggest_or_list};
 use super::example::ExampleFile;
 use super::hazard_example::HazardExampleFile;
+use super::json_schema;
 use super::schema::ProfileFile;
 use super::schema_bytes::FrameFile;
-use super::schema_mqtt::{MqttFile, TimeFile};
-use super::schema_point::{PointChangeFile, PointFile};
 use super::schema_register::ModbusFile;
+use super::shape_mqtt::{MqttFile, TimeFile};
+use super::shape_point::{PointChangeFile, PointFile};
 use crate::model::ProfileId;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::HashSet;
-use toml::Spanned;
 
 /// The most variants of one file.
 const VARIANTS_MAX: usize = 16;
@@ -21,25 +22,41 @@ const VARIANTS_MAX: usize = 16;
 pub(super) const VARIANT: char = '@';
 
 /// `[[variant]]`.
-#[derive(Deserialize, Clone)]
+#[derive(Deserialize, JsonSchema, Clone)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VariantFile {
+    /// 变型名，平面文件中写作 厂商/型号@名 / its name; a plan writes vendor/model@name
+    #[schemars(regex(pattern = json_schema::SLUG))]
     name: Spanned<String>,
+    /// 它是什么，接在型号名称之后 / what it is, behind the name of the model
     text: TextFile,
+    /// 适用的固件 / of which firmware it speaks
     firmware: Option<Spanned<String>>,
+    /// 出处，与型号不同时写 / where its format comes from, if from elsewhere
     source: Option<Spanned<String>>,
+    /// 谁、何时在实物上核对过；不从型号继承 / who tried it on the hardware, and when; never inherited
     verified: Option<String>,
+    /// 正常情况下最长的沉默，秒 / the longest normal silence, in seconds
+    #[schemars(range(min = 1))]
     silent_after_secs: Option<Spanned<u32>>,
+    /// 改由 MQTT 接入：只有这里写出的测点 / reached over MQTT instead: it has the points that it names
     mqtt: Option<MqttFile>,
+    /// 改由 Modbus 接入：只有这里写出的测点 / reached over Modbus instead: it has the points that it names
     modbus: Option<ModbusFile>,
+    /// 字节消息的校验 / what a message of bytes must be before anything in it is believed
     frame: Option<Spanned<FrameFile>>,
+    /// 设备自己的时间 / the device's own time
     time: Option<Spanned<TimeFile>>,
+    /// 没有的测点 / points of the file that it does not have
     #[serde(default)]
     without: Vec<Spanned<String>>,
+    /// 不同之处；新测点要写全 / what differs; a new point is written whole
     #[serde(default)]
     point: Vec<PointChangeFile>,
+    /// 它自己的示例 / its own examples
     #[serde(default)]
     example: Vec<ExampleFile>,
+    /// 报警示例：一串示例应当报出什么 / what a series of the examples has to raise
     #[serde(default)]
     hazard_example: Vec<HazardExampleFile>,
 }

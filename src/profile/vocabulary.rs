@@ -1,13 +1,12 @@
 //! FRAMES → READINGS, the vocabulary: the closed list of point classes, each with its quantity, names, states,
 //! plausible range and the DEFAULT RULES that watch it, with the standard each figure comes from.
 
-use super::draft::{Problems, TextFile, no_id, read, suggest_or_list};
+use super::draft::{Problems, Spanned, TextFile, no_id, read, suggest_or_list};
 use crate::model::{
     ClassId, Code, Condition, Number, Priority, Problem, Quantity, Rule, RuleId, SignalClass, Span, Text,
 };
 use serde::Deserialize;
 use std::collections::HashSet;
-use toml::Spanned;
 
 /// The format number in the file. A file of another format is refused, never guessed at.
 const FORMAT: u32 = 1;

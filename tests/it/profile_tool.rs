@@ -78,7 +78,7 @@ fn all_that_is_wrong_is_told_at_once_at_its_line_with_what_to_do() {
     for told in [
         "class \"batery\" is unknown",
         "did you mean \"battery\"?",
-        "heiman-hs1sa-e.toml:49:9",
+        "heiman-hs1sa-e.toml:50:9",
         "xy-md02.toml:",
         "MPa",
         "flood-gen1.toml:",
@@ -238,4 +238,12 @@ fn a_frame_is_tried_and_says_what_it_means_and_what_it_would_raise() {
 
     let (code, _) = tool(&["try", smoke, "--frame", r#"{"smoke":1}"#, "--at", "yesterday"]);
     assert_eq!(code, Some(64));
+}
+
+#[test]
+fn the_schema_for_editors_is_printed_as_it_lies_beside_the_profiles() {
+    let (code, said) = tool(&["schema"]);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("device-profiles/profile.schema.json");
+    assert_eq!(code, Some(0));
+    assert_eq!(said, std::fs::read_to_string(path).unwrap());
 }

@@ -12,6 +12,7 @@ mod noise;
 mod poll;
 mod readme;
 mod samples;
+mod schema;
 mod variants;
 mod vectors;
 

@@ -63,6 +63,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("annotate_snippets", &["config"]),
     ("rust_embed", &["config", "web"]),
     ("toml", &["config", "profile", "demo"]),
+    ("schemars", &["profile"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
     ("rustix", &["sources", "journal", "sinks", "backup", "app", "web"]),
@@ -75,7 +76,7 @@ const OWNED: &[(&str, &[&str])] = &[
 const PURE: &[(&str, &[&str])] = &[
     ("model", &["bytes", "thiserror"]),
     ("hazard", &["proptest"]),
-    ("profile", &["serde", "serde_json", "toml", "base64", "proptest", "jiff"]),
+    ("profile", &["serde", "serde_json", "schemars", "toml", "base64", "proptest", "jiff"]),
 ];
 
 /// What a pure module must not name in std either.

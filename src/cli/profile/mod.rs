@@ -7,6 +7,7 @@ mod explain;
 mod live;
 mod new;
 mod place;
+mod schema;
 mod test;
 mod try_frame;
 
@@ -50,6 +51,8 @@ pub(super) enum Tool {
     New(new::New),
     /// Write the tables of models and classes in a folder's README.md anew; without a README.md, print them.
     Doc(doc::Doc),
+    /// Print the JSON Schema of profile files, with which an editor completes and underlines them.
+    Schema,
 }
 
 /// Which files.
@@ -78,6 +81,7 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
             }
             try_frame::run(&asked, arguments, Clock::system().now(), &mut out)
         }
+        Tool::Schema => schema::run(&Asked::of(&[]), &mut out),
         Tool::Explain { file } => explain::run(&Asked::of(std::slice::from_ref(file)), &mut out),
         Tool::New(arguments) => new::run(arguments, &mut out),
         Tool::Doc(arguments) => {

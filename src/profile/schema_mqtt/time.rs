@@ -1,12 +1,11 @@
 //! FRAMES → READINGS, the profile's messages: from `[time]` to where the device's own time lies and how it is written.
 
 use super::super::device_time::TimeUnit;
-use super::super::draft::{Problems, suggest_or_list};
+use super::super::draft::{Problems, Spanned, suggest_or_list};
 use super::super::message::Where;
 use super::super::schema_bytes::ByteFile;
 use super::super::schema_register::BitsFile;
 use super::{Mqtt, TimeFile};
-use toml::Spanned;
 
 pub(super) fn build_time(
     written: &Spanned<TimeFile>,
@@ -54,7 +53,10 @@ pub(super) fn build_time(
 pub(super) fn build_units(written: &Spanned<toml::Value>, problems: &mut Problems) -> Option<Vec<TimeUnit>> {
     let names: Vec<&str> = match written.get_ref() {
         toml::Value::String(name) => vec![name],
-        toml::Value::Array(names) => names.iter().filter_map(toml::Value::as_str).collect(),
+        // Something else among the names is no name that may be passed over.
+        toml::Value::Array(names) => {
+            names.iter().map(toml::Value::as_str).collect::<Option<_>>().unwrap_or_default()
+        }
         _ => vec![],
     };
     let mut units = Vec::new();
