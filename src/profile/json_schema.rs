@@ -43,6 +43,7 @@ pub fn profile_schema(vocabulary: &Vocabulary) -> Value {
     RecursiveTransform(without_null).transform(&mut schema);
     RecursiveTransform(|part: &mut Schema| put_words_in(part, vocabulary)).transform(&mut schema);
     let mut schema = schema.to_value();
+    say_inside_lists(&mut schema, "#");
     if let Some(point) = schema.pointer_mut("/properties/point/items").and_then(Value::as_object_mut) {
         point.insert("dependencies".to_owned(), json!({ "class": { "allOf": class_rules(vocabulary) } }));
     }
@@ -78,6 +79,25 @@ fn without_null(schema: &mut Schema) {
         }
         Ok(only) => _ = schema.insert("anyOf".to_owned(), json!(only)),
         Err(several) => _ = schema.insert("anyOf".to_owned(), Value::Array(several)),
+    }
+}
+
+/// Taplo's language server (0.8; its issues 278 and 788) looks for what a key means one list too deep: of a key in `[[point]]` inside a list of points
+/// in the point, of `topics` in its first topic. So both say it there. To a validator neither means anything.
+fn say_inside_lists(schema: &mut Value, at: &str) {
+    let is_list = schema["type"] == "array";
+    let description = schema.get("description").cloned();
+    let Value::Object(keys) = schema else { return };
+    if let Some(one) = keys.get_mut("items").and_then(Value::as_object_mut).filter(|_| is_list) {
+        if one.get("type").is_some_and(|kind| kind == "object") {
+            one.insert("items".to_owned(), json!({ "$ref": format!("{at}/items") }));
+        }
+        if let Some(description) = description {
+            one.entry("description").or_insert(description);
+        }
+    }
+    for (key, part) in keys {
+        say_inside_lists(part, &format!("{at}/{key}"));
     }
 }
 
