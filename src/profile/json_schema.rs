@@ -52,7 +52,7 @@ pub fn profile_schema(vocabulary: &Vocabulary) -> Value {
 
 /// TOML has no null: what may be left out is left out.
 fn without_null(schema: &mut Schema) {
-    // The width of an integer is in its minimum and maximum.
+    // TOML knows one integer and one float.
     schema.remove("format");
     if let Some(Value::Array(words)) = schema.get_mut("enum") {
         words.retain(|word| !word.is_null());
