@@ -261,10 +261,10 @@ pub(super) struct ProfileFile {
     #[serde(default)]
     #[schemars(length(min = 2))]
     pub(super) example: Vec<ExampleFile>,
-    /// 变型：其他固件、其他接入方式 / other firmware, other ways to be reached
     /// 报警示例：一串示例应当报出什么 / what a series of the examples has to raise
     #[serde(default)]
     pub(super) hazard_example: Vec<HazardExampleFile>,
+    /// 变型：其他固件、其他接入方式 / other firmware, other ways to be reached
     #[serde(default)]
     pub(super) variant: Vec<VariantFile>,
 }
