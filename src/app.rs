@@ -15,6 +15,7 @@ mod settings;
 
 pub use links::{ACKS_MAX, BROKER_WINDOW};
 
+use crate::adopt::Adopt;
 use crate::backup;
 use crate::capture::Tap;
 use crate::clock::Clock;
@@ -226,8 +227,10 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
     let (plan_sender, plan) = watch::channel(config.plan.clone());
     let (config_sender, config_state) = watch::channel(ConfigState::default());
     let (watched_sender, watched) = watch::channel(config.watched.clone());
+    let adopt = Adopt::new(&config);
     let reloader = reload::Reloader {
         config: config.clone(),
+        adopt: adopt.clone(),
         started: config.gateway.clone(),
         connectors,
         intake,
@@ -285,7 +288,8 @@ pub async fn start(config: Config, options: Options) -> anyhow::Result<App> {
         });
         let token = capture_token(&settings.dir);
         let metrics = metrics.clone();
-        let room = web::Room { journal, series, plan, door, clock, metrics, tap, token, health, extra, demo };
+        let room =
+            web::Room { journal, series, plan, door, adopt, clock, metrics, tap, token, health, extra, demo };
         let cancel = rest.cancel.clone();
         rest.spawn("duty room", async move {
             // The plan's sender lives as long as its readers: a closed channel would look like a stop.

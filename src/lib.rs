@@ -17,6 +17,7 @@ pub mod commands;
 pub mod clock;
 pub mod metrics;
 pub mod config;
+pub mod adopt;
 pub mod backup;
 pub mod app;
 pub mod cli;

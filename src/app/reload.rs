@@ -14,6 +14,7 @@ use super::changes::{self, Changes};
 use super::links::{self, Connectors, Prepared};
 use super::permits::permits;
 use super::{INTAKE_MAX, binding, retention};
+use crate::adopt::Adopt;
 use crate::clock::Clock;
 use crate::commands::{Asker, Bell, ConfigState, Misfit, Reloaded, Ring};
 use crate::config::render::Colour;
@@ -46,6 +47,8 @@ const PIPELINE_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Reloader {
     /// What is in force.
     pub(super) config: Config,
+    /// Who chooses models and places for new devices looks at it as well.
+    pub(super) adopt: Adopt,
     /// What the gateway was started with: what cannot change while it runs is compared with this.
     pub(super) started: Gateway,
     pub(super) connectors: Connectors,
@@ -204,6 +207,7 @@ impl Reloader {
                 state.taken_at = Some(now);
             }
         });
+        self.adopt.take(&config);
         self.config = config;
         Ok(changes)
     }

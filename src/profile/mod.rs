@@ -17,6 +17,7 @@ mod draft;
 pub mod drafting;
 mod each;
 mod example;
+pub mod explain;
 mod frame;
 mod hazard_example;
 mod json;

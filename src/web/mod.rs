@@ -17,7 +17,9 @@ pub mod log_text;
 pub mod pages;
 pub mod sessions;
 pub mod texts;
+mod adopt;
 mod assets;
+mod catalogue;
 mod csv;
 mod refusal;
 mod rows;
@@ -26,6 +28,7 @@ mod strays;
 mod upkeep;
 mod wire;
 
+use crate::adopt::Adopt;
 use crate::capture::Tap;
 use crate::clock::Clock;
 use crate::commands::Door;
@@ -76,6 +79,8 @@ pub struct Room {
     pub plan: watch::Receiver<Arc<Plan>>,
     /// The way in for commands.
     pub door: Door,
+    /// The models that there are, and the way of a new device into the plan file.
+    pub adopt: Adopt,
     /// The time.
     pub clock: Clock,
     /// The counters.
@@ -236,6 +241,7 @@ fn api_routes() -> Router<Shared> {
         .route("/api/v1/log", get(api::log))
         .route("/api/v1/history", get(api::history))
         .route("/api/v1/strays", get(api::strays))
+        .route("/api/v1/catalogue", get(catalogue::api))
         .route("/api/v1/quarantine", get(quarantine::groups))
         .route("/api/v1/quarantine/frames", get(quarantine::frames))
         .route("/api/v1/quarantine/decode", post(quarantine::decode))

@@ -29,6 +29,10 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/hazards/{id}", get(hazard))
         .route("/strays", get(super::strays::page).post(super::strays::forget))
         .route("/strays/decode", axum::routing::post(super::quarantine::decode_form))
+        .route("/adopt", get(super::adopt::page).post(super::adopt::adopt))
+        .route("/devices/{device}", get(super::adopt::device))
+        .route("/catalogue", get(super::catalogue::page))
+        .route("/catalogue/{vendor}/{model}", get(super::catalogue::model))
         .route("/health", get(super::upkeep::page))
         .route("/health/reload", post(super::upkeep::reload))
 }
@@ -108,6 +112,12 @@ impl Visit {
 
     fn cards(&self) -> Cards {
         rows::cards(&self.plan, &self.board, self.now, self.lang)
+    }
+
+    /// There is nothing of that name, or no longer.
+    pub(super) fn missing(&self, why: &'static str) -> Response {
+        let page = Message { c: self.chrome(), title: self.lang.texts().not_found, why };
+        (StatusCode::NOT_FOUND, render(&page)).into_response()
     }
 
     pub(super) fn broken(&self, problem: &Problem) -> Response {

@@ -4,9 +4,10 @@
 use super::Shared;
 use super::api::{Answer, Problem, refused, unreadable};
 use super::auth::Who;
+use crate::adopt::Sender;
 use crate::capture::{Captured, End};
 use crate::commands::Refused;
-use crate::journal::QuarantineGroup;
+use crate::journal::{QuarantineGroup, StrayKind};
 use crate::model::{DecodedAgain, DeviceId, Quarantined, Wanted};
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Form, Json, Query, State};
@@ -27,6 +28,9 @@ pub(super) struct Whose {
     device: Option<String>,
     #[serde(default)]
     key: Option<String>,
+    /// Of everybody whose profile or plan changed meanwhile.
+    #[serde(default)]
+    renewed: Option<String>,
 }
 
 impl Whose {
@@ -112,9 +116,54 @@ pub(super) async fn decode_form(
     Extension(Who(session)): Extension<Who>,
     Form(whose): Form<Whose>,
 ) -> Result<Response, Problem> {
-    let told = decode_again(&shared, whose.wanted()?, &session.person).await?;
+    let mut told = DecodedAgain::default();
+    if whose.renewed.is_some() {
+        let groups = shared.room.journal.quarantine().await.map_err(unreadable)?;
+        for wanted in waiting(&shared, &groups).whose {
+            told += decode_again(&shared, wanted, &session.person).await?;
+        }
+    } else {
+        told = decode_again(&shared, whose.wanted()?, &session.person).await?;
+    }
     let DecodedAgain { decoded, kept, readings } = told;
     Ok(Redirect::to(&format!("/strays?decoded={decoded}&kept={kept}&readings={readings}")).into_response())
+}
+
+/// The most senders that one press of the banner is for: a page of them. The banner counts the rest anew.
+const RENEWED_MAX: usize = 64;
+
+/// Frames of which more may be read today than when they came.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    /// How many.
+    pub(super) frames: u64,
+    /// Of whom.
+    pub(super) whose: Vec<Wanted>,
+}
+
+/// Frames of devices whose profile changed while the gateway ran, and of senders that are in the plan by now.
+pub(super) fn waiting(shared: &Shared, groups: &[QuarantineGroup]) -> Waiting {
+    let (renewed, in_force) = (shared.room.adopt.renewed(), shared.room.adopt.now());
+    let mut waiting = Waiting::default();
+    for group in groups {
+        let wanted = match &group.device {
+            Some(device) if renewed.contains(device) => Wanted { device: Some(device.clone()), key: None },
+            None if group.kind == StrayKind::Unknown
+                && Sender::of(&group.key).is_some_and(|sender| in_force.planned(&sender).is_some()) =>
+            {
+                Wanted { device: None, key: Some(group.key.as_str().into()) }
+            }
+            _ => continue,
+        };
+        let known = waiting.whose.contains(&wanted);
+        if known || waiting.whose.len() < RENEWED_MAX {
+            waiting.frames += group.frames;
+        }
+        if !known && waiting.whose.len() < RENEWED_MAX {
+            waiting.whose.push(wanted);
+        }
+    }
+    waiting
 }
 
 /// One press at a time: the frames of a lot are read only when the journal has what came of the lot before, so that none is
@@ -137,6 +186,9 @@ async fn decode_again(shared: &Shared, wanted: Wanted, by: &str) -> Result<Decod
             let Some(last) = frames.last() else { break };
             after = last.id;
             told += shared.room.door.decode_again(frames, &by, &what).await.map_err(refused)?;
+        }
+        if wanted.key.is_none() {
+            shared.room.adopt.decoded(wanted.device.as_ref());
         }
         Ok(told)
     });

@@ -404,7 +404,7 @@ pub(super) fn sites(plan: &Plan, snapshot: &Snapshot, now: Timestamp, lang: Lang
         .collect()
 }
 
-fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) -> DeviceRow {
+pub(super) fn device_row(device: &Device, snapshot: &Snapshot, now: Timestamp, lang: Lang) -> DeviceRow {
     // A register that was not answered is a reading too, and nothing was heard.
     // Nor does what others say of a device make it heard.
     let own = device.points.iter().filter(|point| point.class.as_str() != HEARD_CLASS);

@@ -1,11 +1,13 @@
 //! WEB · 待接入 and 隔离: who sends what nobody planned, what could not be read, and what a person does about it.
 
+use super::adopt::device_path;
 use super::api::{Problem, unreadable};
 use super::pages::{Chrome, Visit, render};
-use super::quarantine::Told;
+use super::quarantine::{Told, waiting};
 use super::rows::Moment;
 use super::upkeep::bytes_text;
 use super::{Shared, wire};
+use crate::adopt::{InForce, Sender};
 use crate::journal::{Announced, QuarantineGroup, Stray, StrayKind};
 use crate::model::{DeviceId, LinkId};
 use askama::Template;
@@ -21,6 +23,8 @@ struct StraysPage {
     unknown: Vec<StrayRow>,
     unreadable: Vec<StrayRow>,
     told: Told,
+    /// Kept frames whose profile or plan changed: what the banner offers.
+    renewed: u64,
 }
 
 struct StrayRow {
@@ -39,6 +43,10 @@ struct StrayRow {
     /// Whole frames in quarantine.
     frames: u64,
     bytes: String,
+    /// A person can make a device of it here.
+    adoptable: bool,
+    /// The device that it is by now, its name and its page.
+    planned: Option<(String, String)>,
     /// The profile that was drafted from what the device announced of itself.
     draft: Option<Draft>,
 }
@@ -57,10 +65,13 @@ impl Draft {
 }
 
 impl StrayRow {
-    fn new(stray: &Stray, groups: &[QuarantineGroup]) -> Self {
+    fn new(stray: &Stray, groups: &[QuarantineGroup], in_force: &InForce) -> Self {
         let same = |group: &&QuarantineGroup| group.kind == stray.kind && group.key == *stray.key;
         let (frames, bytes) = groups.iter().find(same).map_or((0, 0), |group| (group.frames, group.bytes));
         let unknown = stray.kind == StrayKind::Unknown;
+        let sender = Sender::of(&stray.key).filter(|sender| unknown && in_force.has_topics(&sender.link));
+        let planned = sender.as_ref().and_then(|sender| in_force.planned(sender));
+        let planned = planned.map(|device| (device.to_string(), device_path(device, &stray.key)));
         Self {
             kind: stray.kind.name(),
             key: stray.key.to_string(),
@@ -70,9 +81,11 @@ impl StrayRow {
             count: stray.count,
             first_at: stray.first_at.into(),
             last_at: stray.last_at.into(),
-            snippet: if unknown { snippet(stray) } else { String::new() },
+            snippet: if unknown && planned.is_none() { snippet(stray) } else { String::new() },
             frames,
             bytes: bytes_text(bytes),
+            adoptable: sender.is_some() && planned.is_none(),
+            planned,
             guessed: stray.guess().is_some() || stray.announcement().is_some(),
             draft: stray.announcement().filter(|announced| !announced.text.is_empty()).map(Draft::of),
         }
@@ -86,13 +99,15 @@ pub(super) async fn page(visit: Visit, Query(told): Query<Told>) -> Response {
         Ok(read) => read,
         Err(error) => return visit.broken(&unreadable(error)),
     };
+    let in_force = visit.shared().room.adopt.now();
+    let renewed = waiting(visit.shared(), &groups).frames;
     strays.sort_by_key(|stray| std::cmp::Reverse(stray.last_at));
     let rows = |kind| {
         let these = strays.iter().filter(|stray| stray.kind == kind);
-        these.map(|stray| StrayRow::new(stray, &groups)).collect::<Vec<_>>()
+        these.map(|stray| StrayRow::new(stray, &groups, &in_force)).collect::<Vec<_>>()
     };
     let (unknown, unreadable) = (rows(StrayKind::Unknown), rows(StrayKind::Unreadable));
-    render(&StraysPage { c: visit.chrome(), unknown, unreadable, told })
+    render(&StraysPage { c: visit.chrome(), unknown, unreadable, told, renewed })
 }
 
 /// Which one a person has dealt with.

@@ -90,6 +90,46 @@ async fn sees_the_quarantine(browser: &Browser, room: &DutyRoom, url: &str) {
     browser.resize(1366, 768).await;
 }
 
+/// The maintainer looks for a model: as he types, without scripts, and on its own page.
+async fn finds_a_model(browser: &Browser, url: &str) {
+    let shown = "[...document.querySelectorAll('.model')].filter((row) => row.checkVisibility()).map((row) => row.getAttribute('href'))";
+    browser.go(&format!("{url}/catalogue")).await;
+    let all = browser.run(&format!("return {shown}.length")).await.as_u64().unwrap();
+    assert!(all > 100, "{all} models");
+    look_at(browser, "catalogue").await;
+    browser.fill("input[name=q]", "Heiman 感烟").await;
+    browser.until(&format!("{shown}.length > 0 && {shown}.length < 10")).await;
+    let typed = browser.run(&format!("return {shown}")).await;
+    assert_eq!(browser.text("[data-filter-count]").await, typed.as_array().unwrap().len().to_string());
+    // The form gives the same rows.
+    browser.click(".find button").await;
+    browser.until("location.search.includes('q=')").await;
+    assert_eq!(browser.run(&format!("return {shown}")).await, typed);
+    browser.click(".kinds a[href*='kind=fire']").await;
+    browser.until("document.querySelector('.kinds .chosen')?.href.includes('kind=fire')").await;
+    assert_eq!(browser.run(&format!("return {shown}")).await, typed);
+    browser.click(".model").await;
+    browser.until("document.querySelector('.point-words')").await;
+    let page = browser.text("main").await;
+    assert!(
+        page.contains("火警") && page.contains("依据：") && page.contains("[[site.zone.device]]"),
+        "{page}"
+    );
+    look_at(browser, "model").await;
+}
+
+/// At every size; nothing may be wider than the screen.
+async fn look_at(browser: &Browser, name: &str) {
+    for (size, width, height) in SIZES {
+        browser.resize(width, height).await;
+        browser.run("scrollTo(0, 0)").await;
+        browser.screenshot(&format!("{name}-{size}")).await;
+        let wider = browser.run("return document.documentElement.scrollWidth - innerWidth").await;
+        assert!(wider.as_i64().unwrap() <= 0, "{name} is wider than a screen of {width}");
+    }
+    browser.resize(1366, 768).await;
+}
+
 /// Of the chart: its columns that show the line, in runs as `[first, last]` (a limit drawn over it does not part them),
 /// and how much yellow lies along its foot.
 const DRAWN: &str = "(() => { const canvas = document.querySelector('#chart canvas'); if (!canvas) return null;
@@ -209,6 +249,7 @@ async fn the_duty_officer_sees_acknowledges_and_resets() {
         browser.screenshot(name).await;
     }
     sees_the_quarantine(&browser, &room, &url).await;
+    finds_a_model(&browser, &url).await;
     sees_the_commands(&browser, &url).await;
     sees_gaps_and_bad_values(&browser, &url).await;
     sees_what_the_gateway_needs(&browser, &room, &url).await;

@@ -1,6 +1,7 @@
 //! The whole gateway, from a sensor's message to the duty officer's screen: what it does when all is well, and what
 //! becomes of bad input, a full disk, a second gateway and `kill -9`.
 
+mod adopt;
 mod bad_bus;
 mod bad_files;
 mod bad_messages;

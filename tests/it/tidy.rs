@@ -20,7 +20,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("journal", &["model", "capture", "metrics"]),
     ("series", &["model", "journal", "metrics"]),
     ("sinks", &["model", "journal", "clock", "metrics"]),
-    ("web", &["model", "capture", "journal", "series", "commands", "clock", "metrics"]),
+    ("adopt", &["model", "profile", "config"]),
+    ("web", &["model", "adopt", "capture", "journal", "series", "commands", "clock", "metrics"]),
     (
         "pipeline",
         &["model", "profile", "hazard", "capture", "journal", "sources", "commands", "clock", "metrics"],
@@ -64,6 +65,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("rust_embed", &["config", "web"]),
     ("toml", &["config", "profile", "demo"]),
     ("schemars", &["profile"]),
+    ("toml_edit", &["adopt"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
     ("rustix", &["sources", "journal", "sinks", "backup", "app", "web"]),

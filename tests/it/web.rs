@@ -1,6 +1,7 @@
 //! Tests of the duty room's router: who may come in, what is shown, what a page may load.
 
 mod access;
+mod catalogue;
 mod charts;
 mod health;
 mod live;
@@ -89,7 +90,7 @@ pub(super) async fn sign_in(room: &DutyRoom) -> String {
     cookie.split(';').next().unwrap().to_owned()
 }
 
-pub(super) const PAGES: [&str; 8] = [
+pub(super) const PAGES: [&str; 11] = [
     "/",
     "/fragments/hazards",
     "/points/sd-203/smoke_state",
@@ -97,5 +98,8 @@ pub(super) const PAGES: [&str; 8] = [
     "/log.csv",
     "/history",
     "/strays",
+    "/catalogue",
+    "/catalogue/fengsui/smoke-json",
+    "/devices/sd-203",
     "/health",
 ];

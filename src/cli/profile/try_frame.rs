@@ -141,6 +141,6 @@ fn show(asked: &Asked, profile: &Profile, decoded: &Decoded, at: Timestamp, out:
 
 fn hazard(rule: &Rule) -> String {
     let Text { zh, en } = &rule.title;
-    let delay = super::explain::delay(rule);
+    let delay = crate::profile::explain::delay(rule).zh;
     format!("{delay}报【{zh}】（{}）{en}", rule.priority.zh())
 }

@@ -283,6 +283,20 @@
     if (outcome.error) put($('#reset-refusal'), outcome.text); else dialog.close();
   });
 
+  // A list that is filtered as one types; what the form would answer, without the round.
+  document.addEventListener('input', (e) => {
+    const field = e.target.closest('[data-filter]');
+    if (!field) return;
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const row of document.querySelectorAll(field.dataset.filter)) {
+      row.hidden = !words.every((word) => row.dataset.words.includes(word));
+      shown += row.hidden ? 0 : 1;
+    }
+    put($('[data-filter-count]'), shown);
+    $('[data-filter-none]').hidden = shown > 0;
+  });
+
   // A device is told once, after a second look; what became of it is shown and stands in the duty log.
   document.addEventListener('click', async (e) => {
     const button = e.target.closest('[data-device-command]');

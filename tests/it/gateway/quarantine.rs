@@ -8,7 +8,7 @@ use fengsui::model::{Reading, Timestamp, Value as Measured};
 use serde_json::{Value, json};
 
 /// A heat detector whose profile looks for these two fields.
-fn heat(temperature: &str, smoke: &str) -> String {
+pub(super) fn heat(temperature: &str, smoke: &str) -> String {
     format!(
         r#"
 [device]
@@ -51,7 +51,7 @@ refused = true
     )
 }
 
-fn hall() -> House {
+pub(super) fn hall() -> House {
     House::build(BROKER, &device("hd-1", "hall/heat", "broker", "address = \"hd-1\""))
 }
 

@@ -3,8 +3,10 @@
 mod evening;
 mod plan;
 
+use fengsui::adopt::Adopt;
 use fengsui::clock::Clock;
 use fengsui::commands::{self, Done, Ordered, Refused, Request, Requests};
+use fengsui::config::Config;
 use fengsui::journal::{Entry, Journal, Limits, Note, NoteKind, QuarantineChange, Stray, Write};
 use fengsui::metrics::Metrics;
 use fengsui::model::*;
@@ -229,6 +231,7 @@ pub(crate) async fn room_in(
         series: series.clone(),
         plan,
         door,
+        adopt: adopt(),
         clock: clock.clone(),
         metrics: metrics.clone(),
         health,
@@ -261,6 +264,15 @@ pub(crate) async fn room_in(
         cancel,
         dir,
     }
+}
+
+/// The shipped models, over a plan that came from no file.
+fn adopt() -> Adopt {
+    let texts = [
+        ("gateway.toml", "plan = \"plan.toml\"\n[broker]\nlisten = \"127.0.0.1:0\"\nanonymous = true\n"),
+        ("plan.toml", "[[site]]\nid = \"s\"\nname = \"s\"\naddress = \"s\"\n"),
+    ];
+    Adopt::new(&Config::from_texts(&texts, &|_| None).unwrap().0)
 }
 
 fn health(clock: &Clock) -> Health {

@@ -298,6 +298,21 @@ impl Gateway {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
+    /// Sends a page's form as a browser does; status, the path where it led, and the page there.
+    pub(crate) async fn form(&self, path: &str, fields: &[(&str, &str)]) -> (u16, String, String) {
+        let pairs: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let request = self
+            .http
+            .post(format!("http://{}{path}", self.web))
+            .header(header::ORIGIN, format!("http://{}", self.web))
+            .header(header::COOKIE, &self.cookie)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let answer = request.body(pairs.join("&")).send().await.unwrap();
+        let (status, path) = (answer.status().as_u16(), answer.url().path().to_owned());
+        (status, path, answer.text().await.unwrap())
+    }
+
     /// A command to a hazard; status and answer.
     pub(crate) async fn command(&self, hazard: &str, verb: &str, note: &str) -> (u16, Value) {
         let path = format!("/api/v1/hazards/{hazard}/{verb}");
@@ -435,6 +450,11 @@ impl Gateway {
             }
         }
     }
+}
+
+/// A text as a part of an address or a form.
+pub(crate) fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
 /// Waits for a process.

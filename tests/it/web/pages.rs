@@ -48,7 +48,7 @@ async fn no_page_and_no_asset_names_another_host_and_the_policy_forbids_it() {
         assert!(!body.contains(" style=\""), "{path} has an inline style, which the policy refuses");
         looked += 1;
     }
-    assert_eq!(looked, 16);
+    assert_eq!(looked, 19);
 }
 
 #[tokio::test]
