@@ -14,8 +14,8 @@ pub const CANDIDATES_MAX: usize = 4;
 /// The most models of another topic that are named: hints, no choices.
 pub const ALIKE_MAX: usize = 3;
 
-/// What may be decoded to find the candidates, in bytes of payload: 134 profiles times four frames of 4 KiB are 2 MiB, below
-/// 0.1 s. Larger frames are tried with fewer profiles.
+/// What may be decoded to find the candidates, in bytes of payload: 134 profiles times four frames of 4 KiB are 2 MiB. A usual
+/// frame of 100 bytes takes all of them 3 ms, unoptimised. Larger frames are tried with fewer profiles.
 const TRIED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Between a topic and the address of a part of its message, in what a part is kept under.
@@ -137,10 +137,28 @@ impl InForce {
         if let Some(at) = found.fitting.iter().position(|candidate| Some(&*candidate.profile) == first) {
             found.fitting[..=at].rotate_right(1);
         }
-        found.more = found.fitting.len().saturating_sub(CANDIDATES_MAX);
+        // A model that reads nothing of it is no help, unless nobody reads more or a person asked for it.
+        let of_use = |one: &Candidate| one.understood > 0 || Some(&*one.profile) == first;
+        let listening = found.fitting.len();
+        if found.fitting.iter().any(|one| one.understood > 0) {
+            found.fitting.retain(of_use);
+        }
+        found.more = listening.saturating_sub(found.fitting.len().min(CANDIDATES_MAX));
         found.fitting.truncate(CANDIDATES_MAX);
         found.alike.truncate(ALIKE_MAX);
         found
+    }
+
+    /// The model that a person means who typed this: its id, or else the first that has all the words and listens to the sender.
+    pub fn meant(&self, typed: &str, sender: &Sender) -> Option<String> {
+        if self.library.profiles.contains_key(typed) {
+            return Some(typed.to_owned());
+        }
+        let hears = |model: &super::Model| {
+            self.library.profiles.get(&*model.id).is_some_and(|profile| listens(profile, sender).is_some())
+        };
+        let models = self.models_on_topics().into_iter();
+        models.filter(|model| model.is_found_by(typed)).find(hears).map(|model| model.id)
     }
 
     /// What stands for the sender in the topics of this model; `None`: it does not listen there.

@@ -173,6 +173,10 @@ pub(super) async fn page(visit: Visit, Query(which): Query<Which>) -> Response {
 
 async fn form(visit: &Visit, known: &Known, mut filled: Filled, refusal: Option<Refusal>) -> AdoptPage {
     let lang = visit.lang();
+    let typed = filled.profile.trim().to_owned();
+    if let Some(meant) = known.in_force.meant(&typed, &known.sender).filter(|_| !typed.is_empty()) {
+        filled.profile = meant;
+    }
     let found = candidates(known, &filled.profile).await;
     let asked = filled.profile.clone();
     let listens = |profile: &str| found.fitting.iter().any(|one| one.profile == profile);
@@ -188,7 +192,8 @@ async fn form(visit: &Visit, known: &Known, mut filled: Filled, refusal: Option<
     if filled.id.is_empty() {
         filled.id = known.in_force.free_id(&filled.address);
     }
-    let may_write = refusal.as_ref().is_none_or(|refusal| refusal.why != Why::ReadOnly);
+    // A person can do by hand what the gateway could not.
+    let may_write = refusal.as_ref().is_none_or(|refusal| matches!(refusal.why, Why::Changed | Why::Typed));
     filled.seen = visit.shared().room.adopt.plan_seen().await;
     let copy = if may_write && !filled.seen.is_empty() { String::new() } else { snippet(&filled.device()) };
     let models = known.in_force.models_on_topics();

@@ -384,3 +384,31 @@ async fn a_tired_officer_reaches_every_button_on_the_first_screen() {
     look(&browser, "lost").await;
     browser.quit().await;
 }
+
+/// A browser keeps the pages that one leaves, and has six connections for a gateway: with a stream in each of them the seventh
+/// page would hang for a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_left_gives_its_stream_back_and_is_live_again_when_one_comes_back() {
+    assert!(browser::is_installed(), "install chromium and chromium-driver");
+    let plan = duty_room::plan();
+    let room = duty_room::room(plan.clone(), Clock::system(), None).await;
+    let (url, serving) = open(&room).await;
+    let browser = Browser::start().await;
+    sign_in(&browser, &room, &url).await;
+    let pages =
+        ["/log", "/history", "/strays", "/catalogue", "/health", "/", "/log", "/points/sd-203/smoke_state"];
+    for path in pages {
+        browser.until("document.body.classList.contains('live')").await;
+        browser.run(&format!("location.href = '{path}'")).await;
+        browser.until(&format!("location.pathname === '{path}' && document.querySelector('.lamps')")).await;
+    }
+    browser.until("document.body.classList.contains('live')").await;
+    crate::support::ports::until("the pages that were left hold no stream", || {
+        room.metrics.web_streams.get() <= 1
+    })
+    .await;
+    browser.run("history.back()").await;
+    browser.until("location.pathname === '/log' && document.body.classList.contains('live')").await;
+    browser.quit().await;
+    serving.abort();
+}

@@ -97,6 +97,9 @@
       reconnect = setTimeout(probe, 1500 + Math.random() * 1500);
     };
   }
+  // A browser keeps pages that were left, for the way back, and their streams with them: six of them, and the next page hangs.
+  window.addEventListener('pagehide', () => { clearTimeout(reconnect); if (stream) stream.close(); });
+  window.addEventListener('pageshow', (e) => { if (e.persisted) probe(); });
   async function probe() {
     dialled = performance.now();
     try {

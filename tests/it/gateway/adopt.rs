@@ -117,6 +117,10 @@ async fn an_unknown_sensor_is_adopted_from_the_page_while_the_gateway_runs() {
         browser.text(".choice").await
     );
     look(&browser, "adopt-candidates").await;
+    // Another model by a few words of it.
+    browser.fill("input[list=models]", "heiman 海曼 HS1SA").await;
+    browser.click(".find button").await;
+    browser.until("document.querySelector('.choice:has(:checked)')?.innerText.includes('HS1SA')").await;
 
     browser.go(&format!("http://{}/strays", gateway.web)).await;
     look(&browser, "strays-adopt").await;
@@ -127,6 +131,19 @@ async fn an_unknown_sensor_is_adopted_from_the_page_while_the_gateway_runs() {
     look(&browser, "adopt").await;
     browser.fill("#adopt input[name=name]", "203 房间烟感").await;
     browser.fill("#adopt input[name=place]", "床头").await;
+    // An id that is taken is refused in words, and what was typed stays.
+    browser.run("document.querySelector('input[name=id]').value = 'sd-1'").await;
+    browser.click("#adopt button[type=submit]").await;
+    browser.until("document.querySelector('.told.refused')").await;
+    look(&browser, "adopt-refused").await;
+    assert!(browser.text(".told.refused").await.contains("已经是“201 烟感”"));
+    browser.run("document.querySelector('input[name=id]').value = 'sd-9'").await;
+    for (size, width, height) in SIZES {
+        browser.resize(width, height).await;
+        browser.run("document.querySelector('#adopt').scrollIntoView()").await;
+        browser.screenshot(&format!("adopt-form-{size}")).await;
+    }
+    browser.resize(1366, 768).await;
     browser.click("#adopt button[type=submit]").await;
     browser.until("location.pathname === '/devices/sd-9'").await;
 
@@ -137,7 +154,9 @@ async fn an_unknown_sensor_is_adopted_from_the_page_while_the_gateway_runs() {
     browser.until("document.querySelector('[data-point=\"sd-9/temperature\"] .value b')?.textContent.startsWith('22.5')").await;
     look(&browser, "device").await;
     // What came before goes into the history.
-    browser.click(".kept button").await;
+    browser.go(&format!("http://{}/strays", gateway.web)).await;
+    look(&browser, "strays-renewed").await;
+    browser.click(".told.renewed button").await;
     browser.until("document.querySelector('[role=status]')?.textContent.includes('1')").await;
     let answer = gateway.get("/api/v1/points/sd-9/temperature/series?range=24h").await;
     let samples: u64 = answer["rows"].as_array().unwrap().iter().map(|row| row[2].as_u64().unwrap()).sum();
@@ -151,6 +170,11 @@ async fn an_unknown_sensor_is_adopted_from_the_page_while_the_gateway_runs() {
 #[tokio::test]
 async fn of_two_people_at_once_the_second_is_told_and_nothing_is_written_over() {
     let house = house();
+    // The plan is a link, and beside its file lies what a power cut left of an earlier try.
+    let real = house.config().with_file_name("real.toml");
+    std::fs::rename(plan_of(&house), &real).unwrap();
+    std::os::unix::fs::symlink(&real, plan_of(&house)).unwrap();
+    std::fs::write(house.config().with_file_name("real.toml.part"), "[[si").unwrap();
     let gateway = house.open().await;
     let mut pen = gateway.pen("all").await;
     for id in ["sd-8", "sd-9"] {
@@ -172,6 +196,7 @@ async fn of_two_people_at_once_the_second_is_told_and_nothing_is_written_over() 
     assert_eq!(std::fs::read_to_string(plan_of(&house)).unwrap(), with(&both));
     let mode = std::fs::metadata(plan_of(&house)).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o640);
+    assert!(std::fs::symlink_metadata(plan_of(&house)).unwrap().is_symlink(), "the link stays a link");
     // A row that is planned by now leads to its device.
     assert!(gateway.page("/strays").await.contains("/devices/sd-9?key="));
     let left: Vec<_> = std::fs::read_dir(house.config().parent().unwrap()).unwrap().flatten().collect();
@@ -225,6 +250,31 @@ async fn a_device_that_cannot_be_right_is_refused_in_words_and_the_plan_is_untou
     assert_eq!((status, &*path), (200, "/devices/sd-9"), "{answer}");
     let plan = std::fs::read_to_string(plan_of(&house)).unwrap();
     assert!(plan.contains("[[site.zone]]\nid = \"zone\"\nname = \"三层\"\n"), "{plan}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_written_and_not_taken_in_is_told_as_such() {
+    let house = house();
+    let gateway = house.open().await;
+    gateway.pen("sd-9").await.publish(&topic("sd-9"), AT_REST).await;
+    let page = opened(&gateway, "sd-9").await;
+    // The files are right and the gateway cannot run by them: somebody else listens there.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = std::fs::read_to_string(house.config()).unwrap();
+    let here = format!("[broker]\nlisten = \"{}\"", taken.local_addr().unwrap());
+    let busy = settings.replace("[broker]\nlisten = \"127.0.0.1:0\"", &here);
+    assert_ne!(busy, settings);
+    std::fs::write(house.config(), busy).unwrap();
+    let (status, path, answer) = adopt(&gateway, &page, "sd-9", &[]).await;
+    assert_eq!((status, &*path), (422, "/adopt"), "{answer}");
+    assert!(answer.contains("网关没有采用") && answer.contains("不能监听"), "{answer}");
+    assert_eq!(std::fs::read_to_string(plan_of(&house)).unwrap(), with(&lines("sd-9", "sd-9 烟感")));
+    assert_eq!(gateway.status("/devices/sd-9").await, 404, "the old plan is in force");
+    // Once that is mended the device is there, as with every change of a file.
+    std::fs::write(house.config(), settings).unwrap();
+    assert_eq!(gateway.reload().await.0, 200);
+    assert_eq!(gateway.status("/devices/sd-9").await, 200);
     gateway.stop().await;
 }
 
