@@ -139,6 +139,13 @@ impl InForce {
         here.find_map(|(_, (profile, by_address))| by_address.get(&guess::listens(profile, sender)?.1))
     }
 
+    /// What people call a device of the plan.
+    pub fn name(&self, device: &DeviceId) -> String {
+        self.plan
+            .device(device.as_str())
+            .map_or_else(|| device.to_string(), |(.., known)| known.name.to_string())
+    }
+
     /// Every zone of the plan, and a new one of each site.
     pub fn places(&self) -> Vec<Place> {
         let name = |id: &str, name: &str| (id.to_owned(), name.to_owned());

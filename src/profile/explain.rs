@@ -42,7 +42,7 @@ fn when(rule: &Rule, class: &PointClass) -> Text {
     match &rule.condition {
         Condition::OneOf(codes) => Text::new(
             &format!("报“{}”时", named(codes, |text| &text.zh, "”或“")),
-            &format!("when it says “{}”", named(codes, |text| &text.en, "” or “")),
+            &format!("when it says \"{}\"", named(codes, |text| &text.en, "\" or \"")),
         ),
         Condition::Is(true) => Text::new("为真时", "when true"),
         Condition::Is(false) => Text::new("为假时", "when false"),

@@ -71,7 +71,7 @@ impl StrayRow {
         let unknown = stray.kind == StrayKind::Unknown;
         let sender = Sender::of(&stray.key).filter(|sender| unknown && in_force.has_topics(&sender.link));
         let planned = sender.as_ref().and_then(|sender| in_force.planned(sender));
-        let planned = planned.map(|device| (device.to_string(), device_path(device, &stray.key)));
+        let planned = planned.map(|device| (in_force.name(device), device_path(device, &stray.key)));
         Self {
             kind: stray.kind.name(),
             key: stray.key.to_string(),
