@@ -229,8 +229,8 @@ impl Files for Changed<'_> {
         if Disk.place(path) == self.plan { Ok(self.text.to_owned()) } else { Disk.text(path) }
     }
 
-    fn toml_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        Disk.toml_below(folder)
+    fn models_below(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
+        Disk.models_below(folder)
     }
 
     fn place(&self, path: &Path) -> PathBuf {
