@@ -133,7 +133,7 @@ fn every_problem_of_a_profile_is_told_in_chinese_and_english() {
         // write a profile, whose comments have both languages side by side.
         if ["shape_error.rs", "announcement/draft.rs"].contains(&name.as_str())
             || name.starts_with("drafting/")
-            || name == "listing.rs"
+            || ["listing.rs", "explain.rs"].contains(&name.as_str())
         {
             continue;
         }
