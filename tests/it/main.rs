@@ -23,6 +23,7 @@ mod backup;
 mod doctor;
 mod pipeline;
 mod torture;
+mod tutorial;
 mod faults;
 mod tidy;
 mod support;

@@ -36,9 +36,12 @@ pub(super) enum Tool {
     Test {
         #[command(flatten)]
         files: Paths,
-        /// Print the hazard examples that are missing, to read and to put into the file.
+        /// Print the hazard examples that are missing, as they come out, to be read and put into the file.
         #[arg(long)]
         draft: bool,
+        /// With --draft: put them at the end of the file. Those of variants are printed only.
+        #[arg(long, requires = "draft")]
+        write: bool,
     },
     /// Read a frame with a profile: its readings, what could not be read, and the hazards it would raise.
     Try(try_frame::Try),
@@ -73,7 +76,17 @@ pub(super) fn run(tool: &Tool) -> ExitCode {
     let mut out = String::new();
     let code = match tool {
         Tool::Check(Paths { paths }) => check::run(&mut Asked::of(paths), &mut out),
-        Tool::Test { files: Paths { paths }, draft } => test::run(&Asked::of(paths), *draft, &mut out),
+        Tool::Test { files: Paths { paths }, draft, write } => {
+            let written = if *write { test::write_drafts(&Asked::of(paths)) } else { Ok(()) };
+            match written {
+                Ok(()) => test::run(&Asked::of(paths), *draft, &mut out),
+                Err(why) => {
+                    out.push_str(&why);
+                    out.push('\n');
+                    EXIT_CONFIG
+                }
+            }
+        }
         Tool::Try(arguments) => {
             let asked = Asked::of(std::slice::from_ref(&arguments.file));
             if let Some(place) = &arguments.live.live {

@@ -3,8 +3,11 @@
 
 use super::{Asked, EXIT_CONFIG};
 use crate::pipeline::{Due, Rehearsal, Why};
+use crate::profile::drafting::CHECK;
 use crate::profile::{Profile, Vocabulary};
 use std::fmt::Write;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::sync::Arc;
 
 /// Exit code of a run in which an example failed.
@@ -58,6 +61,25 @@ pub(super) fn run(read: &Asked, draft: bool, out: &mut String) -> u8 {
         (false, 0) => 0,
         (false, _) => EXIT_FAILED,
     }
+}
+
+/// Puts the drafted hazard examples at the end of their files.
+pub(super) fn write_drafts(read: &Asked) -> Result<(), String> {
+    for (profile, file) in read.profiles.iter().zip(&read.names) {
+        let Some(rehearsal) = Rehearsal::new(profile, &read.vocabulary) else { continue };
+        if profile.id.as_str().contains('@') {
+            continue;
+        }
+        let mut text = String::new();
+        for example in rehearsal.drafted() {
+            _ = write!(text, "\n{CHECK}\n{}", example.text(&profile.examples));
+        }
+        let append = |file: &str| OpenOptions::new().append(true).open(file)?.write_all(text.as_bytes());
+        if !text.is_empty() {
+            append(file).map_err(|error| format!("写不了 {file} / cannot write it: {error}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn mark(good: bool) -> &'static str {

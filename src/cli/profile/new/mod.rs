@@ -8,9 +8,10 @@ mod talk;
 
 pub(super) use probe::wire_of;
 
+use super::test::write_drafts;
 use super::{Asked, EXIT_CONFIG};
 use crate::pipeline::{Rehearsal, Why};
-use crate::profile::drafting::{CHECK, Drafted, Identity, Refused};
+use crate::profile::drafting::{Drafted, Identity, Refused};
 use crate::profile::profile_id;
 use clap::Args;
 use std::fmt::Write;
@@ -143,25 +144,12 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
         };
         return EXIT_CONFIG;
     }
-    if let Err(error) = add_hazard_examples(&path) {
-        _ = writeln!(out, "写不了 {shown} / cannot write it: {error}");
+    // What comes of the examples under the default rules, for a person to read.
+    if let Err(why) = write_drafts(&Asked::of(std::slice::from_ref(&path))) {
+        _ = writeln!(out, "{why}");
         return EXIT_CONFIG;
     }
     tell(&path, drafted, out)
-}
-
-/// What comes of the examples under the default rules, for a person to read.
-fn add_hazard_examples(path: &Path) -> std::io::Result<()> {
-    let asked = Asked::of(&[path.to_owned()]);
-    let mut text = String::new();
-    for profile in &asked.profiles {
-        let Some(rehearsal) = Rehearsal::new(profile, &asked.vocabulary) else { continue };
-        for example in rehearsal.drafted() {
-            _ = writeln!(text, "\n{CHECK}: 这样的一串报文会报出这些 such a series raises these");
-            text.push_str(&example.text(&profile.examples));
-        }
-    }
-    OpenOptions::new().append(true).open(path)?.write_all(text.as_bytes())
 }
 
 /// A new file, whole; an older one is replaced only by order.
