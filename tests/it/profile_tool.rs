@@ -1,5 +1,6 @@
 //! `fengsui profile`: what the person who adds a device is told.
 
+mod codec;
 mod doc;
 mod live;
 mod new;

@@ -6,6 +6,7 @@
 //! not recognised stands in it as a comment, so that nothing is left out in silence.
 
 mod choose;
+mod codec;
 mod codes;
 mod guess;
 mod inputs;
@@ -17,6 +18,7 @@ mod topics;
 mod views;
 mod words;
 
+pub use codec::Through;
 pub use guess::classes_of_word;
 pub use messages::{MessagePick, Sampled, draft_messages};
 pub use registers::{REGISTER_TYPES, RegisterPick, Seen, draft_registers, encode};

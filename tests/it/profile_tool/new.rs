@@ -12,7 +12,7 @@ fn write(folder: &Path, name: &str, text: &str) -> String {
 }
 
 /// The file passes both, and its text. A limit of fire that nothing of what came reaches is left to the person.
-fn passes(path: &Path) -> String {
+pub(super) fn passes(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let (code, said) = tool(&["check", path.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{said}\n{text}");

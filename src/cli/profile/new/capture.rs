@@ -3,8 +3,9 @@
 use super::{Ended, New};
 use crate::capture::Line;
 use crate::cli::check::EXIT_CONFIG;
+use crate::codec::Codec;
 use crate::model::Body;
-use crate::profile::drafting::{Drafted, MessagePick, Refused, Sampled, draft_messages};
+use crate::profile::drafting::{Drafted, MessagePick, Refused, Sampled, Through, draft_messages};
 use crate::profile::{PAYLOAD_BYTES_MAX, TopicPattern, Vocabulary};
 use std::fmt::Write;
 use std::fs::File;
@@ -32,17 +33,40 @@ pub(super) fn draft(
         None => arguments.sample.iter().map(|text| plain(text, arguments.topic.as_deref())).collect(),
     };
     let samples = samples.map_err(&mut refuse)?;
-    Ok(draft_messages(arguments.identity(), &samples, &picks, vocabulary))
+    let Some(path) = &arguments.codec else {
+        return Ok(draft_messages(arguments.identity(), &samples, &picks, vocabulary));
+    };
+    let (codec, name) = codec(path).map_err(&mut refuse)?;
+    let through = Through::new(&codec, &samples).map_err(&mut refuse)?;
+    let drafted = draft_messages(arguments.identity(), &through.samples, &picks, vocabulary);
+    Ok(drafted.map(|drafted| Drafted { text: through.back(&drafted.text, &name), ..drafted }))
 }
 
-/// `PATH CLASS UNIT`; the path may have blanks only in its quotes.
+/// The vendor's file, and what it is called.
+fn codec(path: &Path) -> Result<(Codec, String), String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("读不了 {} / cannot read it: {error}", path.display()))?;
+    let codec = Codec::new(text).map_err(|refused| {
+        let text = refused.text();
+        format!("{}：{} / {}", path.display(), text.zh, text.en)
+    })?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((codec, name))
+}
+
+/// `PATH CLASS UNIT`; the path may have blanks in its brackets: `rxInfo[max rssi].snr`.
 fn pick(text: &str) -> Result<MessagePick, String> {
     let wrong = || {
         format!(
             "--pick {text:?}：写成 '路径 类别 单位'，如 'data.t ambient_temperature ℃' / write 'PATH CLASS UNIT', or 'PATH -'"
         )
     };
-    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut depth = 0;
+    let is_between = |c: char| {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        depth == 0 && c.is_whitespace()
+    };
+    let words: Vec<&str> = text.split(is_between).filter(|word| !word.is_empty()).collect();
     let (path, class, unit) = match words[..] {
         [path, class] => (path, class, None),
         [path, class, unit] => (path, class, Some(unit.to_owned())),
@@ -141,6 +165,7 @@ mod tests {
     fn a_pick_has_a_path_a_class_and_perhaps_a_unit() {
         assert_eq!(pick("data.t ambient_temperature ℃").unwrap().unit.as_deref(), Some("℃"));
         assert_eq!(pick("data.t -").unwrap().class, "-");
+        assert_eq!(pick("rxInfo[max rssi].snr -").unwrap().path, "rxInfo[max rssi].snr");
         for wrong in ["", "data.t", "a b c d"] {
             assert!(pick(wrong).is_err(), "{wrong:?}");
         }

@@ -39,6 +39,9 @@ pub(in crate::cli) struct New {
     /// The topic of the payloads; or a pattern such as site/{address}/up. Of a capture: only these.
     #[arg(long)]
     topic: Option<String>,
+    /// The vendor's JavaScript codec for payloads that a LoRaWAN network server sends on. It is copied beside the profile.
+    #[arg(long, value_name = "FILE.js", conflicts_with = "probe")]
+    codec: Option<PathBuf>,
     /// A Modbus device to read, tcp://host:port/unit, or rtu-tcp:// for a transparent serial server. Nothing is written to it.
     #[arg(long, value_name = "URL")]
     probe: Option<String>,
@@ -144,12 +147,27 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
         };
         return EXIT_CONFIG;
     }
+    if let Some(codec) = &arguments.codec
+        && let Err(error) = beside(codec, &path)
+    {
+        _ = writeln!(out, "写不了 {shown} 旁的解码脚本 / cannot put the codec beside it: {error}");
+        return EXIT_CONFIG;
+    }
     // What comes of the examples under the default rules, for a person to read.
     if let Err(why) = write_drafts(&Asked::of(std::slice::from_ref(&path))) {
         _ = writeln!(out, "{why}");
         return EXIT_CONFIG;
     }
     tell(&path, drafted, out)
+}
+
+/// The codec into the profile's folder, unless it lies there.
+fn beside(codec: &Path, profile: &Path) -> std::io::Result<()> {
+    let place = profile.with_file_name(codec.file_name().unwrap_or_default());
+    if place.exists() && fs::canonicalize(&place)? == fs::canonicalize(codec)? {
+        return Ok(());
+    }
+    fs::copy(codec, place).map(|_| ())
 }
 
 /// A new file, whole; an older one is replaced only by order.
