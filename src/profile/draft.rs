@@ -1,7 +1,7 @@
 //! FRAMES → READINGS, reading the files: what every file of this folder shares: two-language texts, the list of
 //! problems, and the guess at what a misspelt word was meant to be.
 
-use super::shape_error;
+use super::shape_read::shape;
 use crate::model::{IdError, Problem, Text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -84,7 +84,7 @@ impl Problems {
     }
 }
 
-/// Reads a file into its serde shape, or says where it broke. Unknown keys get a suggestion.
+/// Reads a file into its serde shape; everything that is wrong with the shape is told at once. Unknown keys get a suggestion.
 pub(super) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> Option<T> {
     if text.len() > FILE_BYTES_MAX {
         problems.whole_file(
@@ -93,19 +93,17 @@ pub(super) fn read<T: DeserializeOwned>(text: &str, problems: &mut Problems) -> 
         );
         return None;
     }
-    match toml::from_str(text) {
-        Ok(shape) => Some(shape),
-        Err(error) => {
-            let (message, help) = shape_error::told(text, error.message());
-            let span = error.span().unwrap_or(0..0);
-            problems.error(span, message, help);
-            None
-        }
-    }
+    shape(text, problems)
 }
 
 /// `是否想写 "x"？ / did you mean "x"?`, or nothing when no known word is near.
 pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(written, known)
+        .map_or_else(String::new, |word| format!("是否想写 {word:?}？ / did you mean {word:?}?"))
+}
+
+/// The known word that was most likely meant.
+pub(super) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let is_near = |edits: usize, word: &str| {
         let letters = word.chars().count();
         // Never more than half of it: "on" is no correction of "xy".
@@ -117,7 +115,7 @@ pub fn suggest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> S
         .map(|word| (edits(written, word), word))
         .filter(|(edits, word)| is_near(*edits, word))
         .min()
-        .map_or_else(String::new, |(_, word)| format!("是否想写 {word:?}？ / did you mean {word:?}?"))
+        .map(|(_, word)| word.to_owned())
 }
 
 /// A suggestion, or the whole list when it is short enough to read.

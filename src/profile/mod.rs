@@ -35,6 +35,7 @@ mod schema_point;
 mod schema_register;
 mod script;
 mod shape_error;
+mod shape_read;
 mod senml;
 mod shape_mqtt;
 mod shape_point;

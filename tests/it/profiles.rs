@@ -3,6 +3,7 @@
 
 mod addresses;
 mod bytes;
+mod shape;
 mod shared;
 mod commands;
 mod hazards;

@@ -1,8 +1,8 @@
 //! Profiles of bytes: how their messages may be written, and what is said when they are wrong.
 
 use super::{NOW, parse, pointed};
-use fengsui::model::{Flaw, Quality};
-use fengsui::profile::Profile;
+use fengsui::model::{Flaw, Quality, Timestamp};
+use fengsui::profile::{Decoded, Profile};
 use proptest::prelude::*;
 
 /// `A5 5A`, a kind, a number in tenths, flags, CRC low byte first.
@@ -195,4 +195,71 @@ proptest! {
         prop_assert!(!decoded.understood && decoded.samples.is_empty());
         prop_assert!(decoded.problems[0].contains("校验和") || decoded.problems[0].contains("开头"));
     }
+}
+
+/// `7B 7B`, command 92, the length of the body, the body, its sum, `7D 7D`: an electrical-fire monitor's report, with the residual
+/// current at byte 52 of the body and the first of four temperatures behind it.
+#[test]
+fn a_frame_in_braces_with_a_sum_of_its_inside_is_read_and_a_sensor_that_is_not_fitted_is_not_cold() {
+    let text = r#"
+[device]
+vendor = "v"
+model = "m"
+name = { zh = "型", en = "m" }
+source = "a test"
+
+[mqtt]
+topics = ["up/{address}"]
+payload = "hex"
+byte_order = "BA"
+
+[frame]
+starts_with = "7B7B92"
+ends_with = "7D7D"
+length = { byte = 3, type = "u16", order = "AB", plus = 9 }
+checksum = { kind = "crc16_modbus", byte = -4, first = 2 }
+
+[[point]]
+name = "residual"
+class = "residual_current"
+unit = "mA"
+from = { byte = 57, type = "f32", order = "DCBA" }
+
+[[point]]
+name = "cable-1"
+class = "cable_temperature"
+unit = "℃"
+from = { byte = 61, type = "f32", order = "DCBA" }
+sentinels = [{ raw = -200, means = "not_fitted" }]
+
+[[example]]
+name = "none"
+input = ""
+readings = {}
+
+[[example]]
+name = "bad"
+input = "00"
+refused = true
+"#;
+    let profile = parse(text).unwrap();
+    let frame = |residual: f32, cable: f32| {
+        let mut body = vec![0; 388];
+        body[52..56].copy_from_slice(&residual.to_le_bytes());
+        body[56..60].copy_from_slice(&cable.to_le_bytes());
+        let inside = [&[0x92, 0x01, 0x84], &body[..]].concat();
+        [&[0x7B, 0x7B], &inside[..], &crc(&inside), &[0x7D, 0x7D]].concat()
+    };
+    let read = |bytes: &[u8]| {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        profile.decode_message(0, hex.as_bytes(), Timestamp::EPOCH)
+    };
+    let shown = |decoded: &Decoded| -> Vec<String> {
+        decoded.samples.iter().map(|sample| profile.shown(sample)).collect()
+    };
+    assert_eq!(shown(&read(&frame(320.5, 41.25))), ["320.5 mA", "41.25 ℃"]);
+    assert_eq!(shown(&read(&frame(12.0, -200.0))), ["12 mA", "not_fitted"]);
+    let mut broken = frame(320.5, 41.25);
+    broken[58] ^= 1;
+    assert!(read(&broken).problems[0].contains("校验和错误"), "{:?}", read(&broken));
 }
