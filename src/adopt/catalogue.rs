@@ -108,6 +108,10 @@ pub struct Model {
     pub groups: Vec<&'static str>,
     /// Who tried it on the hardware; `None`: nobody yet.
     pub verified: Option<String>,
+    /// Of which firmware the profile speaks; `None`: it makes no difference, or nobody said.
+    pub firmware: Option<String>,
+    /// Under which other names the same device is sold.
+    pub also_sold_as: Vec<String>,
     /// How many points it has.
     pub points: usize,
     /// All that it is found by, in lower case.
@@ -216,6 +220,7 @@ impl InForce {
             groups.retain(|group| *group != "device");
         }
         let mut words = vec![profile.id.to_string(), profile.vendor.clone(), profile.model_number.clone()];
+        words.extend(profile.also_sold_as.iter().cloned());
         let mut add = |text: &Text| words.extend([text.zh.to_string(), text.en.to_string()]);
         add(&profile.model);
         classes.iter().for_each(|class| add(&class.name));
@@ -241,6 +246,8 @@ impl InForce {
             classes: classes.iter().map(|class| (class.id.to_string(), class.name.clone())).collect(),
             groups,
             verified: profile.verified.clone(),
+            firmware: profile.firmware.clone(),
+            also_sold_as: profile.also_sold_as.clone(),
             points: profile.points.len(),
             words: words.join("\n").to_lowercase(),
         }

@@ -138,6 +138,7 @@ pub(super) async fn api(State(shared): State<Shared>, Query(asked): Query<Asked>
             "profile": model.id, "vendor": model.vendor, "model": model.number, "name": wire::text(&model.name),
             "protocol": protocol, "topics": topics, "kinds": model.groups, "points": model.points,
             "classes": model.classes.iter().map(|(id, _)| id).collect::<Vec<_>>(), "verified": model.verified,
+            "firmware": model.firmware, "also_sold_as": model.also_sold_as,
         })
     };
     Json(json!({ "models": models.iter().filter(|model| asked.finds(model)).map(row).collect::<Vec<_>>() }))

@@ -238,6 +238,8 @@ texts! {
     model_reached: "怎样通信", "How it is reached";
     model_reads: "次读取一轮", "reads a round";
     model_points: "测点", "Points";
+    model_firmware: "适用固件", "Firmware";
+    model_also: "又名", "Also sold as";
     model_source: "出处", "Source";
     model_examples: "校验示例", "Examples";
     model_silent: "多久没消息算离线", "Silence that means offline";

@@ -27,6 +27,12 @@ fn tell(profile: &Profile, vocabulary: &Vocabulary, out: &mut String) {
         Some(span) => _ = writeln!(out, "超过 {}没有消息：设备离线", explain::duration(span).zh),
         None => out.push_str("只在有事时才发消息：不判离线（场所平面可另行规定）\n"),
     }
+    if let Some(firmware) = &profile.firmware {
+        _ = writeln!(out, "适用固件：{firmware}");
+    }
+    if !profile.also_sold_as.is_empty() {
+        _ = writeln!(out, "又名：{}", profile.also_sold_as.join("、"));
+    }
     match &profile.verified {
         Some(who) => _ = writeln!(out, "实物核对：{who}"),
         None => out.push_str("实物核对：还没有人在实物上核对过\n"),
