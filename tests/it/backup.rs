@@ -104,6 +104,7 @@ fn house(store: &Victoria) -> House {
     let profiles = house.config().with_file_name("models").join("acme");
     std::fs::create_dir_all(&profiles).unwrap();
     std::fs::write(profiles.join("probe.toml"), probe()).unwrap();
+    std::fs::write(profiles.join("probe.js"), "function Decode() { return {} }").unwrap();
     let written = std::fs::read_to_string(house.config()).unwrap();
     let written =
         written.replace("anonymous = true", "anonymous = true\ncredentials_file = \"broker.users\"");
@@ -189,7 +190,9 @@ async fn a_box_that_died_goes_on_from_its_backup_on_another_box() {
         said.contains("已恢复到") && said.contains("请人工核对现场") && said.contains("broker.users"),
         "{said}"
     );
-    assert!(other.config().with_file_name("models/acme/probe.toml").exists());
+    for file in ["models/acme/probe.toml", "models/acme/probe.js"] {
+        assert!(other.config().with_file_name(file).exists(), "{file}");
+    }
     std::fs::write(other.config().with_file_name("broker.users"), "hall:secret-word\n").unwrap();
     let cursors = |dir: &Path| Archive::open(dir).unwrap().summary().unwrap().cursors;
     assert_eq!(cursors(&other.data()), cursors(&backup));
