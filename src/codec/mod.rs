@@ -5,8 +5,8 @@
 //! `Decode(fPort, bytes, variables)` (ChirpStack 3) and `Decoder(bytes, port)` (The Things Network 2); they are tried in this order.
 //!
 //! Each call has an engine of its own, which is thrown away behind it: no state is kept from one frame to the next, whatever
-//! the script leaves behind, and one that runs wild takes nothing with it. The limits count work and bytes, never time: a busy
-//! box decodes the same as an idle one. `Date` stands still at the time of the uplink and `Math.random` begins with the same
+//! the script leaves behind, and one that runs wild takes nothing with it. The limits count work and bytes, and not the time on
+//! the wall: a busy box decodes the same as an idle one. Behind them stands a limit of processor time for what no count reaches. `Date` stands still at the time of the uplink and `Math.random` begins with the same
 //! number, so that a log that is played again says the same.
 
 #[cfg(test)]
@@ -30,7 +30,12 @@ pub const STACK_MAX: usize = 512 << 10;
 
 /// How much one call may do, in steps of 10 000 jumps back and calls of functions, at which the engine asks whether to go on. The
 /// codecs of the public catalogues need less than one.
-pub const STEPS_MAX: u32 = 500;
+pub const STEPS_MAX: u32 = 200;
+
+/// How long one call may keep the processor, in nanoseconds of its own thread: other load does not count. The steps end an ordinary
+/// loop after a tenth of a second; this is for one whose every step is a built-in call over megabytes, of which 10 000 pass before the
+/// engine asks. It asks late (10 s were seen), and without this it would be half an hour.
+const PROCESSOR_NANOS_MAX: u64 = 2_000_000_000;
 
 /// The longest answer, as JSON. What a frame of 242 bytes says fits into a hundredth of it.
 pub const ANSWER_BYTES_MAX: usize = 256 << 10;
@@ -171,8 +176,10 @@ impl Codec {
         runtime.set_max_stack_size(STACK_MAX);
         let steps = Rc::new(Cell::new(0_u32));
         let counted = steps.clone();
+        let end = processor_nanos().saturating_add(PROCESSOR_NANOS_MAX);
         runtime.set_interrupt_handler(Some(Box::new(move || {
-            counted.set(counted.get().saturating_add(1));
+            let used_up = processor_nanos() > end;
+            counted.set(if used_up { u32::MAX } else { counted.get().saturating_add(1) });
             counted.get() > STEPS_MAX
         })));
         let context = Context::full(&runtime).map_err(engine)?;
@@ -206,6 +213,13 @@ impl Codec {
             }
         })
     }
+}
+
+/// What this thread has used of the processor.
+fn processor_nanos() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let nanos = i128::from(used.tv_sec) * 1_000_000_000 + i128::from(used.tv_nsec);
+    u64::try_from(nanos).unwrap_or(0)
 }
 
 /// As the global code of a page: functions and variables are the realm's, and nothing is strict unless the script says so.

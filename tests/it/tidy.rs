@@ -68,7 +68,8 @@ const OWNED: &[(&str, &[&str])] = &[
     ("toml_edit", &["adopt"]),
     ("clap", &["cli", "main"]),
     ("prometheus_client", &["metrics"]),
-    ("rustix", &["sources", "journal", "sinks", "backup", "app", "web"]),
+    // codec: the processor time of its thread.
+    ("rustix", &["sources", "journal", "sinks", "backup", "app", "web", "codec"]),
     ("getrandom", &["web", "app", "demo"]),
     ("fastrand", &["sources", "sinks", "demo"]),
     ("tracing_subscriber", &["app", "main", "cli"]),
