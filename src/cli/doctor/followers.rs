@@ -13,7 +13,7 @@ const SERIES_BEHIND_MAX: Span = Span::from_secs(6 * 3600);
 const SERIES: &str = crate::series::CURSOR;
 
 /// `now`: of a gateway that runs. One that does not sends nothing, and what counts is how far it had come. `failing`: the
-/// sinks that the gateway cannot reach at this moment.
+/// cursors of the sinks that the gateway cannot reach at this moment. One that it never reached has left no cursor yet.
 pub(super) fn look(
     archive: &Archive,
     summary: &Summary,
@@ -23,7 +23,9 @@ pub(super) fn look(
     found: &mut Vec<Finding>,
 ) {
     let Some((newest, newest_at)) = summary.newest else { return };
-    for (name, at) in &summary.cursors {
+    let has_one = |name: &&String| summary.cursors.iter().any(|(known, _)| known == *name);
+    let never = failing.iter().filter(|name| !has_one(name)).map(|name| (name, &0));
+    for (name, at) in summary.cursors.iter().map(|(name, at)| (name, at)).chain(never) {
         let lag = newest.saturating_sub(*at);
         let since = match archive.entries_after(*at, 1) {
             Ok(entries) => entries.first().map(|entry| entry.at),
@@ -34,9 +36,7 @@ pub(super) fn look(
         found.push(if name == SERIES {
             series(lag, since, waited)
         } else {
-            // A cursor is called by its kind and its name.
-            let failing = name.split_once(':').is_some_and(|(_, name)| failing.contains(name));
-            follower(name, lag, since, waited, failing, hours)
+            follower(name, lag, since, waited, failing.contains(name), hours)
         });
     }
 }

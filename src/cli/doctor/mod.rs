@@ -106,7 +106,10 @@ pub fn examine(patient: &Patient, now: Timestamp) -> Vec<Finding> {
     clock(now, &mut found);
     let Some(place) = place::look(&data, &mut found) else { return found };
     let failing = match &known {
-        Some(known) if place.holder.is_some() => living::look(&known.gateway, &mut found),
+        Some(known) if place.holder.is_some() => living::look(&known.gateway, &mut found)
+            .into_iter()
+            .map(|sink| cursor_of(&known.gateway, &sink))
+            .collect(),
         _ => BTreeSet::new(),
     };
     let archive = content::open(&data, &place, &mut found);
@@ -116,6 +119,13 @@ pub fn examine(patient: &Patient, now: Timestamp) -> Vec<Finding> {
     }
     backups::look(known.as_ref(), archive.as_ref(), now, &mut found);
     found
+}
+
+/// A cursor is called by its kind and its name.
+fn cursor_of(gateway: &Gateway, sink: &str) -> String {
+    let is_folder = gateway.folder.iter().any(|folder| folder.name == sink);
+    let kind = if is_folder { crate::sinks::folder::CURSOR } else { crate::sinks::influx::CURSOR };
+    format!("{kind}:{sink}")
 }
 
 fn look_inside(

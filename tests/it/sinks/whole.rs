@@ -130,3 +130,23 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
     assert!(own[0][1].as_f64().is_some(), "{own:?}");
     assert!(!victoria.samples("gateway_readings").await.is_empty());
 }
+
+#[tokio::test]
+async fn a_store_that_was_never_reached_is_told_by_the_doctor_as_one_that_went_away_is() {
+    let nobody = crate::support::ports::free_port();
+    let store = format!(
+        "{BROKER}[[influx]]\nname = \"two\"\nurl = \"http://127.0.0.1:{nobody}\"\norg = \"o\"\nbucket = \"b\"\n"
+    );
+    let house = House::build(&store, &smoke("sd-1", "broker")).with_a_known_page();
+    let gateway = house.launch().await;
+    gateway.pen("sd-1").await.publish(&topic("sd-1"), r#"{"smoke":false}"#).await;
+    soon("it is missed on the health page", async {
+        while !gateway.page("/health").await.contains("连不上 http") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let told = Told::to_a_person(&house).await;
+    told.says("follower-failing", "warning", &["转发", "influx:two", "现在送不出去"]);
+    gateway.stop().await;
+}
