@@ -279,9 +279,15 @@ proptest! {
         });
         let mut bus = Bus::of(units.collect(), &manners, has_side);
         bus.run_until(Duration::from_secs(150));
+        // A tenth of the shortest period, and one read of a neighbour that is under way: nobody cuts it short.
+        let longest = manners.iter().filter_map(|manner| match manner {
+            Manner::Answers(millis) if is_healthy(manner) => u32::try_from(*millis).ok(),
+            _ => None,
+        });
+        let allowed = 0.1 + f64::from(longest.max().unwrap_or(0)) / 500.0 + f64::EPSILON * 8.0;
         for (index, manner) in manners.iter().enumerate() {
             if is_healthy(manner) {
-                prop_assert!(bus.worst_lateness(index) <= 0.1 + f64::EPSILON * 8.0, "unit {index} of {manners:?}: {}", bus.worst_lateness(index));
+                prop_assert!(bus.worst_lateness(index) <= allowed, "unit {index} of {manners:?}: {}", bus.worst_lateness(index));
                 prop_assert!(bus.rounds[index].iter().all(|(_, whole)| *whole), "unit {index} lost a block");
             } else {
                 let last = bus.rounds[index].last().map(|(at, _)| *at);
