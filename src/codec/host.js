@@ -23,6 +23,28 @@ var exports = module.exports;
   Real.prototype.toLocaleDateString = written(date);
   Real.prototype.toLocaleTimeString = written(clock);
   Real.prototype.toLocaleString = written((time) => `${date(time)}, ${clock(time)}`);
+  // Codecs hand on what the engine says of a mistake, and suites expect Node's words for the commonest ones. Only built-in errors have
+  // no words of their own when they come by here.
+  const WORDS = [
+    [/^cannot read property '([^]*)' of (undefined|null)$/, "Cannot read properties of $2 (reading '$1')"],
+    [/^cannot set property '([^]*)' of (undefined|null)$/, "Cannot set properties of $2 (setting '$1')"],
+    [/^'[^']*' is read-only$/, "Assignment to constant variable."],
+    [/^invalid array length$/, "Invalid array length"],
+    [/^([^]* in JSON at position \d+) \(line \d+ column \d+\)$/, "$1"],
+  ];
+  const replace = Function.prototype.call.bind(String.prototype.replace);
+  Error.prepareStackTrace = (error) => {
+    const { name, message } = error;
+    if (typeof message !== "string") return String(name);
+    for (const [said, words] of WORDS) {
+      const told = replace(message, said, words);
+      if (told !== message) {
+        error.message = told;
+        break;
+      }
+    }
+    return `${name}: ${error.message}\n    at codec`;
+  };
   let dice = 1;
   Math.random = () => (dice = (dice * 16807) % 2147483647) / 2147483647;
 

@@ -262,3 +262,24 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn the_engines_own_words_for_a_mistake_are_those_of_node() {
+    let said = |body: &str| {
+        decode(
+            &format!("function Decoder(bytes) {{ try {{ {body} }} catch (e) {{ return e.message }} }}"),
+            &[1],
+        )
+    };
+    for (body, words) in [
+        ("var a; return a.size", "Cannot read properties of undefined (reading 'size')"),
+        ("null.x = 1", "Cannot set properties of null (setting 'x')"),
+        ("const a = 1; a = 2", "Assignment to constant variable."),
+        ("new Array(-1)", "Invalid array length"),
+        ("JSON.parse('{')", "Expected property name or '}' in JSON at position 1"),
+        ("throw new Error('my own')", "my own"),
+        ("missing()", "missing is not defined"),
+    ] {
+        assert_eq!(said(body), Ok(json!(words)), "{body}");
+    }
+}
