@@ -57,7 +57,7 @@ pub(super) fn run(asked: &Asked, arguments: &Doc, out: &mut String) -> u8 {
         );
         return EXIT_STALE;
     }
-    match fs::write(&page, fresh) {
+    match super::whole::replace(&page, &fresh) {
         Ok(()) => {
             _ = writeln!(out, "{shown} 的表格已更新 / the tables were written");
             0

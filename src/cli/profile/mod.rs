@@ -10,6 +10,7 @@ mod place;
 mod schema;
 mod test;
 mod try_frame;
+mod whole;
 
 use super::check::EXIT_CONFIG;
 use crate::clock::Clock;

@@ -1,13 +1,11 @@
 //! `fengsui profile test`: the examples and hazard examples of the files, each with what came out instead of what stands
 //! there.
 
-use super::{Asked, EXIT_CONFIG};
+use super::{Asked, EXIT_CONFIG, whole};
 use crate::pipeline::{Due, Rehearsal, Why};
 use crate::profile::drafting::CHECK;
 use crate::profile::{Profile, Vocabulary};
 use std::fmt::Write;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::sync::Arc;
 
 /// Exit code of a run in which an example failed.
@@ -74,7 +72,7 @@ pub(super) fn write_drafts(read: &Asked) -> Result<(), String> {
         for example in rehearsal.drafted() {
             _ = write!(text, "\n{CHECK}\n{}", example.text(&profile.examples));
         }
-        let append = |file: &str| OpenOptions::new().append(true).open(file)?.write_all(text.as_bytes());
+        let append = |file: &str| whole::replace(file.as_ref(), &(std::fs::read_to_string(file)? + &text));
         if !text.is_empty() {
             append(file).map_err(|error| format!("写不了 {file} / cannot write it: {error}"))?;
         }

@@ -27,9 +27,10 @@ fn new(folder: &std::path::Path, codec: &str, samples: &[&str], more: &[&str]) -
         "application/{app}/device/{address}/event/up",
         "--vendor",
         "Acme",
-        "--model",
-        "L1",
     ];
+    if !more.contains(&"--model") {
+        arguments.extend(["--model", "L1"]);
+    }
     for sample in &samples {
         arguments.extend(["--sample", sample]);
     }
@@ -81,4 +82,18 @@ fn a_codec_that_is_none_or_refuses_everything_says_why_and_writes_nothing() {
         assert!(code == Some(64) && said.contains(why), "{why}: {said}");
     }
     assert!(!folder.path().join("models").exists());
+}
+
+#[test]
+fn another_codec_of_that_name_is_not_overwritten_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_eq!(new(folder.path(), CODEC, &["DOQA", "DIAB"], &[]).0, Some(0));
+    let other = CODEC.replace("BatV", "Battery");
+    let (code, said) = new(folder.path(), &other, &["DOQA", "DIAB"], &["--model", "L2"]);
+    assert!(code == Some(64) && said.contains("another codec of that name is there"), "{said}");
+    assert!(!folder.path().join("models/acme/l2.toml").exists());
+    let there = || std::fs::read_to_string(folder.path().join("models/acme/vendor.js")).unwrap();
+    assert_eq!(there(), CODEC);
+    assert_eq!(new(folder.path(), &other, &["DOQA", "DIAB"], &["--force"]).0, Some(0));
+    assert_eq!(there(), other);
 }

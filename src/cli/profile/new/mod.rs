@@ -9,6 +9,7 @@ mod talk;
 pub(super) use probe::wire_of;
 
 use super::test::write_drafts;
+use super::whole;
 use super::{Asked, EXIT_CONFIG};
 use crate::pipeline::{Rehearsal, Why};
 use crate::profile::drafting::{Drafted, Identity, Refused};
@@ -135,6 +136,12 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
         _ = writeln!(out, "{shown} 不是 <厂商>/<型号>.toml / is no name for a profile: {}", why.join("; "));
         return EXIT_CONFIG;
     }
+    if let Some(codec) = &arguments.codec
+        && let Err(error) = beside(codec, &path, arguments.force)
+    {
+        _ = writeln!(out, "写不了 {shown} 旁的解码脚本 / cannot put the codec beside it: {error}");
+        return EXIT_CONFIG;
+    }
     if let Err(error) = store(&path, &drafted.text, arguments.force) {
         _ = match error.kind() {
             std::io::ErrorKind::AlreadyExists => {
@@ -147,12 +154,6 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
         };
         return EXIT_CONFIG;
     }
-    if let Some(codec) = &arguments.codec
-        && let Err(error) = beside(codec, &path)
-    {
-        _ = writeln!(out, "写不了 {shown} 旁的解码脚本 / cannot put the codec beside it: {error}");
-        return EXIT_CONFIG;
-    }
     // What comes of the examples under the default rules, for a person to read.
     if let Err(why) = write_drafts(&Asked::of(std::slice::from_ref(&path))) {
         _ = writeln!(out, "{why}");
@@ -161,13 +162,21 @@ fn write(arguments: &New, drafted: &Drafted, out: &mut String) -> u8 {
     tell(&path, drafted, out)
 }
 
-/// The codec into the profile's folder, unless it lies there.
-fn beside(codec: &Path, profile: &Path) -> std::io::Result<()> {
+/// The codec into the profile's folder, unless it lies there. Another one of that name is another model's.
+fn beside(codec: &Path, profile: &Path, force: bool) -> std::io::Result<()> {
     let place = profile.with_file_name(codec.file_name().unwrap_or_default());
-    if place.exists() && fs::canonicalize(&place)? == fs::canonicalize(codec)? {
-        return Ok(());
+    if let Some(folder) = place.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder)?;
     }
-    fs::copy(codec, place).map(|_| ())
+    let text = fs::read_to_string(codec)?;
+    match fs::read_to_string(&place) {
+        Ok(there) if there == text => Ok(()),
+        Ok(_) if !force => Err(std::io::Error::other(format!(
+            "{} 已存在，内容不同；加 --force 覆盖，或给文件改名 / another codec of that name is there; --force overwrites it, or rename yours",
+            place.display()
+        ))),
+        _ => whole::replace(&place, &text),
+    }
 }
 
 /// A new file, whole; an older one is replaced only by order.
@@ -175,14 +184,10 @@ fn store(path: &Path, text: &str, force: bool) -> std::io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }
-    let mut options = OpenOptions::new();
-    options.write(true);
     if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    let mut file = options.open(path)?;
+        return whole::replace(path, text);
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
