@@ -4,7 +4,8 @@ mod older;
 mod refused;
 mod scheduled;
 
-use crate::support::gateway::{BROKER, House, Pen, device, numbers_of, smoke, topic};
+use crate::support::gateway::{BROKER, House, device, numbers_of, smoke, topic};
+use crate::support::pen::Pen;
 use crate::support::ports::{soon, until};
 use crate::support::victoria::Victoria;
 use fengsui::journal::Archive;

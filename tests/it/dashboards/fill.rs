@@ -2,8 +2,9 @@
 //! some acknowledged and reset by a person, one reading is off its scale, and one device is never heard.
 
 use super::ask::{DATABASE, Stores};
-use crate::support::gateway::{BROKER, Gateway, House, Pen, device, topic};
+use crate::support::gateway::{BROKER, Gateway, House, device, topic};
 use crate::support::modbus_unit::ModbusServer;
+use crate::support::pen::Pen;
 use crate::support::ports::soon;
 use fengsui::clock::Clock;
 use fengsui::journal::{Journal, Limits};

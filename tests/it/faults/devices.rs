@@ -3,7 +3,8 @@
 use super::{QUIET_MAX, WRONG_BYTES_UNDER_TLS, hanging_up_until, here, one_by_one, witness};
 use crate::support::certificates::{Authority, GOOD};
 use crate::support::fault_proxy::{Fault, FaultProxy, SLOW_NETWORK, WAYS, WRONG_BYTES, Way};
-use crate::support::gateway::{BROKER, House, Pen, topic};
+use crate::support::gateway::{BROKER, House, topic};
+use crate::support::pen::Pen;
 use crate::support::ports::{free_port, soon};
 use crate::support::witness::devices;
 use std::net::SocketAddr;

@@ -1,7 +1,8 @@
 //! Messages that are wrong: none stops the stream, each is seen by a person, and what was acknowledged is there.
 
-use crate::support::gateway::{BROKER, Gateway, House, Pen, device, numbers_of, smoke, topic};
+use crate::support::gateway::{BROKER, Gateway, House, device, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
+use crate::support::pen::Pen;
 use crate::support::ports::soon;
 use fengsui::clock::Clock;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! The dialects that devices really speak, side by side over a real socket: what each says comes up right, what nobody planned
 //! waits with its own part as a sample, and what has nothing to say makes no noise.
 
-use crate::support::gateway::{BROKER, Gateway, House, Pen, device};
+use crate::support::gateway::{BROKER, Gateway, House, device};
+use crate::support::pen::Pen;
 use crate::support::ports::soon;
 use fengsui::clock::Clock;
 use fengsui::model::{Flaw, Phase};

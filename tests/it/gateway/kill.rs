@@ -3,8 +3,9 @@
 #![expect(clippy::print_stdout, reason = "the figures, for whoever looks")]
 
 use crate::support::doctor::Told;
-use crate::support::gateway::{BROKER, Gateway, House, Pen, Running, numbers_of, smoke, topic};
+use crate::support::gateway::{BROKER, Gateway, House, Running, numbers_of, smoke, topic};
 use crate::support::mosquitto::Mosquitto;
+use crate::support::pen::Pen;
 use crate::support::ports::{free_port, soon};
 use crate::support::victoria::Victoria;
 use crate::support::witness::{self, Witness, spawn};

@@ -2,9 +2,10 @@
 //! and a fire stands through all of it.
 
 use crate::support::browser::{self, Browser};
-use crate::support::gateway::{BROKER, Gateway, House, Pen, device, find_hazard, find_last, smoke, topic};
+use crate::support::gateway::{BROKER, Gateway, House, device, find_hazard, find_last, smoke, topic};
 use crate::support::modbus_unit::ModbusServer;
 use crate::support::mosquitto::{Mosquitto, Peer};
+use crate::support::pen::Pen;
 use crate::support::ports::{free_port, until};
 use crate::support::witness::{self, Pace, Witness, moment};
 use serde_json::{Value, json};

@@ -33,7 +33,7 @@ async fn readings_and_a_hazard_are_in_influxdb_1_and_victoria_metrics_once_altho
     let mut gateway = house.launch().await;
     let mut sent: u32 = 0;
     let mut pen = gateway.pen("sd-1").await;
-    let publish = async |pen: &mut crate::support::gateway::Pen, sent: &mut u32, count: u32| {
+    let publish = async |pen: &mut crate::support::pen::Pen, sent: &mut u32, count: u32| {
         pen.burst(*sent + 1..=*sent + count).await;
         *sent += count;
     };

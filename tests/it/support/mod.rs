@@ -10,6 +10,7 @@ pub(crate) mod gateway;
 pub(crate) mod influxd;
 pub(crate) mod journal;
 pub(crate) mod mosquitto;
+pub(crate) mod pen;
 pub(crate) mod ports;
 pub(crate) mod modbus_peers;
 pub(crate) mod modbus_unit;

@@ -1,6 +1,7 @@
 //! A publisher with QoS 1 that remembers what was acknowledged, and the proof that the journal has kept it.
 
-use super::gateway::{House, Pen, Running, numbers_of, smoke, topic};
+use super::gateway::{House, Running, numbers_of, smoke, topic};
+use super::pen::Pen;
 use super::ports::{soon, until};
 use fengsui::journal::Entry;
 use fengsui::model::{Change, Fact};
